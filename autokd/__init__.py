@@ -1,0 +1,45 @@
+"""Search, distil and measure: the Pareto-best students of a trained network.
+
+The public names are loaded on first use, so that `import autokd` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autokd.config import Config, build_config
+    from autokd.study import export, load_front, search
+    from autokd.types import Front, FrontStudent
+
+__all__ = [
+    "Config",
+    "Front",
+    "FrontStudent",
+    "__version__",
+    "build_config",
+    "export",
+    "load_front",
+    "search",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "autokd.config",
+    "Front": "autokd.types",
+    "FrontStudent": "autokd.types",
+    "build_config": "autokd.config",
+    "export": "autokd.study",
+    "load_front": "autokd.study",
+    "search": "autokd.study",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute is anything
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autokd' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

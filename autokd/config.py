@@ -1,0 +1,232 @@
+"""File and flags become one frozen, validated `Config`; every fault is reported at once."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from autokd.errors import ConfigError
+
+__all__ = ["Config", "build_config", "load_config_file", "parse_duration"]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: object) -> object:
+    """Seconds from `90`, `90s`, `30m`, `2h` or `1d`; anything else is passed on to validation.
+
+    Args:
+        text: What the user wrote.
+
+    Returns:
+        A number of seconds, or the value itself where it is no text.
+
+    Raises:
+        ValueError: The text is not a duration.
+    """
+    if not isinstance(text, str):
+        return text
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("must be a duration such as 90s, 30m or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class Config(BaseModel):
+    """Everything a search needs to know; each field is an option of the command line.
+
+    The descriptions are what `autokd search --help` shows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    data: str = Field(
+        "digits",
+        description="digits | npz:FILE | folder:DIR | torchvision:NAME | python:module:function",
+    )
+    image_size: int | None = Field(
+        None,
+        ge=4,
+        le=1024,
+        description="Side of the square that pictures of a folder are resized to, in pixels",
+    )
+    data_root: Path = Field(Path("data"), description="Where torchvision sets lie")
+    download: bool = Field(False, description="Let torchvision fetch the set")
+    train_limit: int | None = Field(
+        None,
+        ge=2,
+        description="Use at most this many pictures for "
+        "training and validation together, stratified",
+    )
+    val_ratio: float = Field(
+        0.2, gt=0, lt=0.9, description="Share of the training pictures that is kept for choosing"
+    )
+
+    teacher: str = Field(
+        "auto",
+        description="auto | timm:NAME | torchvision:NAME | file:PATH | python:module:function",
+    )
+    teacher_weights: Path | None = Field(
+        None, description="State dict of the teacher: .pt, .pth, .th or .safetensors"
+    )
+    teacher_pretrained: bool = Field(False, description="Let timm or torchvision fetch weights")
+    teacher_finetune: bool = Field(
+        False,
+        description="Replace a head that does not fit the "
+        "classes and train the teacher on the data",
+    )
+    teacher_image_size: int | None = Field(
+        None, ge=4, le=1024, description="Side that the teacher wants its pictures in, in pixels"
+    )
+    teacher_mean: tuple[float, ...] | None = Field(
+        None, description="Per channel, pixels in [0, 1]; what the teacher was trained with"
+    )
+    teacher_std: tuple[float, ...] | None = Field(
+        None, description="Per channel; see --teacher-mean"
+    )
+
+    space: str = Field(
+        "mobile", description="A bundled space (autokd spaces list), hub:NAME, or FILE.py:FUNCTION"
+    )
+    recipe: str = Field(
+        "default",
+        description="A bundled recipe or a YAML or JSON file in NNI's search-space schema",
+    )
+    fix: dict[str, str] = Field(
+        default_factory=dict, description="Pin a dimension: --fix temperature=4"
+    )
+
+    study: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name of the study; the same name goes on where it "
+        "stopped [default: DATA-SPACE]",
+    )
+    budget: int = Field(50, ge=1, description="Trials of the whole study")
+    timeout_s: Seconds | None = Field(
+        None, description="Stop the search after 90s, 30m, 2h of the whole study"
+    )
+    sampler: Literal["tpe", "nsga2", "gp", "random"] = Field(
+        "tpe", description="What proposes the candidates"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Of splits, samples and trainings")
+    max_latency_ms: float | None = Field(None, gt=0, description="Slower students are not trained")
+    min_accuracy: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Worse students are not on the front; of the validation split, in [0, 1]",
+    )
+    storage: str | None = Field(
+        None, description="Any Optuna storage URL [default: a journal in the runs folder]"
+    )
+
+    epochs: int | None = Field(None, ge=1, description="Of one trial [default: from the data]")
+    batch_size: int | None = Field(None, ge=2, description="[default: from the data]")
+    refit: bool = Field(
+        True, description="Train the front again, longer, beside its twins without distillation"
+    )
+    refit_epochs: int | None = Field(
+        None, ge=1, description="Of one refit [default: twice a trial's]"
+    )
+    seeds: int = Field(3, ge=1, le=100, description="Of the refit")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where students train")
+
+    latency_threads: int = Field(1, ge=1, description="Threads of the runtime that is timed")
+    latency_batch: int = Field(1, ge=1, description="Pictures per timed run")
+
+    runs_dir: Path = Field(Path("mlruns"), description="Where studies, runs and artefacts lie")
+    tracking_uri: str | None = Field(
+        None,
+        description="MLflow server [default: "
+        "MLFLOW_TRACKING_URI, or a database in the runs folder]",
+    )
+
+    @property
+    def study_name(self) -> str:
+        """The name of the study, made from data and space where the user gave none."""
+        if self.study is not None:
+            return self.study
+        data = self.data.rstrip("/").replace("\\", "/").split("/")[-1].split(":")[-1]
+        space = self.space.split("/")[-1].split(":")[-1 if self.space.startswith("hub:") else 0]
+        name = f"{data.split('.')[0]}-{space.removesuffix('.py')}"
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "study"
+
+    @property
+    def study_dir(self) -> Path:
+        """The folder of the study's own files."""
+        return self.runs_dir / "studies" / self.study_name
+
+
+def load_config_file(path: Path) -> dict[str, Any]:
+    """The options of a YAML file.
+
+    Args:
+        path: A mapping of option to value; options as on the command line, with `-` or `_`.
+
+    Returns:
+        Option names with underscores to values, not validated yet.
+
+    Raises:
+        ConfigError: The file cannot be read or is no mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration must be a readable file, got {path}: {error}") from error
+    except yaml.YAMLError as error:
+        line = str(error).replace("\n", " ")
+        raise ConfigError(f"configuration must be YAML, got {path}: {line}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: must be a mapping of options, got {type(values).__name__}")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def build_config(file: Path | None = None, *, flags: Mapping[str, object] | None = None) -> Config:
+    """One validated configuration out of a file and flags; flags win.
+
+    Args:
+        file: A YAML file of options, or none.
+        flags: Options given otherwise; a value of none means that it was not given.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: Something is wrong; the message holds one line per fault.
+    """
+    values = load_config_file(file) if file is not None else {}
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    if "fix" in given and isinstance(values.get("fix"), dict):
+        given["fix"] = {**values["fix"], **dict(given["fix"])}  # type: ignore[call-overload]
+    if isinstance(values.get("fix"), dict):
+        values["fix"] = {str(key): str(value) for key, value in values["fix"].items()}
+    try:
+        return Config.model_validate({**values, **given})
+    except ValidationError as error:
+        lines = [_fault(fault, file=file, flags=given) for fault in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _fault(fault: Any, *, file: Path | None, flags: Mapping[str, object]) -> str:  # noqa: ANN401
+    """One line for one of pydantic's faults."""
+    name = str(fault["loc"][0]) if fault["loc"] else "configuration"
+    where = "" if file is None or name in flags else f"{file}: "
+    shown = f"--{name.replace('_', '-')}" if name in flags else name
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, list(Config.model_fields), n=1)
+        remedy = f"did you mean `{near[0]}`?" if near else "see `autokd search --help`"
+        return f"{where}`{shown}` must be an option of autokd; {remedy}"
+    rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    rule = rule if rule.startswith("must ") else f"must be {rule}"
+    return f"{where}`{shown}` {rule}, got {fault['input']!r}; see `autokd search --help`"
