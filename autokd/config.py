@@ -37,6 +37,13 @@ def parse_duration(text: object) -> object:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def _as_texts(values: object) -> object:
+    """Pins as typed on the command line, where a file has numbers."""
+    if not isinstance(values, dict):
+        return values
+    return {str(key): str(value) for key, value in values.items()}
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
@@ -100,7 +107,7 @@ class Config(BaseModel):
         "default",
         description="A bundled recipe or a YAML or JSON file in NNI's search-space schema",
     )
-    fix: dict[str, str] = Field(
+    fix: Annotated[dict[str, str], BeforeValidator(_as_texts)] = Field(
         default_factory=dict, description="Pin a dimension: --fix temperature=4"
     )
 
@@ -209,8 +216,6 @@ def build_config(file: Path | None = None, *, flags: Mapping[str, object] | None
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     if "fix" in given and isinstance(values.get("fix"), dict):
         given["fix"] = {**values["fix"], **dict(given["fix"])}  # type: ignore[call-overload]
-    if isinstance(values.get("fix"), dict):
-        values["fix"] = {str(key): str(value) for key, value in values["fix"].items()}
     try:
         return Config.model_validate({**values, **given})
     except ValidationError as error:
@@ -222,7 +227,7 @@ def _fault(fault: Any, *, file: Path | None, flags: Mapping[str, object]) -> str
     """One line for one of pydantic's faults."""
     name = str(fault["loc"][0]) if fault["loc"] else "configuration"
     where = "" if file is None or name in flags else f"{file}: "
-    shown = f"--{name.replace('_', '-')}" if name in flags else name
+    shown = f"--{name.replace('_', '-').removesuffix('-s')}" if name in flags else name
     if fault["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, list(Config.model_fields), n=1)
         remedy = f"did you mean `{near[0]}`?" if near else "see `autokd search --help`"

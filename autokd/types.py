@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 __all__ = [
     "RECIPE_PRIORS",
     "DataCard",
+    "Dimension",
     "EpochEnded",
     "EpochLog",
     "Estimate",
@@ -55,6 +56,31 @@ AlphaSchedule = Literal["constant", "linear", "cosine"]
 TemperatureSchedule = Literal["constant", "decay"]
 Optimiser = Literal["adamw", "sgd"]
 TrialState = Literal["complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One searched dimension of the joint space, as any sampler can understand it.
+
+    Attributes:
+        label: Unique in the space.
+        room: Which half of the space it belongs to.
+        choices: The values, where they are a set.
+        low: Lower end, where they are a range.
+        high: Upper end, included.
+        step: Distance of neighbouring values; none for a continuous range.
+        is_log: Whether the range is searched evenly in its logarithm.
+        default: The value that a specialist would start from.
+    """
+
+    label: str
+    room: Literal["architecture", "recipe"]
+    choices: tuple[Scalar, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    step: float | None = None
+    is_log: bool = False
+    default: Scalar = 0
 
 
 @dataclass(frozen=True, kw_only=True)

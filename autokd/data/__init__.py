@@ -1,1 +1,22 @@
-"""."""
+"""Data sets in, seeded splits out, kept in memory; augmentation on whole batches.
+
+    source (digits, npz, folder, torchvision, python)
+      → splits (seeded, stratified)
+      → decoding (once, into one uint8 array, or a cache file where that is too large)
+      → `SearchData` for the search, `TestData` for the final report and nobody else
+
+A `SearchData` holds no pixel of the test split; only `load_test` gives it out.
+"""
+
+from autokd.data.augmentation import Augment, as_view, build_augmentation
+from autokd.data.loading import SearchData, TestData, load_data, load_test
+
+__all__ = [
+    "Augment",
+    "SearchData",
+    "TestData",
+    "as_view",
+    "build_augmentation",
+    "load_data",
+    "load_test",
+]

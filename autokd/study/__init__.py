@@ -1,1 +1,7 @@
-"""."""
+"""The Optuna loop: sampler, resume, front, finals; the only room that imports optuna."""
+
+from autokd.study.delivery import export
+from autokd.study.folder import find_study, list_studies
+from autokd.study.session import load_front, search
+
+__all__ = ["export", "find_study", "list_studies", "load_front", "search"]

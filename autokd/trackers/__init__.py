@@ -1,1 +1,22 @@
-"""."""
+"""Where a study is shown: MLflow, behind a spool that never blocks, and a plain in-memory tracker.
+
+Importing this room does not import mlflow (it costs a second); the first connection does.
+"""
+
+from autokd.trackers.memory import MemoryTracker, TrackedTrial
+from autokd.trackers.mlflow_tracker import MlflowTracker
+from autokd.trackers.registry import register_model
+from autokd.trackers.spool import SpooledTracker
+from autokd.trackers.stores import build_tracker, tracking_uri
+from autokd.trackers.ui import serve_ui
+
+__all__ = [
+    "MemoryTracker",
+    "MlflowTracker",
+    "SpooledTracker",
+    "TrackedTrial",
+    "build_tracker",
+    "register_model",
+    "serve_ui",
+    "tracking_uri",
+]

@@ -1,0 +1,303 @@
+"""One candidate: sample, student, latency, distillation, result; where the rooms meet.
+
+A candidate that cannot be built, exported or measured, diverges or runs out of memory becomes a
+failed result with its reason. Any other exception is a bug and passes through.
+"""
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from autokd.data import SearchData, build_augmentation
+from autokd.distillation import Plan, Student, Training, distill
+from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
+from autokd.exporters import export_onnx
+from autokd.latency import measure_footprint, network_key
+from autokd.spaces import Space
+from autokd.types import (
+    DataCard,
+    EpochLog,
+    Footprint,
+    Latency,
+    Recipe,
+    Sample,
+    Target,
+    TrialResult,
+)
+
+__all__ = [
+    "Candidate",
+    "Known",
+    "Workshop",
+    "build_student",
+    "evaluate_candidate",
+    "load_student",
+    "prepare_candidate",
+    "save_student",
+    "train_student",
+]
+
+Known = Mapping[tuple[str, Recipe], TrialResult]
+"""Complete results by network and recipe, so that nothing is trained twice."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What all candidates of a study share.
+
+    Attributes:
+        space: Where samples come from.
+        data: Training and validation pictures; no test split.
+        teacher: Views in [0, 1] to logits; on the device of the plan.
+        target: What the latency is measured on.
+        plan: Epochs, batch, seed and device of a trial.
+        max_latency_ms: A slower candidate is not trained.
+        weights: Folder that the students' weights are kept in.
+    """
+
+    space: Space
+    data: SearchData
+    teacher: nn.Module
+    target: Target
+    plan: Plan
+    max_latency_ms: float | None
+    weights: Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A student that has been built and measured, but not trained.
+
+    Attributes:
+        student: With fresh weights.
+        recipe: How it is to be trained.
+        network: Hash of its structure.
+        latency: Of its ONNX file.
+        footprint: Parameters, MACs, bytes.
+    """
+
+    student: Student
+    recipe: Recipe
+    network: str
+    latency: Latency
+    footprint: Footprint
+
+
+def build_student(
+    space: Space, sample: Sample, *, data: DataCard, seed: int
+) -> tuple[Student, Recipe]:
+    """The student of a sample, its fresh weights drawn from a seed.
+
+    Args:
+        space: Where the sample comes from.
+        sample: Label to value.
+        data: Shape, classes and normalisation.
+        seed: Of the weights.
+
+    Returns:
+        The student behind its normalisation, and the recipe.
+
+    Raises:
+        BuildError: The space's code fails, or gives something else than logits of the classes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, recipe = space.freeze(sample)
+    student = Student(network, mean=data.mean, std=data.std)
+    try:
+        with torch.no_grad():
+            logits = student.eval()(torch.zeros(2, *data.shape))
+    except Exception as error:
+        # The forward pass is the code of the space, which may raise anything.
+        reason = " ".join(str(error).split())
+        raise BuildError(f"student does not run: {type(error).__name__}: {reason}") from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, data.n_classes):
+        got = getattr(logits, "shape", type(logits).__name__)
+        raise BuildError(f"student must give (batch, {data.n_classes}) logits, got {got}")
+    return student, recipe
+
+
+def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
+    """Builds a student, exports it as it is and measures the file.
+
+    Args:
+        sample: Label to value.
+        workshop: What the study shares.
+
+    Returns:
+        All that can be known before training.
+    """
+    card = workshop.data.card
+    student, recipe = build_student(workshop.space, sample, data=card, seed=workshop.plan.seed)
+    with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
+        model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
+        return Candidate(
+            student=student,
+            recipe=recipe,
+            network=network_key(model),
+            latency=workshop.target.measure(model),
+            footprint=measure_footprint(student, shape=card.shape, model=model),
+        )
+
+
+def train_student(
+    student: nn.Module,
+    recipe: Recipe,
+    *,
+    data: SearchData,
+    teacher: nn.Module | None,
+    plan: Plan,
+    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+) -> Training:
+    """Distils one student by its recipe; without its teacher where alpha is 0.
+
+    Args:
+        student: Trained in place.
+        recipe: Loss, schedules, augmentation and optimiser.
+        data: Training and validation pictures.
+        teacher: Views in [0, 1] to logits; none where the recipe does not distil.
+        plan: Epochs, batch, seed and device.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        The curve and the best accuracy.
+    """
+    augment = build_augmentation(recipe, n_classes=data.card.n_classes, seed=plan.seed)
+    return distill(
+        student,
+        data,
+        recipe=recipe,
+        plan=plan,
+        augment=augment,
+        teacher=teacher if recipe.is_distilled else None,
+        on_epoch=on_epoch,
+    )
+
+
+def evaluate_candidate(
+    sample: Sample,
+    workshop: Workshop,
+    *,
+    trial: int,
+    known: Known,
+    on_measured: Callable[[Latency], None] = lambda _: None,
+    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+) -> TrialResult:
+    """From a sample to its result; never raises for a reason that lies in the candidate.
+
+    Args:
+        sample: Label to value.
+        workshop: What the study shares.
+        trial: Its number.
+        known: Earlier results; one of the same network and recipe is shared.
+        on_measured: Called with the latency, before training.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        A complete, pruned or failed result; the weights of a complete one are on disk.
+
+    Raises:
+        RuntimeError: Torch failed for another reason than memory, which is a bug.
+    """
+    start = time.perf_counter()
+    result = TrialResult(trial=trial, state="failed", sample=sample)
+    try:
+        candidate = prepare_candidate(sample, workshop)
+        on_measured(candidate.latency)
+        result = dataclasses.replace(
+            result,
+            network=candidate.network,
+            recipe=candidate.recipe,
+            latency=candidate.latency,
+            footprint=candidate.footprint,
+        )
+        return _finish(
+            result, candidate, workshop=workshop, known=known, on_epoch=on_epoch, start=start
+        )
+    except (BuildError, ExportError, MeasureError, DivergedError) as error:
+        reason = str(error)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'no detail'}"
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        reason = "out of memory: the CPU allocator could not give what was asked for"
+    return dataclasses.replace(result, reason=reason, overhead_s=time.perf_counter() - start)
+
+
+def _finish(
+    result: TrialResult,
+    candidate: Candidate,
+    *,
+    workshop: Workshop,
+    known: Known,
+    on_epoch: Callable[[EpochLog], None],
+    start: float,
+) -> TrialResult:
+    """Prunes, shares or trains a measured candidate."""
+    limit, latency_ms = workshop.max_latency_ms, candidate.latency.median_ms
+    spent = time.perf_counter() - start
+    if limit is not None and latency_ms > limit:
+        reason = f"latency {latency_ms:.4g} ms is over the limit of {limit:g} ms"
+        return dataclasses.replace(result, state="pruned", reason=reason, overhead_s=spent)
+    twin = known.get((candidate.network, candidate.recipe))
+    if twin is not None:
+        first = twin.trial if twin.same_as is None else twin.same_as
+        return dataclasses.replace(
+            twin,
+            trial=result.trial,
+            sample=result.sample,
+            same_as=first,
+            training_s=0.0,
+            overhead_s=spent,
+        )
+    training = train_student(
+        candidate.student,
+        candidate.recipe,
+        data=workshop.data,
+        teacher=workshop.teacher,
+        plan=workshop.plan,
+        on_epoch=on_epoch,
+    )
+    save_student(candidate.student, workshop.weights / f"trial-{result.trial}.safetensors")
+    return dataclasses.replace(
+        result,
+        state="complete",
+        val_accuracy=training.val_accuracy,
+        curve=training.curve,
+        engine=str(training.engine),
+        training_s=training.seconds,
+        overhead_s=time.perf_counter() - start - training.seconds,
+    )
+
+
+def save_student(student: nn.Module, path: Path) -> None:
+    """Writes the weights; a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file({name: value.contiguous() for name, value in student.state_dict().items()}, temporary)
+    temporary.replace(path)
+
+
+def load_student(space: Space, sample: Sample, *, data: DataCard, weights: Path) -> Student:
+    """A trained student.
+
+    Args:
+        space: Where the sample comes from.
+        sample: Label to value.
+        data: Shape, classes and normalisation.
+        weights: As `save_student` wrote them.
+
+    Returns:
+        The student in evaluation mode.
+    """
+    student, _ = build_student(space, sample, data=data, seed=0)
+    student.load_state_dict(load_file(weights))
+    return student.eval()

@@ -1,0 +1,155 @@
+"""A folder of pictures, one sub-folder a class."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from autokd.data.pictures import (
+    TEST,
+    TRAIN,
+    UNREADABLE,
+    VAL,
+    LoosePictures,
+    Source,
+    choose_shape,
+    fit_picture,
+    is_grey,
+    refuse_unreadable,
+    run_threaded,
+)
+from autokd.errors import DataError
+
+__all__ = ["load_folder"]
+
+_ROLES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    path: Path
+    label: int
+    role: int
+
+
+def load_folder(root: Path, *, image_size: int | None) -> Source:
+    """The pictures below a folder, with or without `train/`, `val/` and `test/` in between.
+
+    Args:
+        root: Its sub-folders are the classes, or splits whose sub-folders are the classes.
+        image_size: Side of the square wanted, in pixels.
+
+    Returns:
+        The source; only the heads of the files have been read.
+
+    Raises:
+        DataError: There is no such folder, its structure is not as above, a class has no
+            picture, or 1 % of the files or more cannot be read.
+    """
+    name = f"folder:{root}"
+    if not root.is_dir():
+        raise DataError(f"`--data {name}` must be a folder, got no such folder")
+    folders = _find_splits(root, name=name)
+    classes = _find_classes(folders, name=name)
+    files = [
+        _File(path=path, label=label, role=role)
+        for role, folder in folders.items()
+        for label, each in enumerate(classes)
+        for path in _find_pictures(folder / each, name=name)
+    ]
+    heads = run_threaded(_read_head, [file.path for file in files])
+    good = [(file, head) for file, head in zip(files, heads, strict=True) if head is not None]
+    skipped = [str(file.path) for file, head in zip(files, heads, strict=True) if head is None]
+    refuse_unreadable(skipped, share=len(skipped) / len(files), name=name)
+    shape = choose_shape(
+        [size for _, (size, _) in good],
+        is_colour=not all(is_grey(mode) for _, (_, mode) in good),
+        image_size=image_size,
+    )
+    paths = [file.path for file, _ in good]
+
+    def decode(index: int) -> UInt8[np.ndarray, "c h w"]:
+        with Image.open(paths[index]) as image:
+            return fit_picture(image, shape)
+
+    return Source(
+        pictures=LoosePictures(
+            decode=decode,
+            names=[str(path) for path in paths],
+            shape=shape,
+            fingerprint=_fingerprint(paths),
+        ),
+        labels=np.array([file.label for file, _ in good], dtype=np.int64),
+        roles=np.array([file.role for file, _ in good], dtype=np.int64),
+        classes=classes,
+        skipped=tuple(skipped),
+    )
+
+
+def _find_folders(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.is_dir() and each.name[0] != ".")
+
+
+def _find_splits(root: Path, *, name: str) -> dict[int, Path]:
+    """Role to folder; a class may be called `train` too, if pictures lie right in it."""
+    folders = _find_folders(root)
+    if not folders:
+        raise DataError(f"{name} must hold one sub-folder a class, got no sub-folder")
+    named = [each for each in folders if each.name.lower() in _ROLES]
+    if not any(_find_folders(each) for each in named):
+        return {TRAIN: root}
+    roles = [_ROLES[each.name.lower()] for each in named]
+    if len(set(roles)) < len(roles) or TRAIN not in roles:
+        got = ", ".join(f"{each.name}/" for each in named)
+        raise DataError(f"{name} must hold train/ and at most one val/ and test/, got {got}")
+    return dict(sorted(zip(roles, named, strict=True)))
+
+
+def _find_classes(folders: dict[int, Path], *, name: str) -> tuple[str, ...]:
+    classes = {role: [each.name for each in _find_folders(at)] for role, at in folders.items()}
+    for role, found in classes.items():
+        differing = sorted(set(found) ^ set(classes[TRAIN]))
+        if differing:
+            raise DataError(
+                f"{name}: {folders[role].name}/ must hold the classes of train/, "
+                f"got a difference in {', '.join(differing[:3])}"
+            )
+    return tuple(classes[TRAIN])
+
+
+def _find_pictures(folder: Path, *, name: str) -> list[Path]:
+    readable = {
+        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
+    }
+    paths = sorted(
+        Path(at) / file
+        for at, _, files in os.walk(folder, followlinks=True)
+        for file in files
+        if file[0] != "." and Path(file).suffix.lower() in readable
+    )
+    if not paths:
+        raise DataError(
+            f"{name}: each class must have a picture, got none in {folder}; remove it or fill it"
+        )
+    return paths
+
+
+def _read_head(path: Path) -> tuple[tuple[int, int], str] | None:
+    """Width and height and mode, without decoding the picture."""
+    try:
+        with Image.open(path) as image:
+            return image.size, image.mode
+    except UNREADABLE:
+        return None
+
+
+def _fingerprint(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        state = path.stat()
+        digest.update(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

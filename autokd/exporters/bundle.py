@@ -1,0 +1,165 @@
+"""The folder that a user deploys from, and the proof that it does what the table said."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from autokd.errors import ConfigError, ExportError
+from autokd.exporters.card import render_card
+from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
+from autokd.types import DataCard, Target
+
+__all__ = ["Bundle", "TestPictures", "export_bundle"]
+
+_LEAST_AGREEMENT = 0.999
+_LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
+_BATCH = 256
+
+
+@runtime_checkable
+class TestPictures(Protocol):
+    """The test split: uint8 pictures (count, channels, height, width) and int64 labels."""
+
+    __test__ = False  # not one of pytest's classes
+
+    @property
+    def images(self) -> Tensor:
+        """What the report is made on."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """Their classes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What was exported and what was found when it was checked.
+
+    Attributes:
+        files: In the folder that the user named.
+        test_accuracy: Of the trained student in torch, in [0, 1].
+        onnx_test_accuracy: Of `model.onnx` in onnxruntime.
+        top1_agreement: Share of the test pictures on which both say the same.
+        latency_ms: Median of `model.onnx`, measured now.
+        card: What `card.json` holds.
+    """
+
+    files: tuple[Path, ...]
+    test_accuracy: float
+    onnx_test_accuracy: float
+    top1_agreement: float
+    latency_ms: float
+    card: dict[str, Any]
+
+
+def export_bundle(
+    student: nn.Module,
+    out: Path,
+    *,
+    data: DataCard,
+    test: TestPictures,
+    target: Target,
+    card: Mapping[str, Any],
+) -> Bundle:
+    """Writes and checks `model.onnx`, `model.pt2`, `model.safetensors`, `card.json`, `card.md`.
+
+    Everything is written beside the folder first and moved when it has passed, so that a
+    mismatch (an `ExportError`) leaves nothing that could be deployed.
+
+    Args:
+        student: Takes pictures in [0, 1], gives logits.
+        out: The folder; made if missing. Files of an earlier export are replaced.
+        data: Classes and shape.
+        test: The test split.
+        target: What the student was measured on.
+        card: What else the card tells.
+
+    Returns:
+        Files and figures.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+    """
+    student = student.cpu().eval()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=out))
+    except OSError as error:
+        raise ConfigError(f"`--out` must be a folder to write to, got {out}: {error}") from error
+    try:
+        metadata = {"classes": json.dumps(data.classes), "autokd": json.dumps(card, default=str)}
+        model = export_onnx(student, scratch / "model.onnx", shape=data.shape, metadata=metadata)
+        _export_program(student, scratch / "model.pt2", data=data)
+        weights = {name: value.contiguous() for name, value in student.state_dict().items()}
+        save_file(weights, scratch / "model.safetensors")
+        figures = _check(student, scratch, test=test)
+        figures["latency_ms"] = target.measure(model).median_ms
+        full = {**card, **figures, "classes": list(data.classes), "input": _describe_input(data)}
+        (scratch / "card.json").write_text(json.dumps(full, indent=2, default=str) + "\n")
+        (scratch / "card.md").write_text(render_card(full))
+        names = sorted(path.name for path in scratch.iterdir())
+        for name in names:
+            (scratch / name).replace(out / name)
+    except OSError as error:
+        raise ConfigError(f"`--out` must have room for the student, got {out}: {error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Bundle(files=tuple(out / name for name in names), card=full, **figures)
+
+
+def _describe_input(data: DataCard) -> dict[str, Any]:
+    channels, height, width = data.shape
+    return {
+        "name": "image",
+        "shape": ["batch", channels, height, width],
+        "dtype": "float32",
+        "range": [0, 1],
+        "normalisation": "inside the network",
+    }
+
+
+def _export_program(student: nn.Module, path: Path, *, data: DataCard) -> None:
+    example = torch.zeros(2, *data.shape)
+    batch = {0: torch.export.Dim("batch", min=1)}
+    try:
+        program = torch.export.export(student, (example,), dynamic_shapes=(batch,))
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(f"student must be exportable by torch.export, got {reason}") from error
+    torch.export.save(program, path)
+
+
+@torch.no_grad()
+def _check(student: nn.Module, folder: Path, *, test: TestPictures) -> dict[str, float]:
+    """Accuracy and agreement of the files on the test split; raises where they differ."""
+    ours = _predict(student, test.images).argmax(1)
+    onnx = OnnxNetwork(folder / "model.onnx").predict(test.images).argmax(1)
+    program = torch.export.load(folder / "model.pt2").module()
+    pt2 = _predict(program, test.images).argmax(1)
+    for name, theirs in (("model.onnx", onnx), ("model.pt2", pt2)):
+        n_different = int((ours != theirs).sum())
+        allowed = (1 - _LEAST_AGREEMENT) * max(_LEAST_PICTURES, len(ours))
+        if n_different > allowed:
+            raise ExportError(
+                f"{name} must agree with the student on {_LEAST_AGREEMENT:.1%} of the test "
+                f"pictures, got {1 - n_different / len(ours):.2%}; nothing was written"
+            )
+    return {
+        "test_accuracy": float((ours == test.labels).float().mean()),
+        "onnx_test_accuracy": float((onnx == test.labels).float().mean()),
+        "top1_agreement": float((ours == onnx).float().mean()),
+    }
+
+
+def _predict(network: nn.Module, images: Tensor) -> Tensor:
+    return torch.cat([network(part.float() / 255) for part in images.split(_BATCH)])

@@ -1,0 +1,36 @@
+"""What the device is, so that no latency is mistaken for another device's."""
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+__all__ = ["device_fingerprint", "library_versions"]
+
+_LIBRARIES = ("torch", "torchvision", "onnxruntime", "onnx", "nni", "timm", "optuna", "mlflow")
+
+
+@functools.cache
+def device_fingerprint() -> str:
+    """Processor, number of cores and system, with a short hash of them and the flags."""
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    facts = {
+        line.split(":")[0].strip(): line.split(":")[-1].strip() for line in lines if ":" in line
+    }
+    model = facts.get("model name") or platform.processor() or platform.machine()
+    n_cores = os.cpu_count()
+    system = f"{platform.system()} {platform.machine()}"
+    digest = hashlib.sha256(f"{model}{n_cores}{system}{facts.get('flags', '')}".encode())
+    return f"{model} x{n_cores}, {system} [{digest.hexdigest()[:8]}]"
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """Name to version of the libraries that a number may depend on."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }

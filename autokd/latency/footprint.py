@@ -1,0 +1,82 @@
+"""What a network costs besides time, and what makes two networks the same."""
+
+import hashlib
+from pathlib import Path
+
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, numpy_helper
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from autokd.errors import MeasureError
+from autokd.types import Footprint, InputShape
+
+__all__ = ["count_macs", "measure_footprint", "network_key"]
+
+_WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
+
+
+def measure_footprint(student: nn.Module, *, shape: InputShape, model: Path) -> Footprint:
+    """Parameters, multiply-accumulates and bytes of a student.
+
+    Args:
+        student: Takes pictures of `shape`.
+        shape: Channels, height, width.
+        model: Its ONNX file.
+
+    Returns:
+        The three numbers; convolutions and matrix products are what is counted.
+    """
+    return Footprint(
+        n_params=sum(p.numel() for p in student.parameters() if p.requires_grad),
+        macs=count_macs(student, shape=shape),
+        size_bytes=model.stat().st_size,
+    )
+
+
+def count_macs(student: nn.Module, *, shape: InputShape) -> int:
+    """Multiply-accumulates of one picture, of convolutions and matrix products."""
+    was_training = student.training
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        student.eval()(torch.zeros(1, *shape))
+    student.train(was_training)
+    return counter.get_total_flops() // 2
+
+
+def network_key(model: Path) -> str:
+    """A hash of the network in an ONNX file: its nodes, attributes and shapes, not its weights.
+
+    Two samples that freeze to the same network have the same key, however their labels differ.
+    Whole numbers and single values stay in the key, since they can be part of the structure.
+
+    Args:
+        model: An ONNX file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Raises:
+        MeasureError: It is no ONNX file.
+    """
+    try:
+        proto = onnx.load(model)
+    except (OSError, DecodeError) as error:
+        raise MeasureError(f"{model.name} must be an ONNX file, got {error}") from error
+    digest = hashlib.sha256()
+    for tensor in proto.graph.initializer:
+        digest.update(f"{list(tensor.dims)} {tensor.data_type}".encode())
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type in _WHOLE or values.size == 1:
+            digest.update(values.tobytes())
+    for node in proto.graph.node:
+        node.ClearField("name")
+        node.ClearField("doc_string")
+        node.ClearField("metadata_props")
+        digest.update(node.SerializeToString(deterministic=True))
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.ClearField("metadata_props")
+        digest.update(value.SerializeToString(deterministic=True))
+    return digest.hexdigest()

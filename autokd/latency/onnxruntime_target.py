@@ -1,0 +1,112 @@
+"""The CPU of this machine, with onnxruntime."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import onnx
+from filelock import FileLock
+from onnx import TensorProto, helper, numpy_helper
+
+from autokd.errors import MeasureError
+from autokd.latency.device import device_fingerprint
+from autokd.types import Latency
+
+__all__ = ["OnnxRuntimeTarget"]
+
+_STOPWATCH = Path(__file__).with_name("stopwatch.py")
+_LOCK = Path(tempfile.gettempdir()) / "autokd-latency.lock"
+_TIMEOUT_S = 300.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class OnnxRuntimeTarget:
+    """Times an ONNX file in a fresh process with pinned threads, alone on this machine.
+
+    Attributes:
+        threads: Of the runtime, and cores that it is pinned to.
+        batch: Pictures per run.
+        seconds: Timed at the least, warm-up not counted; never fewer than 100 runs.
+
+    References:
+        Reddi et al., "MLPerf Inference Benchmark", 2019 (single stream).
+        https://arxiv.org/abs/1911.02549
+    """
+
+    threads: int = 1
+    batch: int = 1
+    seconds: float = 0.2
+
+    def __str__(self) -> str:
+        """What makes two measurements comparable."""
+        versions = f"onnxruntime {_runtime_version()}"
+        return f"{versions}, {self.threads} threads, batch {self.batch}, {device_fingerprint()}"
+
+    def measure(self, model: Path) -> Latency:
+        """Time the exported file.
+
+        Args:
+            model: An ONNX file with one input whose first dimension is the batch.
+
+        Returns:
+            Median and spread.
+
+        Raises:
+            MeasureError: The runtime cannot load or run it, or it takes minutes.
+        """
+        with tempfile.TemporaryDirectory() as folder, FileLock(_LOCK):
+            reference = _write_reference(Path(folder))
+            command = [sys.executable, str(_STOPWATCH), str(model), str(reference)]
+            command += ["--threads", str(self.threads), "--batch", str(self.batch)]
+            command += ["--seconds", str(self.seconds)]
+            try:
+                done = subprocess.run(
+                    command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+                )
+            except subprocess.TimeoutExpired as error:
+                raise MeasureError(
+                    f"{model.name} must be timed within {_TIMEOUT_S:.0f} s, got no result"
+                ) from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+            reason = lines[-1] if lines else f"exit code {done.returncode}"
+            raise MeasureError(f"onnxruntime must run {model.name}, got {reason}")
+        values = json.loads(done.stdout)
+        return Latency(
+            batch=self.batch, threads=self.threads, device=device_fingerprint(), **values
+        )
+
+
+def _runtime_version() -> str:
+    import onnxruntime
+
+    return onnxruntime.__version__
+
+
+def _write_reference(folder: Path) -> Path:
+    """A small network of matrix products, whose time tells how fast the machine is just now."""
+    random = np.random.default_rng(0)
+    nodes, weights, last = [], [], "x"
+    for layer in range(4):
+        values = (random.standard_normal((256, 256)) / 16).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, f"w{layer}"))
+        nodes.append(helper.make_node("MatMul", [last, f"w{layer}"], [f"h{layer}"]))
+        nodes.append(helper.make_node("Relu", [f"h{layer}"], [f"r{layer}"]))
+        last = f"r{layer}"
+    graph = helper.make_graph(
+        nodes,
+        "reference",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 256])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [8, 256])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = folder / "reference.onnx"
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,129 @@
+"""What the reports show of a student: an accuracy with its interval, and short texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autokd.types import Front, FrontStudent, TrialResult
+
+__all__ = [
+    "NOTHING",
+    "Accuracy",
+    "Point",
+    "build_accuracy",
+    "is_tested",
+    "latency_errors",
+    "of_validation",
+    "short_count",
+    "short_ms",
+    "shown_students",
+    "signed_points",
+    "split_name",
+    "summary",
+    "trial_points",
+]
+
+Point = tuple[float, float]
+"""A latency in ms and an accuracy in per cent."""
+
+NOTHING = "–"  # noqa: RUF001 - a dash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """An accuracy as it is shown, in per cent.
+
+    Attributes:
+        percent: The mean.
+        ci95: Half the width of the 95 % interval; none where it is not known.
+    """
+
+    percent: float
+    ci95: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.percent:.1f}" + ("" if self.ci95 is None else f" ± {self.ci95:.1f}")
+
+
+def is_tested(front: Front) -> bool:
+    """Whether there is a test accuracy of every student, so that the reports can show it."""
+    return bool(front.students) and all(s.test_accuracy is not None for s in front.students)
+
+
+def build_accuracy(student: FrontStudent, *, is_test: bool) -> Accuracy | None:
+    """The accuracy of a student on the split that is shown.
+
+    Args:
+        student: Of the front, or the baseline.
+        is_test: Whether the test split is shown, rather than the validation split.
+
+    Returns:
+        The accuracy, or none where it was not measured.
+    """
+    if not is_test:
+        return Accuracy(percent=100 * student.val_accuracy)
+    if student.test_accuracy is None:
+        return None
+    ci95 = student.test_accuracy_ci95
+    return Accuracy(percent=100 * student.test_accuracy, ci95=None if ci95 is None else 100 * ci95)
+
+
+def signed_points(gain: float | None, *, ci95: float | None) -> str:
+    """A difference of accuracies, in percentage points; a dash where there is none."""
+    if gain is None:
+        return NOTHING
+    return f"{100 * gain:+.1f}" + ("" if ci95 is None else f" ± {100 * ci95:.1f}")
+
+
+def short_count(number: int | None) -> str:
+    """A count in three digits and a unit: 950, 12.3k, 4.56M; a dash where there is none."""
+    if number is None:
+        return NOTHING
+    size = float(number)
+    for unit in ("", "k", "M"):
+        if size < 999.5:
+            return f"{size:.3g}{unit}"
+        size /= 1000
+    return f"{size:.3g}G"
+
+
+def short_ms(latency_ms: float) -> str:
+    """A latency in three digits, in milliseconds."""
+    return f"{latency_ms:#.3g}" if latency_ms < 99.5 else f"{latency_ms:.0f}"
+
+
+def trial_points(results: Sequence[TrialResult]) -> dict[int, Point]:
+    """Number of a trial to its latency in ms and its validation accuracy in per cent."""
+    return {
+        result.trial: (result.latency.median_ms, 100 * result.val_accuracy)
+        for result in results
+        if result.latency is not None and result.val_accuracy is not None
+    }
+
+
+def shown_students(front: Front) -> list[tuple[FrontStudent, Accuracy]]:
+    """The students in the order of the front, with the accuracy that is drawn."""
+    pairs = ((s, build_accuracy(s, is_test=is_tested(front))) for s in front.students)
+    return [(student, accuracy) for student, accuracy in pairs if accuracy is not None]
+
+
+def split_name(front: Front) -> str:
+    """The split whose accuracy is shown."""
+    return "Test" if is_tested(front) else "Validation"
+
+
+def of_validation(front: Front) -> str:
+    """What is said of points that are not of the split of the axis."""
+    return " (validation)" if is_tested(front) else ""
+
+
+def summary(front: Front) -> str:
+    """The study in a line."""
+    trials = f"{front.n_trials} trials, {len(front.students)} students on the front"
+    return f"{trials}, hypervolume {front.hypervolume:.3f}"
+
+
+def latency_errors(students: Sequence[FrontStudent]) -> list[list[float]]:
+    """Below and above the median; a median outside its own interval has none."""
+    low = [max(0.0, s.latency_ms - s.latency_ci95_ms[0]) for s in students]
+    high = [max(0.0, s.latency_ci95_ms[1] - s.latency_ms) for s in students]
+    return [low, high]

@@ -1,0 +1,82 @@
+"""The front as a table for the terminal."""
+
+from rich import box
+from rich.table import Table
+
+from autokd.reports.points import (
+    NOTHING,
+    build_accuracy,
+    is_tested,
+    short_count,
+    short_ms,
+    signed_points,
+)
+from autokd.types import Front, FrontStudent, TeacherCard
+
+__all__ = ["front_table"]
+
+
+def front_table(front: Front) -> Table:
+    """The front, fastest student first, above the teacher and the plain baseline.
+
+    Args:
+        front: What a study has found.
+
+    Returns:
+        A table of at most 100 columns.
+    """
+    is_test = is_tested(front)
+    table = Table(
+        title=f"Front of {front.study}",
+        caption=_caption(front, is_test=is_test),
+        box=box.SIMPLE_HEAD,
+        title_style="bold",
+        caption_style="dim",
+    )
+    table.add_column("trial", justify="right", no_wrap=True)
+    for name in (
+        "test accuracy %" if is_test else "val accuracy %",
+        "gain by distillation",
+        "latency ms",
+        "speed-up",
+        "parameters",
+    ):
+        table.add_column(name, justify="right")
+    for student in front.students:
+        table.add_row(f"#{student.trial}", *_cells(student, is_test=is_test))
+    table.add_section()
+    table.add_row("teacher", *_teacher_cells(front.teacher, is_test=is_test), style="yellow")
+    if front.baseline is not None:
+        cells = _cells(front.baseline, is_test=is_test)
+        table.add_row("baseline", *cells, style="dim")
+    return table
+
+
+def _cells(student: FrontStudent, *, is_test: bool) -> tuple[str, ...]:
+    accuracy = build_accuracy(student, is_test=is_test)
+    return (
+        NOTHING if accuracy is None else str(accuracy),
+        signed_points(student.kd_gain, ci95=student.kd_gain_ci95),
+        short_ms(student.latency_ms),
+        f"{student.speed_up:.1f}x",
+        short_count(student.n_params),
+    )
+
+
+def _teacher_cells(teacher: TeacherCard, *, is_test: bool) -> tuple[str, ...]:
+    """The teacher is only known on the validation split; a table of the other says so."""
+    accuracy = f"{100 * teacher.val_accuracy:.1f}" + (" (val)" if is_test else "")
+    return accuracy, NOTHING, short_ms(teacher.latency_ms), "1.0x", short_count(teacher.n_params)
+
+
+def _caption(front: Front, *, is_test: bool) -> str:
+    """What the numbers mean."""
+    if not front.students:
+        return "no student yet"
+    lines: list[str] = []
+    if is_test:
+        n_seeds = min(student.n_seeds for student in front.students)
+        lines.append(f"± is half of a 95 % interval over {n_seeds} seeds; test split read once")
+    if front.baseline is not None:
+        lines.append("baseline: the default student, trained without the teacher")
+    return "\n".join(lines)

@@ -1,0 +1,128 @@
+"""NNI's mutables, label by label, as dimensions that a sampler understands, and back."""
+
+import itertools
+import json
+import math
+from typing import Any, Literal
+
+from autokd.errors import SpaceError
+from autokd.spaces.nni_api import Categorical, CategoricalMultiple, LabeledMutable, Numerical
+from autokd.types import Dimension
+
+__all__ = ["build_dimension", "decode", "parse_value"]
+
+Scalar = str | int | float | bool
+_CENTRAL = 0.00135  # of a normal distribution outside three standard deviations, on each side
+_MOST_SUBSETS = 1000
+
+
+def build_dimension(
+    mutable: LabeledMutable, *, room: Literal["architecture", "recipe"]
+) -> Dimension:
+    """The dimension of one leaf of NNI's `simplify()`.
+
+    A normal distribution has no counterpart in Optuna: its central 99.7 % become a range.
+
+    Args:
+        mutable: A leaf.
+        room: The half of the space that it belongs to.
+
+    Returns:
+        The same set or range of values.
+
+    Raises:
+        SpaceError: The kind of leaf has no counterpart, or a range is empty.
+    """
+    if isinstance(mutable, Categorical | CategoricalMultiple):
+        values = _encode_all(mutable)
+        default = _encode(mutable.default({}))
+        return Dimension(label=mutable.label, room=room, choices=values, default=default)
+    if isinstance(mutable, Numerical):
+        return _build_range(mutable, room=room)
+    raise SpaceError(
+        f"`{mutable.label}` must be a choice or a range, got NNI's {type(mutable).__name__}; "
+        "write it as nni.choice or a range of nni.uniform's family"
+    )
+
+
+def decode(mutable: LabeledMutable, value: Scalar) -> Any:  # noqa: ANN401 - NNI's values are free
+    """The value as NNI wants it, from the value that a sampler gave."""
+    if isinstance(mutable, CategoricalMultiple):
+        return json.loads(str(value))
+    if isinstance(mutable, Categorical):
+        return next((known for known in mutable.values if _encode(known) == value), value)
+    if isinstance(mutable, Numerical):
+        return mutable.qclip(float(value))
+    return value
+
+
+def parse_value(dimension: Dimension, text: str) -> Scalar:
+    """The value of a dimension that the user typed.
+
+    Args:
+        dimension: The dimension that is pinned.
+        text: What stands behind `=`.
+
+    Returns:
+        The value, of the type that the dimension has.
+
+    Raises:
+        SpaceError: It is not in the dimension.
+    """
+    if dimension.choices:
+        for choice in dimension.choices:
+            if str(choice).lower() == text.strip().lower():
+                return choice
+        allowed = list(dimension.choices)
+        raise SpaceError(f"`{dimension.label}` must be one of {allowed}, got {text}")
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise SpaceError(f"`{dimension.label}` must be a number, got {text}") from error
+    if not dimension.low <= value <= dimension.high:
+        bounds = f"[{dimension.low:g}, {dimension.high:g}]"
+        raise SpaceError(f"`{dimension.label}` must be in {bounds}, got {text}")
+    return value
+
+
+def _encode_all(mutable: Categorical[Any] | CategoricalMultiple[Any]) -> tuple[Scalar, ...]:
+    if isinstance(mutable, Categorical):
+        return tuple(_encode(value) for value in mutable.values)
+    counts = range(len(mutable.values) + 1) if mutable.n_chosen is None else [mutable.n_chosen]
+    n_subsets = sum(math.comb(len(mutable.values), count) for count in counts)
+    if n_subsets > _MOST_SUBSETS:
+        raise SpaceError(
+            f"`{mutable.label}` must have at most {_MOST_SUBSETS} subsets, got {n_subsets}; "
+            "choose from fewer values"
+        )
+    subsets = (itertools.combinations(mutable.values, count) for count in counts)
+    return tuple(_encode(list(subset)) for subset in itertools.chain.from_iterable(subsets))
+
+
+def _encode(value: Any) -> Scalar:  # noqa: ANN401 - NNI's values are free
+    """A scalar stays as it is; a list, a tuple or a dict becomes text."""
+    if isinstance(value, str | int | float | bool):
+        return value
+    return json.dumps(value, default=repr)
+
+
+def _build_range(mutable: Numerical, *, room: Literal["architecture", "recipe"]) -> Dimension:
+    low, high, step = float(mutable.low), float(mutable.high), mutable.quantize
+    if mutable.sigma is not None:
+        low = max(low, float(mutable.distribution.ppf(_CENTRAL)))
+        high = min(high, float(mutable.distribution.ppf(1 - _CENTRAL)))
+    if step is not None:
+        low = math.ceil(low / step - 1e-9) * step
+        high = math.floor(high / step + 1e-9) * step
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise SpaceError(f"`{mutable.label}` must have low < high, got [{low:g}, {high:g}]")
+    middle = math.sqrt(low * high) if mutable.log_distributed else (low + high) / 2
+    return Dimension(
+        label=mutable.label,
+        room=room,
+        low=low,
+        high=high,
+        step=None if mutable.log_distributed else step,
+        is_log=mutable.log_distributed,
+        default=mutable.qclip(middle),
+    )

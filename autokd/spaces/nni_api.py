@@ -1,0 +1,31 @@
+"""The names of NNI that autokd uses, imported without its noise.
+
+NNI 3.0 warns on import under every recent torch ("... is not a nn.Module", a RuntimeWarning of
+its lazily patched layers); nothing that we use is concerned.
+"""
+
+import warnings
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from nni.mutable import (
+        Categorical,
+        CategoricalMultiple,
+        LabeledMutable,
+        Mutable,
+        MutableDict,
+        Numerical,
+        SampleValidationError,
+    )
+    from nni.nas.nn.pytorch import ModelSpace
+
+__all__ = [
+    "Categorical",
+    "CategoricalMultiple",
+    "LabeledMutable",
+    "ModelSpace",
+    "Mutable",
+    "MutableDict",
+    "Numerical",
+    "SampleValidationError",
+]

@@ -1,0 +1,216 @@
+"""Recipe files in NNI's search-space schema become NNI mutables."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from autokd.errors import SpaceError
+from autokd.spaces.nni_api import Categorical, Mutable, Numerical
+from autokd.types import Recipe
+
+__all__ = ["load_recipe", "validate_recipe"]
+
+_TYPES = get_type_hints(Recipe)
+_BOUNDS = {
+    "alpha": (0, 1),
+    "alpha_end": (0, 1),
+    "temperature": (0.05, 1000),
+    "magnitude": (0, 30),
+    "mix_alpha": (1e-3, 100),
+    "label_smoothing": (0, 0.999),
+    "learning_rate": (1e-9, 100),
+    "weight_decay": (0, 10),
+}
+
+
+def _randint(low: float, high: float, *, label: str) -> Mutable:
+    return Numerical(int(low), int(high) - 1, quantize=1, label=label)
+
+
+def _normal(mu: float, sigma: float, q: float | None = None, *, label: str) -> Mutable:
+    return Numerical(mu=mu, sigma=sigma, quantize=q, label=label)
+
+
+def _lognormal(mu: float, sigma: float, q: float | None = None, *, label: str) -> Mutable:
+    return Numerical(mu=mu, sigma=sigma, quantize=q, log_distributed=True, label=label)
+
+
+def _uniform(low: float, high: float, q: float | None = None, *, label: str) -> Mutable:
+    return Numerical(low, high, quantize=q, label=label)
+
+
+def _loguniform(low: float, high: float, q: float | None = None, *, label: str) -> Mutable:
+    return Numerical(low, high, quantize=q, log_distributed=True, label=label)
+
+
+_KINDS: Mapping[str, tuple[Callable[..., Mutable], int]] = {
+    "randint": (_randint, 2),
+    "uniform": (_uniform, 2),
+    "quniform": (_uniform, 3),
+    "loguniform": (_loguniform, 2),
+    "qloguniform": (_loguniform, 3),
+    "normal": (_normal, 2),
+    "qnormal": (_normal, 3),
+    "lognormal": (_lognormal, 2),
+    "qlognormal": (_lognormal, 3),
+}
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """The recipe of a YAML or JSON file.
+
+    Args:
+        path: A mapping of a field of `Recipe` to NNI's `{_type, _value}`, or to a plain value.
+
+    Returns:
+        Field to NNI mutable, or to the plain value.
+
+    Raises:
+        SpaceError: The file cannot be read or something in it is wrong; one line per fault.
+
+    References:
+        The schema: NNI's documentation, "Search Space".
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError(f"`--recipe` must be a readable file, got {path}: {error}") from error
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise SpaceError(f"`--recipe` must be YAML or JSON, got {path}: {line}") from error
+    if not isinstance(values, dict) or not values:
+        raise SpaceError(f"{path}: a recipe must be a mapping of dimensions, got {values!r}")
+    fields, faults = {}, []
+    for name, entry in values.items():
+        try:
+            fields[str(name)] = _build_field(str(name), entry)
+        except SpaceError as error:
+            faults.append(f"{path}: {error}")
+    if faults:
+        raise SpaceError("\n".join(faults))
+    return fields
+
+
+def validate_recipe(values: Mapping[str, Any]) -> Recipe:
+    """The frozen recipe of concrete values.
+
+    Args:
+        values: Field to value; numbers as NNI gives them.
+
+    Returns:
+        The recipe, fields that do not matter set to their defaults, so that two recipes that
+        do the same are equal.
+
+    Raises:
+        SpaceError: A value has the wrong type.
+    """
+    try:
+        recipe = TypeAdapter(Recipe).validate_python(dict(values))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise SpaceError(f"`{name}`: {fault['msg']}, got {fault['input']!r}") from error
+    return _normalise(recipe)
+
+
+def _normalise(recipe: Recipe) -> Recipe:
+    plain = Recipe()
+    changes: dict[str, Any] = {}
+    if recipe.alpha_schedule == "constant":
+        changes["alpha_end"] = recipe.alpha
+    elif recipe.alpha == recipe.alpha_end:
+        changes["alpha_schedule"] = "constant"
+    recipe = dataclasses.replace(recipe, **changes)
+    changes = {}
+    if not recipe.is_distilled:
+        changes |= {"temperature": 1.0, "temperature_schedule": "constant"}
+    if recipe.temperature == 1:
+        changes["temperature_schedule"] = "constant"
+    if recipe.augmentation != "randaugment":
+        changes["magnitude"] = plain.magnitude
+    if recipe.mix == "none":
+        changes["mix_alpha"] = plain.mix_alpha
+    if recipe.is_pure_distillation:
+        changes["label_smoothing"] = plain.label_smoothing
+    return dataclasses.replace(recipe, **changes)
+
+
+def _build_field(name: str, entry: Any) -> Any:  # noqa: ANN401 - a mutable or a plain value
+    if name not in _TYPES:
+        near = difflib.get_close_matches(name, list(_TYPES), n=1)
+        remedy = f"did you mean `{near[0]}`?" if near else f"it can be one of {', '.join(_TYPES)}"
+        raise SpaceError(f"`{name}` must be a field of the recipe; {remedy}")
+    if not isinstance(entry, dict):
+        _check_value(name, entry)
+        return entry
+    unknown = sorted(set(entry) - {"_type", "_value"})
+    if unknown or len(entry) != 2:
+        got = ", ".join(map(str, entry))
+        raise SpaceError(f"`{name}` must have the keys _type and _value, got {got}")
+    kind, value = entry["_type"], entry["_value"]
+    if kind == "choice":
+        return _build_choice(name, value)
+    if kind not in _KINDS:
+        known = ", ".join(["choice", *_KINDS])
+        raise SpaceError(f"`{name}`: _type must be one of {known}, got {kind}")
+    return _build_numbers(name, kind, value)
+
+
+def _build_choice(name: str, values: Any) -> Mutable:  # noqa: ANN401 - straight from the file
+    if not isinstance(values, list) or not values:
+        raise SpaceError(f"`{name}`: _value must be a list with a choice in it, got {values!r}")
+    for value in values:
+        _check_value(name, value)
+    if len(set(map(repr, values))) != len(values):
+        raise SpaceError(f"`{name}`: the choices must differ, got {values}")
+    return Categorical(values, label=name)
+
+
+def _build_numbers(name: str, kind: str, numbers: Any) -> Mutable:  # noqa: ANN401 - from the file
+    build, count = _KINDS[kind]
+    is_numbers = isinstance(numbers, list) and all(
+        isinstance(number, int | float) and not isinstance(number, bool) for number in numbers
+    )
+    if not is_numbers or len(numbers) != count:
+        raise SpaceError(f"`{name}`: _value of {kind} must be {count} numbers, got {numbers!r}")
+    if _TYPES[name] not in (int, float):
+        raise SpaceError(f"`{name}` must be a choice of {_allowed(name)}, got {kind}")
+    if count == 3 and numbers[2] <= 0:
+        raise SpaceError(f"`{name}`: the step must be positive, got {numbers[2]}")
+    if "normal" in kind:
+        if numbers[1] <= 0:
+            raise SpaceError(f"`{name}`: sigma must be positive, got {numbers[1]}")
+        return build(*map(float, numbers), label=name)
+    low, high = numbers[0], numbers[1] - (1 if kind == "randint" else 0)
+    if low >= high or ("log" in kind and low <= 0):
+        rule = "0 < low < high" if "log" in kind else "low < high"
+        raise SpaceError(f"`{name}`: _value of {kind} must have {rule}, got {numbers}")
+    _check_value(name, low)
+    _check_value(name, high)
+    return build(*map(float, numbers), label=name)
+
+
+def _check_value(name: str, value: Any) -> None:  # noqa: ANN401 - straight from the file
+    kind = _TYPES[name]
+    if kind not in (int, float):
+        if value not in get_args(kind):
+            raise SpaceError(f"`{name}` must be one of {_allowed(name)}, got {value!r}")
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpaceError(f"`{name}` must be a number, got {value!r}")
+    if kind is int and int(value) != value:
+        raise SpaceError(f"`{name}` must be a whole number, got {value!r}")
+    low, high = _BOUNDS[name]
+    if not low <= value <= high:
+        raise SpaceError(f"`{name}` must be in [{low}, {high}], got {value!r}")
+
+
+def _allowed(name: str) -> str:
+    return ", ".join(map(str, get_args(_TYPES[name])))

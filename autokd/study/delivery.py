@@ -1,0 +1,116 @@
+"""From the front to a folder that can be deployed, and to MLflow's registry."""
+
+import dataclasses
+from pathlib import Path
+
+from autokd.candidate import load_student
+from autokd.config import Config
+from autokd.data import TestData, load_data, load_test
+from autokd.errors import TrackingError
+from autokd.exporters import Bundle, OnnxNetwork, export_bundle
+from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
+from autokd.spaces import build_space
+from autokd.study.finals import find_weights
+from autokd.study.folder import find_study
+from autokd.study.front import pick_student
+from autokd.study.progress import SearchProgress
+from autokd.trackers import register_model
+from autokd.types import FrontStudent
+
+__all__ = ["export"]
+
+
+def export(
+    study: str | None = None,
+    *,
+    out: Path = Path("student"),
+    pick: str | None = None,
+    max_latency_ms: float | None = None,
+    runs_dir: Path = Path("mlruns"),
+    is_registered: bool = True,
+    progress: SearchProgress | None = None,
+) -> Bundle:
+    """Writes one student of the front to a folder, checked against what was trained.
+
+    Args:
+        study: Its name; the last one worked on if none.
+        out: The folder to write.
+        pick: `knee`, `fastest`, `most-accurate` or the number of a trial on the front; if none,
+            the knee, or the most accurate one under `max_latency_ms`.
+        max_latency_ms: Only students under it.
+        runs_dir: Where studies lie.
+        is_registered: Whether it is logged to MLflow and registered under the study's name.
+        progress: Where to tell what is done.
+
+    Returns:
+        Files and figures.
+    """
+    progress = progress or SearchProgress(is_silent=True)
+    pick = pick or ("knee" if max_latency_ms is None else "most-accurate")
+    folder = find_study(study, runs_dir=runs_dir)
+    config, front = folder.load_config(), folder.load_front()
+    student = pick_student(front.students, pick=pick, max_latency_ms=max_latency_ms)
+    progress.say(f"exporting trial {student.trial} of {front.study}")
+    data = load_data(config)
+    space = build_space(
+        config.space,
+        recipe=config.recipe,
+        input_shape=data.card.shape,
+        n_classes=data.card.n_classes,
+    )
+    network = load_student(
+        space,
+        student.architecture,
+        data=data.card,
+        weights=find_weights(folder, trial=student.trial),
+    )
+    card = {
+        "study": front.study,
+        **{key: value for key, value in dataclasses.asdict(student).items() if key != "latency_ms"},
+        "mean_test_accuracy": student.test_accuracy,
+        "searched_latency_ms": student.latency_ms,
+        "teacher": dataclasses.asdict(front.teacher),
+        "data": {"name": data.card.name, "digest": data.card.digest},
+        "made_with": {**library_versions(), "device": device_fingerprint(), "seed": config.seed},
+    }
+    target = OnnxRuntimeTarget(
+        threads=config.latency_threads, batch=config.latency_batch, seconds=1.0
+    )
+    test = load_test(config)
+    bundle = export_bundle(network, out, data=data.card, test=test, target=target, card=card)
+    if is_registered:
+        _register(config, bundle, alias=_alias(student, pick=pick), test=test, progress=progress)
+    return bundle
+
+
+def _register(
+    config: Config,
+    bundle: Bundle,
+    *,
+    alias: str,
+    test: TestData,
+    progress: SearchProgress,
+) -> None:
+    """Logs the student to MLflow; a server that is away costs the registration, not the files."""
+    model = next(path for path in bundle.files if path.name == "model.onnx")
+    pictures = test.images[:4]
+    inputs = (pictures.float() / 255).numpy()
+    outputs = OnnxNetwork(model).predict(pictures).numpy()
+    try:
+        uri = register_model(
+            config,
+            onnx_file=model,
+            files=[path for path in bundle.files if path != model],
+            alias=alias,
+            card=bundle.card,
+            example=(inputs, outputs),
+        )
+    except TrackingError as error:
+        progress.say(f"not registered in MLflow: {error}")
+    else:
+        progress.say(f"registered as {uri}")
+
+
+def _alias(student: FrontStudent, *, pick: str) -> str:
+    """What the registered version is called."""
+    return f"trial-{student.trial}" if pick.isdigit() else pick

@@ -1,0 +1,281 @@
+"""The finals: the front trained again, longer, each beside its twin without distillation.
+
+Students are chosen and re-ranked on the validation split; the test split is read here for the
+first time, once per trained network.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from scipy import stats
+
+from autokd.candidate import (
+    Workshop,
+    build_student,
+    load_student,
+    save_student,
+    train_student,
+)
+from autokd.config import Config
+from autokd.data import load_test
+from autokd.distillation import Engine, Student, evaluate
+from autokd.spaces import Space
+from autokd.study.folder import StudyFolder
+from autokd.study.progress import SearchProgress
+from autokd.types import (
+    EpochLog,
+    Estimate,
+    FrontStudent,
+    Recipe,
+    TrialResult,
+    dump_json,
+    load_json,
+)
+
+__all__ = ["Finals", "Refit", "build_front_student", "estimate", "find_weights"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refit:
+    """One finalist trained with one seed.
+
+    Attributes:
+        trial: Of the search.
+        seed: Of weights, order and augmentation.
+        is_twin: Whether it was trained without distillation for comparison.
+        val_accuracy: In [0, 1].
+        test_accuracy: In [0, 1].
+        epochs: It was trained for.
+    """
+
+    trial: int
+    seed: int
+    is_twin: bool
+    val_accuracy: float
+    test_accuracy: float
+    epochs: int
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and half-width of the 95 % t-interval; none of it for a single value."""
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return Estimate(mean=mean, ci95=None, n=len(values))
+    spread = float(stats.sem(values))
+    width = float(stats.t.ppf(0.975, len(values) - 1)) * spread
+    return Estimate(mean=mean, ci95=width, n=len(values))
+
+
+def build_front_student(result: TrialResult, *, space: Space, teacher_ms: float) -> FrontStudent:
+    """A row of the front from a complete result of the search, without test accuracy.
+
+    Args:
+        result: A complete one.
+        space: For its architecture.
+        teacher_ms: Latency of the teacher.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: The result is not complete.
+    """
+    latency, footprint, recipe = result.latency, result.footprint, result.recipe
+    if latency is None or footprint is None or recipe is None or result.val_accuracy is None:
+        raise ValueError(f"`result` must be complete, got trial {result.trial} {result.state}")
+    return FrontStudent(
+        trial=result.trial,
+        val_accuracy=result.val_accuracy,
+        latency_ms=latency.median_ms,
+        latency_ci95_ms=(latency.ci95_low_ms, latency.ci95_high_ms),
+        speed_up=teacher_ms / latency.median_ms,
+        n_params=footprint.n_params,
+        macs=footprint.macs,
+        size_bytes=footprint.size_bytes,
+        architecture=space.architecture_of(result.sample),
+        recipe=recipe,
+    )
+
+
+@final
+class Finals:
+    """Trains finalists and their twins, and puts what came of it into the front."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: StudyFolder,
+        *,
+        workshop: Workshop,
+        teacher_ms: float,
+        progress: SearchProgress,
+    ) -> None:
+        """Nothing is trained yet.
+
+        Args:
+            config: Seeds and epochs.
+            folder: Where refits are kept, so that an interrupted final goes on.
+            workshop: What the study shares.
+            teacher_ms: Latency of the teacher.
+            progress: Shows what is trained.
+        """
+        self._config, self._folder, self._workshop = config, folder, workshop
+        self._teacher_ms, self._progress = teacher_ms, progress
+        self._refits: dict[int, list[Refit]] = {}
+        self._test = load_test(config)
+
+    def run(self, front: Sequence[TrialResult], *, baseline: Sequence[TrialResult]) -> float:
+        """Trains whatever is missing; without a refit only asks the test split.
+
+        Args:
+            front: The finalists.
+            baseline: The default student without distillation, or nothing.
+
+        Returns:
+            Seconds of training.
+        """
+        finalists = [*front, *(one for one in baseline if one not in front)]
+        if not self._config.refit:
+            for result in finalists:
+                self._refits[result.trial] = [self._ask_test(result)]
+            return 0.0
+        jobs = [
+            (result, seed, is_twin)
+            for result in finalists
+            for seed in range(self._config.seeds)
+            for is_twin in ((False, True) if _is_distilled(result) else (False,))
+        ]
+        self._progress.begin("finals", total=len(jobs))
+        seconds = 0.0
+        for number, (result, seed, is_twin) in enumerate(jobs, start=1):
+            refit, spent = self._refit(result, seed=self._config.seed + 1 + seed, is_twin=is_twin)
+            self._refits.setdefault(result.trial, []).append(refit)
+            seconds += spent
+            self._progress.step(done=number)
+        self._progress.end()
+        return seconds
+
+    def rank(self, finalists: Sequence[FrontStudent]) -> list[FrontStudent]:
+        """The finalists that no faster one equals on validation, fastest first."""
+        refitted = sorted((self._fill(s) for s in finalists), key=lambda s: s.latency_ms)
+        best, kept = -1.0, []
+        for student in refitted:
+            if student.val_accuracy > best:
+                best = student.val_accuracy
+                kept.append(student)
+        return kept
+
+    def baseline(self, result: TrialResult) -> FrontStudent:
+        """The baseline with its test accuracy."""
+        return self._fill(
+            build_front_student(result, space=self._workshop.space, teacher_ms=self._teacher_ms)
+        )
+
+    def _fill(self, student: FrontStudent) -> FrontStudent:
+        refits = self._refits[student.trial]
+        ours = [refit for refit in refits if not refit.is_twin]
+        twins = [refit for refit in refits if refit.is_twin]
+        test = estimate([refit.test_accuracy for refit in ours])
+        filled = dataclasses.replace(
+            student,
+            val_accuracy=estimate([refit.val_accuracy for refit in ours]).mean,
+            test_accuracy=test.mean,
+            test_accuracy_ci95=test.ci95,
+            n_seeds=test.n,
+        )
+        if not self._config.refit:
+            return filled
+        if not twins:  # not distilled: its own twin
+            return dataclasses.replace(filled, kd_gain=0.0, kd_gain_ci95=0.0)
+        gain = estimate(
+            [a.test_accuracy - b.test_accuracy for a, b in zip(ours, twins, strict=True)]
+        )
+        return dataclasses.replace(filled, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
+
+    def _refit(self, result: TrialResult, *, seed: int, is_twin: bool) -> tuple[Refit, float]:
+        """One finalist or twin: from disk, or trained now."""
+        epochs = self._config.refit_epochs or 2 * self._workshop.plan.epochs
+        name = f"{result.trial}-{seed}-{'twin' if is_twin else 'kd'}"
+        path = self._folder.refits / f"{name}.json"
+        if path.exists():
+            known = load_json(Refit, path.read_text(encoding="utf-8"))
+            if known.epochs == epochs:
+                return known, 0.0
+        start = time.perf_counter()
+        data, plan = self._workshop.data, self._workshop.plan
+        student, recipe = build_student(
+            self._workshop.space, result.sample, data=data.card, seed=seed
+        )
+        what = f"trial {result.trial}, seed {seed}{', twin' if is_twin else ''}"
+
+        def show(row: EpochLog) -> None:
+            self._progress.epoch(what, row, epochs=epochs)
+
+        training = train_student(
+            student,
+            _without_teacher(recipe) if is_twin else recipe,
+            data=data,
+            teacher=self._workshop.teacher,
+            plan=dataclasses.replace(plan, epochs=epochs, seed=seed),
+            on_epoch=show,
+        )
+        seconds = time.perf_counter() - start
+        refit = Refit(
+            trial=result.trial,
+            seed=seed,
+            is_twin=is_twin,
+            val_accuracy=training.val_accuracy,
+            test_accuracy=self._measure_test(student),
+            epochs=epochs,
+        )
+        if not is_twin:
+            save_student(student, self._folder.refits / f"{name}.safetensors")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(dump_json(refit), encoding="utf-8")
+        temporary.replace(path)
+        return refit, seconds
+
+    def _ask_test(self, result: TrialResult) -> Refit:
+        student = load_student(
+            self._workshop.space,
+            result.sample,
+            data=self._workshop.data.card,
+            weights=find_weights(self._folder, trial=result.trial, same_as=result.same_as),
+        )
+        return Refit(
+            trial=result.trial,
+            seed=self._config.seed,
+            is_twin=False,
+            val_accuracy=result.val_accuracy or 0.0,
+            test_accuracy=self._measure_test(student),
+            epochs=self._workshop.plan.epochs,
+        )
+
+    def _measure_test(self, student: Student) -> float:
+        engine = Engine(device=torch.device("cpu"))
+        return evaluate(student, self._test.images, self._test.labels, engine=engine)[1]
+
+
+def find_weights(folder: StudyFolder, *, trial: int, same_as: int | None = None) -> Path:
+    """The best weights of a trial: of its refit that did best on validation, else its own."""
+    refits = [
+        (load_json(Refit, path.read_text(encoding="utf-8")), path)
+        for path in folder.refits.glob(f"{trial}-*-kd.json")
+    ]
+    if refits:
+        best = max(refits, key=lambda pair: (pair[0].val_accuracy, -pair[0].seed))
+        return best[1].with_suffix(".safetensors")
+    return folder.weights / f"trial-{trial if same_as is None else same_as}.safetensors"
+
+
+def _is_distilled(result: TrialResult) -> bool:
+    return result.recipe is not None and result.recipe.is_distilled
+
+
+def _without_teacher(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, alpha=0.0, alpha_end=0.0, alpha_schedule="constant")

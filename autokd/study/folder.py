@@ -1,0 +1,195 @@
+"""The study's own folder: settings, lock, clock, refits, front; every file written at once."""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from filelock import FileLock, Timeout
+
+from autokd.config import Config
+from autokd.errors import StudyError
+from autokd.types import Dimension, Front, dump_json, load_json
+
+__all__ = ["StudyFolder", "find_study", "list_studies"]
+
+_FREE = frozenset(
+    {
+        "study",
+        "budget",
+        "timeout_s",
+        "sampler",
+        "max_latency_ms",
+        "min_accuracy",
+        "storage",
+        "refit",
+        "refit_epochs",
+        "seeds",
+        "device",
+        "runs_dir",
+        "tracking_uri",
+        "download",
+        "data_root",
+    }
+)
+"""Settings that may differ when a study goes on; all others make its numbers incomparable."""
+
+
+@final
+class StudyFolder:
+    """`mlruns/studies/NAME`: what autokd itself must remember of a study."""
+
+    def __init__(self, path: Path) -> None:
+        """Names the folder; nothing is read or made."""
+        self.path = path
+
+    @property
+    def weights(self) -> Path:
+        """Where the students' weights lie."""
+        return self.path / "weights"
+
+    @property
+    def refits(self) -> Path:
+        """Where the refits' results lie."""
+        return self.path / "refits"
+
+    @property
+    def report(self) -> Path:
+        """Where the pictures lie."""
+        return self.path / "report"
+
+    @contextlib.contextmanager
+    def locked(self) -> Generator[None]:
+        """The study is this process's alone; the lock dies with the process.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            StudyError: Another process has it, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"`--runs-dir` must be writable, got {self.path}: {error}") from error
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StudyError(
+                f"study `{self.path.name}` must not be searched twice at once; wait for the "
+                "other process or pass another --study"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check_settings(self, config: Config, *, dimensions: Sequence[Dimension]) -> None:
+        """Remembers the settings of a new study; holds a known one to its own.
+
+        Args:
+            config: Of this session.
+            dimensions: Of the space, as searched.
+
+        Raises:
+            StudyError: The study was made with other settings.
+        """
+        now = config.model_dump(mode="json")
+        shape = [json.loads(dump_json(dimension)) for dimension in dimensions]
+        if (self.path / "settings.json").exists():
+            before = self._read("settings.json")
+            for key in sorted(set(now) - _FREE):
+                if before["config"].get(key) != now[key]:
+                    raise StudyError(
+                        f"study `{self.path.name}` was made with {key}={before['config'].get(key)},"
+                        f" got {now[key]}; pass another --study"
+                    )
+            if before["dimensions"] != shape:
+                raise StudyError(
+                    f"study `{self.path.name}` was made with other dimensions than "
+                    f"{config.space} and {config.recipe} have now; pass another --study"
+                )
+        self._write("settings.json", {"config": now, "dimensions": shape})
+
+    def load_config(self) -> Config:
+        """The configuration of the last session."""
+        return Config.model_validate(self._read("settings.json")["config"])
+
+    def add_time(self, *, wall_s: float, training_s: float) -> None:
+        """Adds to the study's clock."""
+        before = self.read_time()
+        self._write(
+            "clock.json",
+            {"wall_s": before[0] + wall_s, "training_s": before[1] + training_s},
+        )
+
+    def read_time(self) -> tuple[float, float]:
+        """Seconds that the study has taken so far, and those of training among them."""
+        if not (self.path / "clock.json").exists():
+            return 0.0, 0.0
+        clock = self._read("clock.json")
+        return clock["wall_s"], clock["training_s"]
+
+    def save_front(self, front: Front) -> None:
+        """Keeps the front, for `autokd front` and `autokd export`."""
+        self._write_text("front.json", dump_json(front))
+
+    def load_front(self) -> Front:
+        """The front as it was last saved.
+
+        Returns:
+            The front.
+
+        Raises:
+            StudyError: No trial has finished yet.
+        """
+        path = self.path / "front.json"
+        if not path.exists():
+            raise StudyError(
+                f"study `{self.path.name}` must have a finished trial, got none; "
+                "run `autokd search` first"
+            )
+        return load_json(Front, path.read_text(encoding="utf-8"))
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return json.loads((self.path / name).read_text(encoding="utf-8"))
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        self._write_text(name, json.dumps(values, indent=1))
+
+    def _write_text(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.{os.getpid()}.{time.monotonic_ns()}"
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(self.path / name)
+
+
+def list_studies(runs_dir: Path) -> list[str]:
+    """Names of the studies in a runs folder, the one last worked on first."""
+    paths = (runs_dir / "studies").glob("*/settings.json")
+    return [path.parent.name for path in sorted(paths, key=lambda p: -p.stat().st_mtime)]
+
+
+def find_study(name: str | None, *, runs_dir: Path) -> StudyFolder:
+    """The folder of a study, of the last one if no name is given.
+
+    Args:
+        name: Of the study.
+        runs_dir: Where studies lie.
+
+    Returns:
+        An existing folder.
+
+    Raises:
+        StudyError: There is no such study, or none at all.
+    """
+    known = list_studies(runs_dir)
+    if not known:
+        raise StudyError(f"{runs_dir} must hold a study, got none; run `autokd search` first")
+    if name is not None and name not in known:
+        shown = ", ".join(known[:5])
+        raise StudyError(f"`--study` must be one of {shown}, got {name}")
+    return StudyFolder(runs_dir / "studies" / (name or known[0]))

@@ -1,0 +1,89 @@
+"""What is running, the best so far and the time that is left, on standard error."""
+
+import time
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from autokd.types import EpochLog, TrialResult
+
+__all__ = ["SearchProgress"]
+
+
+@final
+class SearchProgress:
+    """A bar where there is a terminal, a line per trial everywhere."""
+
+    def __init__(self, *, is_silent: bool = False) -> None:
+        """Opens nothing until something begins."""
+        self.console = Console(stderr=True, quiet=is_silent, highlight=False)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._start = time.monotonic()
+        self._n_before = 0
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, soft_wrap=True)
+
+    def begin(self, title: str, *, total: int, done: int = 0) -> None:
+        """A new bar of `total` steps, some of them done before."""
+        self.end()
+        self._start, self._n_before = time.monotonic(), done
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(title, total=total, completed=done, note="")
+
+    def end(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+    def note(self, text: str) -> None:
+        """What is going on, beside the bar."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, note=text)
+
+    def step(self, *, done: float) -> None:
+        """Moves the bar."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done)
+
+    def epoch(self, what: str, row: EpochLog, *, epochs: int) -> None:
+        """An epoch of whatever is trained."""
+        self.note(f"{what}: epoch {row.epoch}/{epochs}, {row.val_accuracy:.1%}")
+
+    def trial(self, result: TrialResult, *, n_done: int, budget: int, is_on_front: bool) -> None:
+        """A line for a finished trial, with an estimate of the time that is left."""
+        left = self._time_left(n_done=n_done, budget=budget)
+        self.say(f"{_describe(result, is_on_front=is_on_front)}   {n_done}/{budget}, {left} left")
+        self.step(done=n_done)
+
+    def _time_left(self, *, n_done: int, budget: int) -> str:
+        spent = time.monotonic() - self._start
+        seconds = spent / max(1, n_done - self._n_before) * max(0, budget - n_done)
+        return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
+
+def _describe(result: TrialResult, *, is_on_front: bool) -> str:
+    head = f"trial {result.trial:>3}"
+    if result.state != "complete" or result.latency is None or result.val_accuracy is None:
+        return f"{head}  {result.state}: {result.reason}"
+    n_params = result.footprint.n_params if result.footprint else 0
+    star = "* " if is_on_front else "  "
+    same = f"  same as trial {result.same_as}" if result.same_as is not None else ""
+    return (
+        f"{head} {star}{result.val_accuracy:6.1%}  {result.latency.median_ms:8.4f} ms  "
+        f"{n_params / 1000:8.1f} k  {result.training_s:5.1f} s{same}"
+    )

@@ -1,0 +1,449 @@
+"""One session of a search: opens the study, runs trials until the budget is used up, reports."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import final
+
+import torch
+
+from autokd.candidate import Workshop, evaluate_candidate
+from autokd.config import Config
+from autokd.data import SearchData, load_data
+from autokd.distillation import Plan
+from autokd.errors import ConfigError, ConstraintError
+from autokd.latency import (
+    CachedTarget,
+    OnnxRuntimeTarget,
+    count_macs,
+    device_fingerprint,
+    library_versions,
+)
+from autokd.reports import draw_curves, draw_front
+from autokd.spaces import build_space
+from autokd.study.finals import Finals, build_front_student
+from autokd.study.folder import StudyFolder, find_study
+from autokd.study.front import hypervolume, near_front, pareto
+from autokd.study.progress import SearchProgress
+from autokd.study.sampling import build_sampler, first_samples
+from autokd.study.teaching import build_teacher
+from autokd.study.trials import Trials, open_storage
+from autokd.trackers import build_tracker
+from autokd.types import (
+    EpochEnded,
+    EpochLog,
+    Front,
+    Latency,
+    Recipe,
+    StudyClosed,
+    StudyOpened,
+    TeacherCard,
+    Tracker,
+    TrialEnded,
+    TrialInterrupted,
+    TrialResult,
+    TrialStarted,
+)
+
+__all__ = ["load_front", "search"]
+
+_STEPS = 320  # of one trial, about, where the user names no epochs
+_MIN_EPOCHS, _MAX_EPOCHS = 3, 30
+_FINALISTS = 6  # at least, where as many are as good as the front within its noise
+_HOPELESS = 10  # trials over the latency limit, the smallest student among them
+
+
+def search(
+    config: Config, *, progress: SearchProgress | None = None, tracker: Tracker | None = None
+) -> Front:
+    """Searches the Pareto-best students; goes on where an earlier session stopped.
+
+    Args:
+        config: What to search, on what, how long.
+        progress: Where to show it; nothing is shown if none.
+        tracker: Where to log; MLflow as configured if none.
+
+    Returns:
+        The front; after the refit unless the configuration says otherwise.
+
+    Raises:
+        ConstraintError: No student meets the limits.
+    """
+    progress = progress or SearchProgress(is_silent=True)
+    folder = StudyFolder(config.study_dir)
+    start = time.monotonic()
+    with folder.locked():
+        session = _open_session(config, folder=folder, progress=progress, start=start)
+        session.tracker = tracker or build_tracker(config)
+        with _closing(session):
+            session.announce()
+            session.run_trials()
+            if not session.find_front():
+                raise ConstraintError(_describe_misery(session))
+            session.close_search()
+        return folder.load_front()
+
+
+def load_front(study: str | None = None, *, runs_dir: Path = Path("mlruns")) -> Front:
+    """The front of a study that has been searched, or is being searched.
+
+    Args:
+        study: Its name; the last one worked on if none.
+        runs_dir: Where studies lie.
+
+    Returns:
+        The front as it was last saved.
+    """
+    return find_study(study, runs_dir=runs_dir).load_front()
+
+
+@final
+class _Session:
+    """What one process knows of the study that it is working on."""
+
+    tracker: Tracker
+
+    def __init__(  # noqa: PLR0913 - everything that a session joins
+        self,
+        config: Config,
+        folder: StudyFolder,
+        *,
+        workshop: Workshop,
+        teacher: TeacherCard,
+        trials: Trials,
+        progress: SearchProgress,
+        start: float,
+        training_s: float,
+    ) -> None:
+        self.config, self.folder, self.workshop = config, folder, workshop
+        self.teacher, self.trials, self.progress = teacher, trials, progress
+        self.results = trials.results()
+        self.is_finished = False
+        self._mark, self._training_s = start, training_s
+
+    # ------------------------------------------------------------------ the trials
+
+    def run_trials(self) -> None:
+        """Trials until the budget or the time is used up."""
+        budget = self.config.budget
+        self.progress.begin("trials", total=budget, done=len(self.results))
+        self._keep_time()
+        while len(self.results) < budget and not self._is_late():
+            self._run_trial()
+            self._give_up_if_hopeless()
+        self.progress.end()
+        self.is_finished = True
+
+    def _run_trial(self) -> None:
+        trial, sample = self.trials.begin()
+        number = trial.number
+        self.tracker.log(TrialStarted(trial=number, sample=sample, time_ms=_now_ms()))
+        epochs = self.workshop.plan.epochs
+
+        def on_measured(latency: Latency) -> None:
+            if self.config.max_latency_ms is not None:
+                self.trials.constrain(trial, latency, max_latency_ms=self.config.max_latency_ms)
+
+        def on_epoch(row: EpochLog) -> None:
+            self.tracker.log(EpochEnded(trial=number, epoch=row, time_ms=_now_ms()))
+            self.progress.epoch(f"trial {number}", row, epochs=epochs)
+
+        try:
+            result = self.trials.saved_result(trial) or evaluate_candidate(
+                sample,
+                self.workshop,
+                trial=number,
+                known=self._known(),
+                on_measured=on_measured,
+                on_epoch=on_epoch,
+            )
+            self.trials.end(trial, result, min_accuracy=self.config.min_accuracy)
+        except KeyboardInterrupt:
+            self.trials.requeue()
+            self.tracker.log(TrialInterrupted(trial=number, time_ms=_now_ms()))
+            raise
+        self._take(result)
+
+    def _take(self, result: TrialResult) -> None:
+        """Adds a result to what is known, saved and shown."""
+        self.results.append(result)
+        self._training_s += result.training_s
+        front = self.find_front()
+        self._keep_time()
+        self.folder.save_front(self.build_front())
+        self.tracker.log(
+            TrialEnded(result=result, hypervolume=self.hypervolume(), time_ms=_now_ms())
+        )
+        self.progress.trial(
+            result,
+            n_done=len(self.results),
+            budget=self.config.budget,
+            is_on_front=any(one.trial == result.trial for one in front),
+        )
+
+    def _known(self) -> dict[tuple[str, Recipe], TrialResult]:
+        return {
+            (result.network, result.recipe): result
+            for result in reversed(self.results)
+            if result.state == "complete" and result.recipe is not None
+        }
+
+    def _is_late(self) -> bool:
+        limit = self.config.timeout_s
+        return limit is not None and self._wall_s() >= limit
+
+    def _give_up_if_hopeless(self) -> None:
+        n_pruned = sum(result.state == "pruned" for result in self.results)
+        if n_pruned == len(self.results) >= _HOPELESS:
+            raise ConstraintError(_describe_misery(self))
+
+    # ------------------------------------------------------------------ time
+
+    def _wall_s(self) -> float:
+        return self.folder.read_time()[0] + time.monotonic() - self._mark
+
+    def _keep_time(self) -> None:
+        """Writes the time since the last call to the study's clock."""
+        now = time.monotonic()
+        self.folder.add_time(wall_s=now - self._mark, training_s=self._training_s)
+        self._mark, self._training_s = now, 0.0
+
+    # ------------------------------------------------------------------ what was found
+
+    def find_front(self) -> list[TrialResult]:
+        """The Pareto-best results so far."""
+        return pareto(self._able(), min_accuracy=self.config.min_accuracy)
+
+    def _able(self) -> list[TrialResult]:
+        """Results within the latency limit, which may be another one than in a session before."""
+        limit = self.config.max_latency_ms
+        return [
+            result
+            for result in self.results
+            if limit is None or result.latency is None or result.latency.median_ms <= limit
+        ]
+
+    def hypervolume(self) -> float:
+        """Of the front so far."""
+        return self._volume(
+            [
+                (result.val_accuracy or 0.0, result.latency.median_ms)
+                for result in self.find_front()
+                if result.latency is not None
+            ]
+        )
+
+    def _volume(self, points: list[tuple[float, float]]) -> float:
+        chance = 1 / self.workshop.data.card.n_classes
+        return hypervolume(points, chance=chance, teacher_ms=self.teacher.latency_ms)
+
+    def _finalists(self) -> list[TrialResult]:
+        """The front, and what may belong to it as far as the validation split can tell."""
+        front = self.find_front()
+        if not self.config.refit:
+            return front
+        least = self.config.min_accuracy or 0.0
+        able = [result for result in self._able() if (result.val_accuracy or 0.0) >= least]
+        near = near_front(able, front=front, n_val=self.workshop.data.card.n_val)
+        return [*front, *near[: max(0, _FINALISTS - len(front))]]
+
+    def build_front(self, finals: Finals | None = None) -> Front:
+        """The front as a value, with test accuracies where there are finals."""
+        wall_s, training_s = self.folder.read_time()
+        space, teacher_ms = self.workshop.space, self.teacher.latency_ms
+        baseline = next((r for r in self.results if _is_baseline(r)), None)
+        plain = [
+            build_front_student(result, space=space, teacher_ms=teacher_ms)
+            for result in (self._finalists() if finals else self.find_front())
+        ]
+        students = finals.rank(plain) if finals else plain
+        return Front(
+            study=self.config.study_name,
+            n_trials=len(self.results),
+            n_failed=sum(result.state == "failed" for result in self.results),
+            n_pruned=sum(result.state == "pruned" for result in self.results),
+            wall_s=wall_s,
+            training_s=training_s,
+            hypervolume=self._volume([(one.val_accuracy, one.latency_ms) for one in students]),
+            teacher=self.teacher,
+            baseline=(
+                None
+                if baseline is None
+                else finals.baseline(baseline)
+                if finals
+                else build_front_student(baseline, space=space, teacher_ms=teacher_ms)
+            ),
+            students=tuple(students),
+        )
+
+    # ------------------------------------------------------------------ begin and end
+
+    def announce(self) -> None:
+        """Tells the tracker and the user what is about to be searched."""
+        data = self.workshop.data.card
+        settings = {key: str(value) for key, value in self.config.model_dump().items()}
+        environment = {**library_versions(), "device": device_fingerprint()}
+        environment["training_device"] = str(self.workshop.plan.device)
+        self.tracker.log(
+            StudyOpened(
+                study=self.config.study_name,
+                settings=settings,
+                data=data,
+                teacher=self.teacher,
+                environment=environment,
+                time_ms=_now_ms(),
+            )
+        )
+        shape = "x".join(map(str, data.shape))
+        self.progress.say(
+            f"study {self.config.study_name}: {data.n_train} training, {data.n_val} validation, "
+            f"{data.n_test} test pictures of {shape}, {data.n_classes} classes"
+        )
+        self.progress.say(
+            f"teacher {self.teacher.name}: {self.teacher.val_accuracy:.1%} on validation, "
+            f"{self.teacher.latency_ms:.4g} ms"
+        )
+        if self.results:
+            self.progress.say(f"going on after {len(self.results)} finished trials")
+
+    def close_search(self) -> None:
+        """Trains the finalists, asks the test split once, draws and saves."""
+        finals = Finals(
+            self.config,
+            self.folder,
+            workshop=self.workshop,
+            teacher_ms=self.teacher.latency_ms,
+            progress=self.progress,
+        )
+        baseline = [result for result in self.results if _is_baseline(result)]
+        try:
+            self._training_s += finals.run(self._finalists(), baseline=baseline[:1])
+        finally:
+            self._keep_time()
+        self.folder.save_front(self.build_front(finals))
+
+    def draw(self) -> tuple[Path, ...]:
+        """Pictures of what was found so far."""
+        report = self.folder.report
+        report.mkdir(parents=True, exist_ok=True)
+        front = self.folder.load_front()
+        return (
+            *draw_front(front, results=self.results, folder=report),
+            draw_curves(self.results, folder=report, front=front),
+        )
+
+
+@contextmanager
+def _closing(session: _Session) -> Generator[None]:
+    """However the session ends, the tracker learns of it and what was found is drawn."""
+    is_finished = False
+    try:
+        yield
+        is_finished = True
+    finally:
+        session.progress.end()
+        front = session.folder.load_front() if session.results else None
+        files = session.draw() if front is not None and front.students else ()
+        session.tracker.log(
+            StudyClosed(is_finished=is_finished, front=front, files=files, time_ms=_now_ms())
+        )
+        session.tracker.close()
+        n_unsent = getattr(session.tracker, "n_unsent", 0)
+        if n_unsent:
+            session.progress.say(
+                f"{n_unsent} records are kept for MLflow, which cannot be reached; "
+                "the same command sends them"
+            )
+
+
+def _open_session(
+    config: Config, *, folder: StudyFolder, progress: SearchProgress, start: float
+) -> _Session:
+    """Data, space, teacher and study, checked in the order of what they cost."""
+    device = _choose_device(config)
+    storage = open_storage(config.storage, runs_dir=config.runs_dir)
+    data = load_data(config)
+    space = build_space(
+        config.space,
+        recipe=config.recipe,
+        input_shape=data.card.shape,
+        n_classes=data.card.n_classes,
+    )
+    space.pin(config.fix)
+    folder.check_settings(config, dimensions=space.dimensions)
+    target = CachedTarget(
+        OnnxRuntimeTarget(threads=config.latency_threads, batch=config.latency_batch),
+        folder=config.runs_dir / "latency",
+    )
+    teacher, card, training_s = build_teacher(
+        config, data, target=target, device=device, progress=progress
+    )
+    workshop = Workshop(
+        space=space,
+        data=data,
+        teacher=teacher,
+        target=target,
+        plan=_build_plan(config, data=data, device=device),
+        max_latency_ms=config.max_latency_ms,
+        weights=folder.weights,
+    )
+    n_before = len(list(folder.weights.glob("trial-*")))
+    sampler = build_sampler(config.sampler, seed=config.seed + 1000 * n_before)
+    trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space)
+    if trials.n_finished == 0:
+        trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
+    return _Session(
+        config,
+        folder,
+        workshop=workshop,
+        teacher=card,
+        trials=trials,
+        progress=progress,
+        start=start,
+        training_s=training_s,
+    )
+
+
+def _choose_device(config: Config) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("`--device` must be there, got cuda; pass --device cpu")
+    is_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if is_cuda else "cpu")
+
+
+def _build_plan(config: Config, *, data: SearchData, device: torch.device) -> Plan:
+    """Batch and epochs from the number of pictures, where the user names none."""
+    n_train = data.card.n_train
+    batch_size = config.batch_size or (32 if n_train < 5000 else 64 if n_train < 20_000 else 128)
+    steps = max(1, n_train // batch_size)
+    epochs = config.epochs or min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / steps)))
+    return Plan(epochs=epochs, batch_size=batch_size, seed=config.seed, device=device)
+
+
+def _is_baseline(result: TrialResult) -> bool:
+    """The first trial is the default student without distillation."""
+    return result.trial == 0 and result.state == "complete"
+
+
+def _describe_misery(session: _Session) -> str:
+    config, results = session.config, session.results
+    times = [result.latency.median_ms for result in results if result.latency is not None]
+    accuracies = [result.val_accuracy for result in results if result.val_accuracy is not None]
+    if config.max_latency_ms is not None and min(times, default=0.0) > config.max_latency_ms:
+        return (
+            f"`--max-latency-ms` must be met by a student, got {config.max_latency_ms:g}; "
+            f"the fastest of {len(results)} takes {min(times):.4g} ms"
+        )
+    if config.min_accuracy is not None and accuracies:
+        return (
+            f"`--min-accuracy` must be met by a student, got {config.min_accuracy:g}; "
+            f"the best of {len(results)} reaches {max(accuracies):.4g}"
+        )
+    reasons = {result.reason for result in results if result.reason}
+    return f"no student could be trained in {len(results)} trials; {'; '.join(sorted(reasons))}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

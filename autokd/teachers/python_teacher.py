@@ -1,0 +1,76 @@
+"""Teachers that the user's own Python builds."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from autokd.config import Config
+from autokd.errors import TeacherError
+from autokd.teachers.preprocessing import plain_preprocessing
+from autokd.teachers.probing import find_channels, shorten
+from autokd.teachers.teacher import Source
+from autokd.types import DataCard
+
+__all__ = ["load_python"]
+
+
+def load_python(name: str, *, data: DataCard, config: Config) -> Source:
+    """The network that a function of the user returns.
+
+    Args:
+        name: `module:function`; the working directory is on the path.
+        data: Its picture size is taken where neither network nor user say one.
+        config: Its `teacher_image_size`.
+
+    Returns:
+        The network on the CPU; the preprocessing of its `pretrained_cfg` (timm's convention:
+        `input_size`, `mean`, `std`), pixels in [0, 1] without one.
+
+    Raises:
+        TeacherError: The function cannot be found or fails, or gives something else.
+    """
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise TeacherError(f"`--teacher` must be python:module:function, got python:{name}")
+    network = _call(module, function=function)
+    if not isinstance(network, nn.Module):
+        raise TeacherError(
+            f"`--teacher` must return a torch.nn.Module, got {type(network).__name__} from {name}"
+        )
+    side = config.teacher_image_size
+    shape = data.shape if side is None else (data.shape[0], side, side)
+    own = getattr(network, "pretrained_cfg", None)
+    if not isinstance(own, Mapping):
+        own = {}
+    network = network.cpu()
+    if "input_size" in own:
+        channels, height, width = own["input_size"]
+    else:
+        channels, height, width = find_channels(network, shape=shape), *shape[1:]
+    plain = plain_preprocessing((channels, height, width))
+    mean, std = tuple(own.get("mean", plain.mean)), tuple(own.get("std", plain.std))
+    if not len(mean) == len(std) == channels:
+        raise TeacherError(
+            f"`pretrained_cfg` must have a mean and a std per channel ({channels}), "
+            f"got {list(mean)} and {list(std)}"
+        )
+    return Source(network=network, preprocessing=replace(plain, mean=mean, std=std))
+
+
+def _call(module: str, *, function: str) -> Any:  # noqa: ANN401 - the user's function
+    """What the user's function returns."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return getattr(importlib.import_module(module), function)()
+    except Exception as error:
+        raise TeacherError(
+            f"`--teacher` must be a function that returns a network, got {shorten(error)} "
+            f"from python:{module}:{function}"
+        ) from error

@@ -1,0 +1,142 @@
+"""A trained network from any source, frozen behind the student's view of a picture."""
+
+import hashlib
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from autokd.errors import TeacherError
+from autokd.teachers.preprocessing import PreparedViews, Preprocessing
+from autokd.types import InputShape
+
+__all__ = ["Source", "Teacher", "digest_weights"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """What a loader found: a network and how it wants its pictures.
+
+    Attributes:
+        network: Takes prepared pictures, gives logits.
+        preprocessing: How pictures are prepared.
+        form: A Python module, TorchScript, an exported program or an ONNX session.
+        file: Where all of it comes from, unless it is a Python module.
+    """
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    form: Literal["module", "script", "program", "onnx"] = "module"
+    file: Path | None = None
+
+
+@final
+class Teacher(nn.Module):
+    """A frozen network: the student's view in, logits out, never trained and never in train mode.
+
+    Attributes:
+        name: As the user gave it.
+        digest: SHA-256 of weights and preprocessing.
+        n_params: Parameters of the network; none for ONNX, which does not tell.
+        view_shape: Channels, height and width of the views it takes.
+        preprocessing: What is done to a view.
+        onnx_file: The file of an ONNX teacher, which takes *prepared* pictures.
+        is_exportable: Whether `build_exportable` gives a module that can go to ONNX.
+    """
+
+    def __init__(self, source: Source, *, name: str, view_shape: InputShape) -> None:
+        super().__init__()
+        self.prepare = PreparedViews(source.preprocessing, view_shape=view_shape)
+        self.network = source.network.eval()
+        for value in self.network.parameters():  # TorchScript has no `requires_grad_` of its own
+            value.requires_grad = False
+        self.training = False
+        self.prepare.training = False
+        self.name = name
+        self.view_shape = view_shape
+        self.preprocessing = source.preprocessing
+        self.digest = _digest_source(source)
+        self.onnx_file = source.file if source.form == "onnx" else None
+        self.n_params = (
+            None if source.form == "onnx" else sum(p.numel() for p in self.network.parameters())
+        )
+        self.is_exportable = source.form in ("module", "script")
+        self._is_script = source.form == "script"
+
+    def forward(self, views: Tensor) -> Tensor:
+        """What the teacher makes of pictures, without gradients.
+
+        Unchecked annotations: a shape check inside an ONNX trace warns.
+
+        Args:
+            views: Float [batch channels height width] in [0, 1], as the data has them.
+
+        Returns:
+            Unnormalised scores, Float32 [batch classes].
+        """
+        with torch.no_grad():
+            return self.network(self.prepare(views)).float()
+
+    def train(self, mode: bool = True) -> "Teacher":  # noqa: ARG002, FBT001, FBT002 - torch's own
+        """Itself, untouched: a teacher stays in eval mode.
+
+        Args:
+            mode: Not looked at.
+
+        Returns:
+            The teacher.
+        """
+        return self
+
+    def build_exportable(self) -> nn.Module:
+        """What `torch.onnx.export(dynamo=False)` can write, with any batch size.
+
+        Returns:
+            The teacher itself, or its trace where the network is TorchScript: the exporter
+            refuses TorchScript inside of a module.
+
+        Raises:
+            TeacherError: The network is an exported program or an ONNX file.
+        """
+        if not self.is_exportable:
+            raise TeacherError(
+                f"`--teacher` must be made of PyTorch modules to be exported, got {self.name}"
+            )
+        if not self._is_script:
+            return self
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch deprecates its tracer
+            trace = torch.jit.trace(self, torch.zeros(2, *self.view_shape), check_trace=False)
+        return cast(nn.Module, trace)
+
+
+def digest_weights(network: nn.Module) -> str:
+    """A hash of every weight and buffer of a network.
+
+    Args:
+        network: Any module with a state dict.
+
+    Returns:
+        SHA-256 over names, types, shapes and values, in hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _digest_source(source: Source) -> str:
+    """A hash of weights and preprocessing; the file stands for the weights where there is one."""
+    if source.file is None:
+        weights = digest_weights(source.network)
+    else:
+        with source.file.open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+    parts = json.dumps([weights, asdict(source.preprocessing)])
+    return hashlib.sha256(parts.encode()).hexdigest()

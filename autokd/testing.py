@@ -1,0 +1,129 @@
+"""Fakes and contract tests, for autokd's own tests and for those of its users.
+
+A fake here has passed the same contract as the real thing. A contract is a class to inherit
+from: write the one method that builds your implementation, and pytest runs the rest.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+import pytest
+import torch
+from torch import nn
+
+from autokd.errors import MeasureError
+from autokd.exporters import export_onnx
+from autokd.trackers import MemoryTracker
+from autokd.types import Latency, Target
+
+__all__ = ["FakeTarget", "MemoryTracker", "TargetContract"]
+
+
+@final
+@dataclass
+class FakeTarget:
+    """A target on which a file takes a millisecond per MiB; it touches no clock.
+
+    Attributes:
+        ms_per_mib: What a MiB of the file costs.
+        measured: Names of the files that were measured, in order.
+    """
+
+    ms_per_mib: float = 1.0
+    measured: list[str] = field(default_factory=list)
+
+    def measure(self, model: Path) -> Latency:
+        """A latency made from the size of the file.
+
+        Args:
+            model: An ONNX file.
+
+        Returns:
+            The same for files of the same size.
+
+        Raises:
+            MeasureError: The file is missing or is no ONNX file.
+        """
+        if not model.is_file() or not model.read_bytes().startswith(b"\x08"):
+            raise MeasureError(f"{model.name} must be an ONNX file")
+        self.measured.append(model.name)
+        median_ms = model.stat().st_size / 2**20 * self.ms_per_mib
+        return Latency(
+            median_ms=median_ms,
+            ci95_low_ms=median_ms,
+            ci95_high_ms=median_ms,
+            p10_ms=median_ms,
+            p90_ms=median_ms,
+            n_runs=100,
+            batch=1,
+            threads=1,
+            runtime="fake",
+            device="fake",
+            drift=1.0,
+        )
+
+
+class TargetContract(ABC):
+    """What every `Target` promises."""
+
+    __test__ = False
+
+    def __init_subclass__(cls) -> None:
+        cls.__test__ = True
+
+    @abstractmethod
+    def build_target(self, folder: Path) -> Target:
+        """The target under test; `folder` is its own."""
+
+    @pytest.fixture
+    def network(self, tmp_path: Path) -> Path:
+        """A small ONNX file."""
+        layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+        return export_onnx(layers, tmp_path / "small.onnx", shape=(1, 8, 8))
+
+    @pytest.fixture
+    def wide_network(self, tmp_path: Path) -> Path:
+        """An ONNX file that costs hundreds of times more."""
+        torch.manual_seed(0)
+        layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(64, 2048),
+            nn.ReLU(),
+            nn.Linear(2048, 2048),
+            nn.ReLU(),
+            nn.Linear(2048, 10),
+        )
+        return export_onnx(layers, tmp_path / "wide.onnx", shape=(1, 8, 8))
+
+    def test_it_is_a_target(self, tmp_path: Path) -> None:
+        """It has the seam's method."""
+        assert isinstance(self.build_target(tmp_path), Target)
+
+    def test_the_numbers_of_a_latency_are_in_order(self, tmp_path: Path, network: Path) -> None:
+        """Percentiles and interval lie around the median; there are enough runs."""
+        latency = self.build_target(tmp_path).measure(network)
+        assert 0 < latency.p10_ms <= latency.median_ms <= latency.p90_ms
+        assert latency.ci95_low_ms <= latency.median_ms <= latency.ci95_high_ms
+        assert latency.n_runs >= 100
+
+    def test_the_file_is_not_changed(self, tmp_path: Path, network: Path) -> None:
+        """A measurement leaves the artefact as it was."""
+        before = network.read_bytes()
+        self.build_target(tmp_path).measure(network)
+        assert network.read_bytes() == before
+
+    def test_much_more_work_takes_longer(
+        self, tmp_path: Path, network: Path, wide_network: Path
+    ) -> None:
+        """Four million products take longer than five thousand."""
+        target = self.build_target(tmp_path)
+        assert target.measure(wide_network).median_ms > target.measure(network).median_ms
+
+    def test_a_file_that_is_no_network_is_refused(self, tmp_path: Path) -> None:
+        """Rubbish raises `MeasureError`."""
+        rubbish = tmp_path / "rubbish.onnx"
+        rubbish.write_bytes(b"no network")
+        with pytest.raises(MeasureError):
+            self.build_target(tmp_path).measure(rubbish)

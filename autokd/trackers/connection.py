@@ -1,0 +1,86 @@
+"""The way to MLflow: one client per store, its chatter off, its errors translated.
+
+mlflow is imported on the first connection, not with the room.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from autokd.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["build_client", "is_remote", "redacted", "translated_errors"]
+
+_SETTINGS = {
+    # A dead server is noticed in seconds; the spool tries again for as long as it takes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def build_client(uri: str) -> "MlflowClient":
+    """A client of one store that says nothing on its own.
+
+    A local database is created and migrated here, which takes a second.
+
+    Args:
+        uri: An MLflow tracking URI.
+
+    Returns:
+        The client; a server has not been spoken to yet.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with translated_errors(uri):
+        from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return MlflowClient(uri)
+
+
+def is_remote(uri: str) -> bool:
+    """Whether the store is a server rather than something that this machine can serve itself."""
+    return urlsplit(uri).scheme in {"http", "https", "databricks"} or uri == "databricks"
+
+
+def redacted(text: str) -> str:
+    """The text without the users and passwords of its URLs."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+@contextmanager
+def translated_errors(uri: str) -> Generator[None]:
+    """Whatever MLflow, its transport or its database raises becomes a `TrackingError`.
+
+    Args:
+        uri: The store, for the message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TrackingError: Something was raised.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        line = redacted(" ".join(str(error).split()))[:300]
+        raise TrackingError(
+            f"the tracking store must be usable, got {line}; see {redacted(uri)}"
+        ) from error

@@ -1,0 +1,231 @@
+"""A study in MLflow: one experiment, a parent run for the search, a child run per trial."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, final
+
+from autokd.errors import TrackingError
+from autokd.trackers.connection import build_client, redacted, translated_errors
+from autokd.trackers.entries import (
+    data_profile,
+    epoch_metrics,
+    front_metrics,
+    key_of,
+    result_metrics,
+    result_params,
+    result_tags,
+    study_tags,
+)
+from autokd.trackers.runs import ENDED_TAG, StudyRuns
+from autokd.types import (
+    EpochEnded,
+    Event,
+    StudyClosed,
+    StudyOpened,
+    TrialEnded,
+    TrialInterrupted,
+    TrialStarted,
+    front_as_dict,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+__all__ = ["MlflowTracker"]
+
+T = TypeVar("T")
+
+_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_MAX_METRICS = 1000  # MLflow's limits of one batch
+_MAX_ENTRIES = 100
+_MAX_VALUE = 6000
+_MAX_TAG = 5000
+_MAX_DIGEST = 36
+
+
+@final
+class MlflowTracker:
+    """Shows a study in MLflow; told an event twice, it leaves the same state.
+
+    Runs are found by their tags, so that a study goes on in the runs it began. Every call
+    waits for the store: wrap it in a `SpooledTracker` where that must not be noticed.
+
+    Args:
+        tracking_uri: Any MLflow store.
+        artifacts: Folder of the artefacts of a local store; none leaves it to the server.
+        study: Name of the study, and of its experiment.
+
+    Raises:
+        TrackingError: The store cannot be opened.
+    """
+
+    def __init__(self, tracking_uri: str, *, artifacts: Path | None, study: str) -> None:
+        self._uri = tracking_uri
+        self._client = build_client(tracking_uri)
+        self._runs = StudyRuns(self._client, study=study, artifacts=artifacts)
+
+    def log(self, event: Event) -> None:
+        """Take note of one event.
+
+        Args:
+            event: The next one of the study.
+        """
+        self.log_all([event])
+
+    def log_all(self, events: Sequence[Event]) -> None:
+        """Take note of several events; neighbouring epochs of one trial go out together.
+
+        Args:
+            events: In their order.
+
+        Raises:
+            TrackingError: The store cannot be used; tell all of them again later.
+        """
+        try:
+            with translated_errors(self._uri):
+                for trial, group in groupby(events, key=_trial_of_epoch):
+                    if trial is None:
+                        for event in group:
+                            self._take(event)
+                    else:
+                        self._add_epochs(trial, epochs=list(group))
+        except TrackingError:
+            self._runs.forget()
+            raise
+
+    def close(self) -> None:
+        """Nothing is under way: every call has waited for the store."""
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case StudyOpened():
+                self._open(event)
+            case TrialStarted():
+                run_id = self._runs.restart_trial(event.trial, time_ms=event.time_ms)
+                self._add_params(run_id, values=event.sample)
+            case EpochEnded():
+                self._add_epochs(event.trial, epochs=[event])
+            case TrialEnded():
+                self._end(event)
+            case TrialInterrupted():
+                run_id = self._runs.build_trial(event.trial, time_ms=event.time_ms)
+                self._add_tags(run_id, values={"autokd.state": "interrupted"})
+                self._client.set_terminated(run_id, status="KILLED", end_time=event.time_ms)
+            case StudyClosed():
+                self._close_study(event)
+
+    def _open(self, event: StudyOpened) -> None:
+        run_id = self._runs.parent_id
+        self._client.update_run(run_id, status="RUNNING")
+        settings = {name: redacted(value) for name, value in event.settings.items()}
+        self._add_params(run_id, values=settings)
+        self._add_tags(run_id, values=study_tags(event))
+        teacher = {
+            "teacher_val_accuracy": event.teacher.val_accuracy,
+            "teacher_latency_ms": event.teacher.latency_ms,
+        }
+        self._add_metrics(run_id, metrics=_metrics(teacher, time_ms=event.time_ms))
+        self._add_data(run_id, event=event)
+
+    def _add_data(self, run_id: str, *, event: StudyOpened) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        dataset = Dataset(
+            name=event.data.name,
+            digest=event.data.digest[:_MAX_DIGEST],
+            source_type="autokd",
+            source=event.data.name,
+            profile=data_profile(event.data),
+        )
+        tags = [InputTag("mlflow.data.context", "search")]
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, tags)])
+
+    def _add_epochs(self, trial: int, *, epochs: Sequence[Event]) -> None:
+        metrics: list[Metric] = []
+        for event in epochs:
+            if isinstance(event, EpochEnded):
+                row = event.epoch
+                metrics += _metrics(epoch_metrics(row), time_ms=event.time_ms, step=row.epoch)
+        run_id = self._runs.build_trial(trial, time_ms=min(event.time_ms for event in epochs))
+        self._add_metrics(run_id, metrics=metrics)
+
+    def _end(self, event: TrialEnded) -> None:
+        result = event.result
+        spent_ms = round(1000 * (result.training_s + result.overhead_s))
+        run_id = self._runs.build_trial(result.trial, time_ms=event.time_ms - spent_ms)
+        self._add_missing_curve(run_id, event=event)
+        self._add_params(run_id, values=result_params(result))
+        metrics = _metrics(result_metrics(result), time_ms=event.time_ms)
+        self._add_metrics(run_id, metrics=metrics)
+        self._add_tags(run_id, values={**result_tags(result), ENDED_TAG: str(event.time_ms)})
+        self._client.set_terminated(run_id, status=_STATUS[result.state], end_time=event.time_ms)
+        n_trials = self._runs.end_trial(result.trial, time_ms=event.time_ms)
+        progress = _metrics(
+            {"hypervolume": event.hypervolume}, time_ms=event.time_ms, step=result.trial
+        ) + _metrics({"n_trials": float(n_trials)}, time_ms=event.time_ms, step=n_trials)
+        self._add_metrics(self._runs.parent_id, metrics=progress)
+
+    def _add_missing_curve(self, run_id: str, *, event: TrialEnded) -> None:
+        """The learning curve of a trial whose epochs were never told, as if they had been."""
+        if not event.result.curve or "val_accuracy" in self._client.get_run(run_id).data.metrics:
+            return
+        metrics: list[Metric] = []
+        time_ms = event.time_ms - round(1000 * sum(row.seconds for row in event.result.curve))
+        for row in event.result.curve:
+            time_ms += round(1000 * row.seconds)
+            metrics += _metrics(epoch_metrics(row), time_ms=time_ms, step=row.epoch)
+        self._add_metrics(run_id, metrics=metrics)
+
+    def _close_study(self, event: StudyClosed) -> None:
+        run_id = self._runs.parent_id
+        if event.front is not None:
+            self._client.log_dict(run_id, front_as_dict(event.front), "front.json")
+            metrics = _metrics(front_metrics(event.front), time_ms=event.time_ms)
+            self._add_metrics(run_id, metrics=metrics)
+        for file in event.files:
+            if file.is_file():  # told again after the study's folder was tidied up
+                self._client.log_artifact(run_id, str(file), "front")
+        status = "FINISHED" if event.is_finished else "KILLED"
+        self._client.set_terminated(run_id, status=status, end_time=event.time_ms)
+
+    def _add_metrics(self, run_id: str, *, metrics: Sequence["Metric"]) -> None:
+        for page in _pages(metrics, size=_MAX_METRICS):
+            self._client.log_batch(run_id, metrics=page)
+
+    def _add_params(self, run_id: str, *, values: Mapping[str, object]) -> None:
+        """Log what is not there yet; a param cannot be changed, so a change becomes a tag."""
+        from mlflow.entities import Param
+
+        given = {key_of(name): str(value)[:_MAX_VALUE] for name, value in values.items()}
+        there: dict[str, str] = self._client.get_run(run_id).data.params
+        fresh = [Param(name, value) for name, value in given.items() if name not in there]
+        for page in _pages(fresh, size=_MAX_ENTRIES):
+            self._client.log_batch(run_id, params=page)
+        changed = {name: value for name, value in given.items() if there.get(name, value) != value}
+        self._add_tags(run_id, values={f"changed.{key}": value for key, value in changed.items()})
+
+    def _add_tags(self, run_id: str, *, values: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(key_of(name), value[:_MAX_TAG]) for name, value in values.items()]
+        for page in _pages(tags, size=_MAX_ENTRIES):
+            self._client.log_batch(run_id, tags=page)
+
+
+def _trial_of_epoch(event: Event) -> int | None:
+    """The trial of an epoch; none for every other event."""
+    return event.trial if isinstance(event, EpochEnded) else None
+
+
+def _metrics(values: Mapping[str, float], *, time_ms: int, step: int = 0) -> "list[Metric]":
+    from mlflow.entities import Metric
+
+    return [Metric(name, float(value), time_ms, step) for name, value in values.items()]
+
+
+def _pages(entries: Iterable[T], *, size: int) -> Iterator[list[T]]:
+    """The entries in lists of at most `size`."""
+    rest = list(entries)
+    for start in range(0, len(rest), size):
+        yield rest[start : start + size]

@@ -1,0 +1,155 @@
+"""The MLflow runs of one study, found again by their tags after a restart."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = ["ENDED_TAG", "StudyRuns"]
+
+_KIND_TAG = "autokd.kind"
+_TRIAL_TAG = "autokd.trial"
+_PARENT_TAG = "mlflow.parentRunId"
+ENDED_TAG = "autokd.ended_ms"
+"""On the run of a trial that is over: when."""
+
+
+@final
+class StudyRuns:
+    """Finds and creates the experiment of a study, its parent run and a child run per trial.
+
+    What was found is kept; `forget` makes it look again, for example after somebody has
+    deleted a run by hand.
+
+    Args:
+        client: Of the store.
+        study: Its name is the experiment's.
+        artifacts: Folder of the artefacts, or none to leave it to the server.
+    """
+
+    def __init__(self, client: "MlflowClient", *, study: str, artifacts: Path | None) -> None:
+        self._client = client
+        self._study = study
+        self._artifacts = artifacts
+        self._experiment_id: str | None = None
+        self._parent_id: str | None = None
+        self._children: dict[int, str] | None = None
+        self._ended: dict[int, int] = {}
+
+    def forget(self) -> None:
+        """Look everything up again."""
+        self._experiment_id = self._parent_id = self._children = None
+
+    @property
+    def experiment_id(self) -> str:
+        """The experiment's, created or brought back from the bin where needed."""
+        if self._experiment_id is None:
+            self._experiment_id = self._find_experiment() or self._create_experiment()
+        return self._experiment_id
+
+    @property
+    def parent_id(self) -> str:
+        """The run of the search."""
+        if self._parent_id is None:
+            self._parent_id = self._find_parent()
+        return self._parent_id
+
+    def find_trial(self, trial: int) -> str | None:
+        """The run of a trial, or none."""
+        if self._children is None:
+            self._load_children()
+        return (self._children or {}).get(trial)
+
+    def build_trial(self, trial: int, *, time_ms: int) -> str:
+        """The run of a trial, created where there is none."""
+        known = self.find_trial(trial)
+        return known if known is not None else self._create_trial(trial, time_ms=time_ms)
+
+    def restart_trial(self, trial: int, *, time_ms: int) -> str:
+        """A fresh run for a trial that begins at this time; one of another time is deleted."""
+        known = self.find_trial(trial)
+        if known is not None:
+            if self._client.get_run(known).info.start_time == time_ms:
+                return known
+            self._client.delete_run(known)
+            (self._children or {}).pop(trial, None)
+            self._ended.pop(trial, None)
+        return self._create_trial(trial, time_ms=time_ms)
+
+    def end_trial(self, trial: int, *, time_ms: int) -> int:
+        """Note that a trial is over; how many were by then, itself among them."""
+        self._ended[trial] = time_ms
+        return sum(ended_ms <= time_ms for ended_ms in self._ended.values())
+
+    def create(self, name: str, *, kind: str, **tags: str) -> "Run":
+        """A new run in the study's experiment; below the parent unless it is the parent."""
+        return self._create(name, tags={**tags, _KIND_TAG: kind}, time_ms=None)
+
+    def _create(self, name: str, *, tags: dict[str, str], time_ms: int | None) -> "Run":
+        parent = {} if tags[_KIND_TAG] == "search" else {_PARENT_TAG: self.parent_id}
+        source = {"mlflow.source.name": "autokd", "mlflow.source.type": "LOCAL"}
+        return self._client.create_run(
+            self.experiment_id,
+            start_time=time_ms,
+            tags={**source, **parent, **tags},
+            run_name=name,
+        )
+
+    def _create_trial(self, trial: int, *, time_ms: int) -> str:
+        tags = {_KIND_TAG: "trial", _TRIAL_TAG: str(trial)}
+        run = self._create(f"trial-{trial}", tags=tags, time_ms=time_ms)
+        run_id = str(run.info.run_id)
+        if self._children is not None:
+            self._children[trial] = run_id
+        return run_id
+
+    def _find_parent(self) -> str:
+        found = self._find(f"tags.`{_KIND_TAG}` = 'search'")
+        run = found[0] if found else self.create("search", kind="search")
+        return str(run.info.run_id)
+
+    def _find_experiment(self) -> str | None:
+        found = self._client.get_experiment_by_name(self._study)
+        if found is None:
+            return None
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _create_experiment(self) -> str:
+        location = None
+        if self._artifacts is not None:
+            location = (self._artifacts / self._study).resolve().as_uri()
+        return self._client.create_experiment(self._study, artifact_location=location)
+
+    def _load_children(self) -> None:
+        """All runs of trials at once: a study that goes on asks once, not once per trial."""
+        children: dict[int, str] = {}
+        self._ended = {}
+        for run in self._find(
+            f"tags.`{_KIND_TAG}` = 'trial' and tags.`{_PARENT_TAG}` = '{self.parent_id}'"
+        ):
+            tags = run.data.tags
+            children[int(tags[_TRIAL_TAG])] = run.info.run_id
+            if ENDED_TAG in tags:
+                self._ended[int(tags[_TRIAL_TAG])] = int(tags[ENDED_TAG])
+        self._children = children
+
+    def _find(self, query: str) -> list[Any]:
+        """Every run that meets the query, the oldest first."""
+        runs: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [self.experiment_id],
+                filter_string=query,
+                max_results=500,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            runs.extend(page)
+            token = page.token
+            if not token:
+                return runs

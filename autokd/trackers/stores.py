@@ -1,0 +1,48 @@
+"""Which MLflow store a configuration means."""
+
+import os
+from pathlib import Path
+
+from autokd.config import Config
+from autokd.trackers.mlflow_tracker import MlflowTracker
+from autokd.trackers.spool import SpooledTracker
+from autokd.types import Tracker
+
+__all__ = ["artifact_folder", "build_tracker", "tracking_uri"]
+
+
+def tracking_uri(config: Config) -> str:
+    """The MLflow store: the option, else MLFLOW_TRACKING_URI, else a database in the runs folder.
+
+    Args:
+        config: Of the study.
+
+    Returns:
+        A URI that means the same in every working directory, unless the user's own does not.
+    """
+    given = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return given or f"sqlite:///{(config.runs_dir.resolve() / 'mlflow.db').as_posix()}"
+
+
+def artifact_folder(config: Config) -> Path | None:
+    """Where artefacts lie, or none where a server has its own place for them."""
+    is_database = tracking_uri(config).startswith("sqlite:")
+    return config.runs_dir.resolve() / "artifacts" if is_database else None
+
+
+def build_tracker(config: Config) -> SpooledTracker:
+    """The tracker of a study: MLflow, behind a spool in the study's folder.
+
+    Args:
+        config: Of the study.
+
+    Returns:
+        The tracker; mlflow is imported in its thread, with the first event.
+    """
+    uri, artifacts, study = tracking_uri(config), artifact_folder(config), config.study_name
+
+    def connect() -> Tracker:
+        config.runs_dir.mkdir(parents=True, exist_ok=True)
+        return MlflowTracker(uri, artifacts=artifacts, study=study)
+
+    return SpooledTracker(connect, folder=config.study_dir / "tracking")

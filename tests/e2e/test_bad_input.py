@@ -1,0 +1,185 @@
+"""Every wrong input a user can give: one clear line, exit code 2, nothing half-written."""
+
+import socket
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from autokd import cli as cli_module
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """The command line in this process; what it would have printed and its exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    class ExitError(Exception):
+        pass
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(cli_module, "_leave", leave)
+
+    def invoke(*words):
+        monkeypatch.setattr("sys.argv", ["autokd", *map(str, words)])
+        runner = CliRunner()
+        with runner.isolation() as streams:
+            try:
+                cli_module.main()
+                code = 0
+            except SystemExit as error:
+                code = error.code
+            return code, streams[0].getvalue().decode() + streams[1].getvalue().decode()
+
+    return invoke
+
+
+def write_pictures(folder, counts, *, n_bad=0):
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            shade = np.full((8, 8), i % 256, np.uint8)
+            Image.fromarray(shade).save(folder / name / f"{i}.png")
+        for i in range(n_bad):
+            (folder / name / f"bad{i}.png").write_bytes(b"rubbish")
+
+
+def make_empty(folder):
+    (folder / "none").mkdir()
+
+
+def make_single(folder):
+    write_pictures(folder / "one", {"a": 30, "b": 1})
+
+
+def make_unreadable(folder):
+    write_pictures(folder / "bad", {"a": 30, "b": 30}, n_bad=3)
+
+
+def make_npz(folder):
+    np.savez(folder / "d.npz", x_train=np.zeros((40, 8, 8), np.uint8), y_train=np.arange(40) % 2)
+    whole = (folder / "d.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+
+
+def make_files(folder):
+    (folder / "broken.py").write_text("raise RuntimeError('my bug')")
+    (folder / "typo.yaml").write_text("temprature: 4\n")
+    (folder / "empty.yaml").write_text("temperature: {_type: choice, _value: []}\n")
+    (folder / "conf.yaml").write_text("budgt: 4\n")
+    (folder / "thousand.py").write_text(
+        "import torch\ndef teacher(): return torch.nn.Sequential(torch.nn.Flatten(),"
+        " torch.nn.Linear(64, 1000))\n"
+        "def ignorant():\n"
+        "    m = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+        "    torch.nn.init.zeros_(m[1].weight); torch.nn.init.zeros_(m[1].bias); return m\n"
+    )
+
+
+CASES = [
+    (["search", "--data", "digts"], "--data", None),
+    (["search", "--data", "folder:none"], "none", make_empty),
+    (["search", "--data", "folder:nowhere"], "nowhere", None),
+    (["search", "--data", "folder:one"], "b", make_single),
+    (["search", "--data", "folder:bad"], "bad0.png", make_unreadable),
+    (["search", "--data", "npz:cut.npz"], "cut.npz", make_npz),
+    (["search", "--data", "npz:nowhere.npz"], "nowhere.npz", None),
+    (
+        ["search", "--teacher", "python:thousand:teacher"],
+        "1000 classes, the data has 10",
+        make_files,
+    ),
+    (["search", "--teacher", "python:thousand:ignorant"], "majority class", make_files),
+    (["search", "--teacher", "timm:resnet1"], "resnet1", None),
+    (["search", "--teacher", "file:none.onnx"], "none.onnx", None),
+    (["search", "--space", "broken.py:build"], "my bug", make_files),
+    (["search", "--space", "mobil"], "must be one of", None),
+    (["search", "--recipe", "typo.yaml"], "did you mean `temperature`", make_files),
+    (["search", "--recipe", "empty.yaml"], "a choice in it", make_files),
+    (["search", "--budget", "0"], "`--budget` must be", None),
+    (["search", "--budget", "many"], "`--budget` must be", None),
+    (["search", "--sampler", "grid"], "`--sampler` must be", None),
+    (["search", "--fix", "temprature=4"], "did you mean", None),
+    (["search", "--fix", "temperature"], "LABEL=VALUE", None),
+    (["search", "--device", "cuda"], "--device", None),
+    (["search", "--storage", "mysterious://x"], "--storage", None),
+    (["search", "conf.yaml"], "did you mean `budget`", make_files),
+    (["search", "--bugdet", "4"], "--bugdet", None),
+    (["front"], "run `autokd search` first", None),
+    (["export", "--study", "none"], "run `autokd search` first", None),
+    (["export", "--max-latency-ms", "-1"], "--max-latency-ms", None),
+    (["ui"], "run `autokd search` first", None),
+    (["spaces", "show", "none"], "none", None),
+    (["spaces", "show", "mobile", "--shape", "3,32"], "C,H,W", None),
+    (["spaces", "copy", "none", "."], "none", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "make"), CASES, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_a_wrong_input_is_one_line_and_exit_code_2(words, message, make, invoke, tmp_path):
+    if make is not None:
+        make(tmp_path)
+    if "--device" in words:
+        torch = pytest.importorskip("torch")
+        if torch.cuda.is_available():
+            pytest.skip("there is a CUDA device, so nothing is wrong")
+    code, output = invoke(*words)
+    assert code == 2, output
+    assert message in output
+    assert "Traceback" not in output
+    assert not list(tmp_path.glob("mlruns/studies/*/settings.json")) or "--teacher" in words
+
+
+def test_a_port_in_use_is_told_before_anything_starts(invoke, searched, monkeypatch):
+    folder, _, _ = searched
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.chdir(folder)
+        code, output = invoke("ui", "--no-browser", "--port", port)
+    assert code == 2
+    assert f"got {port}" in output
+
+
+def test_a_study_with_other_settings_is_refused_and_keeps_its_own(invoke, searched, monkeypatch):
+    folder, _, _ = searched
+    monkeypatch.chdir(folder)
+    before = (folder / "mlruns/studies/tiny/settings.json").read_bytes()
+    code, output = invoke("search", "--study", "tiny", "--seed", "5", "--train-limit", "300")
+    assert code == 2
+    assert "was made with" in output
+    assert (folder / "mlruns/studies/tiny/settings.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--pick", "99"], "must be a trial on the front"),
+        (["--pick", "best"], "got best"),
+        (["--max-latency-ms", "0.0000001"], "the fastest takes"),
+        (["--study", "other"], "must be one of tiny, got other"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(options, message, invoke, searched, monkeypatch):
+    folder, _, _ = searched
+    monkeypatch.chdir(folder)
+    code, output = invoke("export", "--out", "nothing", *options)
+    assert code == 2
+    assert message in output
+    assert not (folder / "nothing").exists()
+
+
+def test_a_limit_that_nothing_meets_ends_early_and_says_what_would(run, tmp_path):
+    code, _, err = run(
+        tmp_path, "search", "--budget", 40, "--max-latency-ms", 0.0001, "--train-limit", 300
+    )
+    assert code == 2
+    assert "`--max-latency-ms` must be met by a student, got 0.0001; the fastest of 10" in err
+    assert "Traceback" not in err

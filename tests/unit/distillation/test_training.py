@@ -1,0 +1,168 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from autokd.data import build_augmentation
+from autokd.distillation import Engine, Plan, Student, distill, evaluate, measure_engine
+from autokd.errors import DivergedError
+from autokd.types import Recipe
+
+CPU = torch.device("cpu")
+PLAIN = Recipe(alpha=0.0, alpha_end=0.0, augmentation="none", learning_rate=0.01)
+
+
+def make_data(n: int = 96) -> SimpleNamespace:
+    """Two classes that differ in brightness."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 2
+    noise = torch.randint(0, 100, (n, 1, 4, 4), generator=generator)
+    images = (noise + labels.view(-1, 1, 1, 1) * 120).to(torch.uint8)
+    cut = n * 3 // 4
+    return SimpleNamespace(
+        train_images=images[:cut], train_labels=labels[:cut],
+        val_images=images[cut:], val_labels=labels[cut:],
+    )  # fmt: skip
+
+
+def make_student(seed: int = 0) -> Student:
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)
+    )
+    return Student(network, mean=[0.4], std=[0.3])
+
+
+def run(student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, **options):
+    return distill(
+        student,
+        data or make_data(),
+        recipe=recipe,
+        plan=Plan(epochs=epochs, batch_size=16, seed=0, device=CPU),
+        augment=build_augmentation(recipe, n_classes=2, seed=0),
+        teacher=teacher,
+        **options,
+    )
+
+
+class SayZero(nn.Module):
+    """A teacher that is always sure of class 0, and counts how often it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.views = []
+
+    def forward(self, views):
+        self.views.append(views.clone())
+        return torch.tensor([[8.0, 0.0]]).expand(len(views), 2)
+
+
+def test_a_student_learns_from_labels():
+    training = run(make_student(), epochs=6)
+    assert training.val_accuracy >= 0.95
+    assert len(training.curve) == 6
+    assert training.curve[-1].train_loss < training.curve[0].train_loss
+
+
+def test_a_student_learns_what_the_teacher_says_even_against_the_labels():
+    student, recipe = make_student(), Recipe(alpha=1.0, alpha_end=1.0, augmentation="none")
+    run(student, recipe, teacher=SayZero(), epochs=8)
+    data = make_data()
+    engine = Engine(device=CPU)
+    _, accuracy = evaluate(
+        student, data.val_images, torch.zeros_like(data.val_labels), engine=engine
+    )
+    assert accuracy >= 0.9
+
+
+def test_alpha_zero_never_asks_the_teacher():
+    teacher = SayZero()
+    run(make_student(), PLAIN, teacher=teacher, epochs=1)
+    assert teacher.views == []
+
+
+def test_teacher_and_student_see_the_same_view():
+    seen = []
+    student = make_student()
+    student.register_forward_pre_hook(
+        lambda module, arguments: seen.append(arguments[0].clone()) if module.training else None
+    )
+    teacher = SayZero()
+    recipe = Recipe(augmentation="crop", mix="mixup", mix_alpha=1.0)
+    run(student, recipe, teacher=teacher, epochs=1)
+    steps = seen[-len(teacher.views) :]
+    assert all(torch.equal(a, b) for a, b in zip(steps, teacher.views, strict=True))
+
+
+def test_the_same_seed_gives_the_same_student():
+    accuracies, weights = [], []
+    for _ in range(2):
+        student = make_student()
+        curve = run(student, epochs=2).curve
+        accuracies.append([row.val_accuracy for row in curve])
+        weights.append(student.state_dict())
+    assert accuracies[0] == accuracies[1]
+
+
+def test_the_best_epoch_is_kept():
+    student = make_student()
+    training = run(student, epochs=5)
+    data = make_data()
+    _, accuracy = evaluate(student, data.val_images, data.val_labels, engine=Engine(device=CPU))
+    assert accuracy == pytest.approx(max(row.val_accuracy for row in training.curve), abs=0.05)
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence():
+    recipe = Recipe(
+        alpha=0.0, alpha_end=0.0, augmentation="none", optimiser="sgd", learning_rate=100.0
+    )
+
+    class Explode(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, views):
+            return views.flatten(1)[:, :2] * self.scale / 0.0
+
+    with pytest.raises(DivergedError, match="epoch 1 of 3"):
+        run(Student(Explode(), mean=[0.0], std=[1.0]), recipe, epochs=3)
+
+
+def test_distillation_without_a_teacher_is_refused():
+    with pytest.raises(ValueError, match="teacher"):
+        run(make_student(), Recipe())
+
+
+def test_each_epoch_is_told():
+    rows = []
+    run(make_student(), epochs=3, on_epoch=rows.append)
+    assert [row.epoch for row in rows] == [1, 2, 3]
+
+
+def test_fewer_pictures_than_a_batch_are_one_batch():
+    assert len(run(make_student(), epochs=1, data=make_data(8)).curve) == 1
+
+
+def test_measuring_the_engine_does_not_change_the_student():
+    student = make_student()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    engine = measure_engine(student, torch.rand(16, 1, 4, 4), n_classes=2, device=CPU)
+    assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
+    assert engine.threads == 1
+    assert "cpu" in str(engine)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_same_loop_trains_on_cuda():
+    training = distill(
+        make_student(),
+        make_data(),
+        recipe=PLAIN,
+        plan=Plan(epochs=6, batch_size=16, seed=0, device=torch.device("cuda")),
+        augment=build_augmentation(PLAIN, n_classes=2, seed=0),
+        teacher=None,
+    )
+    assert training.val_accuracy >= 0.95

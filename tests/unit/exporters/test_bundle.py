@@ -1,0 +1,113 @@
+import json
+from types import SimpleNamespace
+
+import onnx
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from autokd.errors import ConfigError, ExportError
+from autokd.exporters import OnnxNetwork, export_bundle, export_onnx
+from autokd.testing import FakeTarget
+from autokd.types import DataCard
+
+CARD = DataCard(
+    name="made", digest="d", shape=(1, 8, 8), classes=("a", "b", "c"), mean=(0.5,), std=(0.2,),
+    n_train=9, n_val=9, n_test=64,
+)  # fmt: skip
+
+
+def make_student() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+                         nn.Linear(144, 3))  # fmt: skip
+
+
+def make_test(n: int = 64) -> SimpleNamespace:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (n, 1, 8, 8), generator=generator).to(torch.uint8)
+    return SimpleNamespace(images=images, labels=torch.arange(n) % 3)
+
+
+def bundle_of(student, out):
+    return export_bundle(
+        student, out, data=CARD, test=make_test(), target=FakeTarget(), card={"study": "s"}
+    )
+
+
+def test_every_file_is_there_and_does_what_the_student_does(tmp_path):
+    student = make_student()
+    bundle = bundle_of(student, tmp_path / "out")
+    names = {path.name for path in bundle.files}
+    assert names == {"model.onnx", "model.pt2", "model.safetensors", "card.md", "card.json"}
+    assert set(tmp_path.joinpath("out").iterdir()) == set(bundle.files)
+    images = make_test().images
+    ours = student(images.float() / 255)
+    assert torch.allclose(OnnxNetwork(tmp_path / "out/model.onnx").predict(images), ours, atol=1e-4)
+    program = torch.export.load(tmp_path / "out/model.pt2").module()
+    assert torch.allclose(program(images.float() / 255), ours, atol=1e-4)
+    weights = load_file(tmp_path / "out/model.safetensors")
+    assert set(weights) == set(student.state_dict())
+
+
+def test_the_card_tells_the_figures_and_how_to_run(tmp_path):
+    bundle = bundle_of(make_student(), tmp_path)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["classes"] == ["a", "b", "c"]
+    assert card["input"]["shape"] == ["batch", 1, 8, 8]
+    assert card["test_accuracy"] == bundle.test_accuracy
+    text = (tmp_path / "card.md").read_text()
+    assert "onnxruntime.InferenceSession" in text
+    assert f"{bundle.onnx_test_accuracy:.2%}" in text
+    metadata = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert json.loads(metadata["classes"]) == ["a", "b", "c"]
+
+
+def test_the_program_of_the_card_runs(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    bundle_of(make_student(), tmp_path)
+    Image.new("RGB", (20, 30), "white").save(tmp_path / "picture.png")
+    program = (tmp_path / "card.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    assert capsys.readouterr().out.strip() in {"0", "1", "2"}
+
+
+def test_a_file_that_differs_is_an_error_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        OnnxNetwork,
+        "predict",
+        lambda self, images: torch.eye(3)[torch.zeros(len(images)).long()],  # noqa: ARG005
+    )
+    with pytest.raises(ExportError, match=r"model\.onnx must agree"):
+        bundle_of(make_student(), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_network_without_counterpart_in_onnx_is_an_export_error(tmp_path):
+    class Odd(nn.Module):
+        def forward(self, views):
+            return torch.linalg.svdvals(views.flatten(1))[None, :3]
+
+    with pytest.raises(ExportError, match="ONNX"):
+        export_onnx(Odd(), tmp_path / "m.onnx", shape=(1, 8, 8))
+
+
+def test_rubbish_is_refused_by_the_runtime(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"rubbish")
+    with pytest.raises(ExportError, match=r"m\.onnx"):
+        OnnxNetwork(tmp_path / "m.onnx")
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_fault(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ConfigError, match="--out"):
+        bundle_of(make_student(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_the_batch_of_the_onnx_file_is_free(tmp_path, batch):
+    model = export_onnx(make_student(), tmp_path / "m.onnx", shape=(1, 8, 8))
+    assert OnnxNetwork(model).predict(make_test(batch).images).shape == (batch, 3)

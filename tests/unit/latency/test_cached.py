@@ -1,0 +1,37 @@
+from torch import nn
+
+from autokd.exporters import export_onnx
+from autokd.latency import CachedTarget, OnnxRuntimeTarget, device_fingerprint, library_versions
+from autokd.testing import FakeTarget
+
+
+def test_the_same_network_is_measured_once(tmp_path):
+    inner = FakeTarget()
+    target = CachedTarget(inner, folder=tmp_path / "cache")
+    for seed in range(3):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        model = export_onnx(network, tmp_path / f"{seed}.onnx", shape=(1, 8, 8))
+        target.measure(model)
+    assert len(inner.measured) == 1
+
+
+def test_a_damaged_cache_file_is_measured_again(tmp_path):
+    inner = FakeTarget()
+    target = CachedTarget(inner, folder=tmp_path / "cache")
+    model = export_onnx(nn.Flatten(), tmp_path / "m.onnx", shape=(1, 8, 8))
+    first = target.measure(model)
+    next((tmp_path / "cache").iterdir()).write_text("{")
+    assert target.measure(model) == first
+    assert len(inner.measured) == 2
+
+
+def test_another_target_does_not_share_what_was_measured():
+    assert str(OnnxRuntimeTarget()) != str(OnnxRuntimeTarget(batch=4))
+    assert str(OnnxRuntimeTarget()) != str(OnnxRuntimeTarget(threads=2))
+    assert device_fingerprint() in str(OnnxRuntimeTarget())
+
+
+def test_the_versions_are_those_that_are_installed():
+    import torch
+
+    assert library_versions()["torch"] == torch.__version__.split("+")[0]

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch import nn
+
+from autokd.errors import MeasureError
+from autokd.exporters import export_onnx
+from autokd.latency import count_macs, measure_footprint, network_key
+from autokd.spaces import build_space
+
+
+def conv(kernel: int = 3, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, kernel, padding=kernel // 2), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+        nn.Linear(256, 10),
+    )  # fmt: skip
+
+
+def key_of(network, tmp_path):
+    return network_key(export_onnx(network, tmp_path / "n.onnx", shape=(1, 8, 8)))
+
+
+def test_the_key_does_not_depend_on_the_weights(tmp_path):
+    assert key_of(conv(seed=0), tmp_path) == key_of(conv(seed=1), tmp_path)
+
+
+def test_the_key_depends_on_the_structure(tmp_path):
+    keys = {
+        key_of(network, tmp_path) for network in (conv(3), conv(5), nn.Sequential(*conv(3)[:4]))
+    }
+    assert len(keys) == 3
+
+
+def test_samples_that_build_the_same_network_have_the_same_key(tmp_path):
+    space = build_space("hub:ProxylessNAS", recipe="default", input_shape=(3, 32, 32), n_classes=4)
+    depth = next(d for d in space.dimensions if "depth" in d.label)
+    shallow = {depth.label: min(depth.choices)}
+    unused = next(
+        d for d in space.dimensions
+        if d.label.startswith(depth.label.split("_")[0].replace("depth", "")) and d is not depth
+        and repr(space.freeze(shallow)[0])
+        == repr(space.freeze({**shallow, d.label: d.choices[-1]})[0])
+    )  # fmt: skip
+    keys = [
+        key_of_32(space.freeze(sample)[0], tmp_path)
+        for sample in (shallow, {**shallow, unused.label: unused.choices[-1]})
+    ]
+    assert keys[0] == keys[1]
+
+
+def key_of_32(network, tmp_path):
+    return network_key(export_onnx(network, tmp_path / "n.onnx", shape=(3, 32, 32)))
+
+
+def test_multiply_accumulates_are_counted_by_hand():
+    assert count_macs(conv(3), shape=(1, 8, 8)) == 64 * 9 * 4 + 256 * 10
+
+
+def test_the_footprint_has_parameters_and_bytes(tmp_path):
+    model = export_onnx(conv(), tmp_path / "n.onnx", shape=(1, 8, 8))
+    footprint = measure_footprint(conv(), shape=(1, 8, 8), model=model)
+    assert footprint.n_params == 4 * 9 + 4 + 8 + 2570
+    assert footprint.size_bytes == model.stat().st_size
+
+
+def test_a_file_that_is_no_network_has_no_key(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"rubbish")
+    with pytest.raises(MeasureError, match=r"x\.onnx"):
+        network_key(tmp_path / "x.onnx")

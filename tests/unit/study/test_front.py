@@ -1,0 +1,128 @@
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autokd.errors import StudyError
+from autokd.study.finals import estimate
+from autokd.study.front import hypervolume, pareto, pick_student
+from autokd.types import FrontStudent, Latency, Recipe, TrialResult
+
+points = st.lists(st.tuples(st.floats(0, 1), st.floats(0.001, 20)), max_size=8)
+
+
+def latency(ms: float) -> Latency:
+    return Latency(
+        median_ms=ms, ci95_low_ms=ms, ci95_high_ms=ms, p10_ms=ms, p90_ms=ms, n_runs=100, batch=1,
+        threads=1, runtime="r", device="d", drift=1.0,
+    )  # fmt: skip
+
+
+def result(trial: int, accuracy: float, ms: float, state="complete") -> TrialResult:
+    return TrialResult(
+        trial=trial, state=state, sample={}, recipe=Recipe(), val_accuracy=accuracy,
+        latency=latency(ms),
+    )  # fmt: skip
+
+
+def student(trial: int, accuracy: float, ms: float) -> FrontStudent:
+    return FrontStudent(
+        trial=trial, val_accuracy=accuracy, latency_ms=ms, latency_ci95_ms=(ms, ms), speed_up=1.0,
+        n_params=1, macs=1, size_bytes=1, architecture={}, recipe=Recipe(),
+    )  # fmt: skip
+
+
+@given(points)
+def test_nothing_beats_a_student_of_the_front(given_points):
+    results = [result(i, accuracy, ms) for i, (accuracy, ms) in enumerate(given_points)]
+    front = pareto(results, min_accuracy=None)
+    for one in front:
+        for other in results:
+            is_better = other.val_accuracy > one.val_accuracy
+            is_faster = other.latency.median_ms < one.latency.median_ms
+            is_as_good = other.val_accuracy >= one.val_accuracy
+            is_as_fast = other.latency.median_ms <= one.latency.median_ms
+            assert not (is_as_good and is_as_fast and (is_better or is_faster))
+    assert (not results) == (not front)
+
+
+def test_the_front_leaves_out_what_failed_was_pruned_or_is_too_bad():
+    results = [
+        result(0, 0.9, 1.0),
+        result(1, 0.99, 0.5, state="failed"),
+        result(2, 0.99, 0.5, state="pruned"),
+        result(3, 0.5, 0.1),
+    ]
+    assert [one.trial for one in pareto(results, min_accuracy=0.8)] == [0]
+    assert [one.trial for one in pareto(results, min_accuracy=None)] == [3, 0]
+
+
+def test_of_equal_students_the_earlier_one_is_on_the_front():
+    assert [
+        r.trial for r in pareto([result(5, 0.9, 1.0), result(2, 0.9, 1.0)], min_accuracy=None)
+    ] == [2]
+
+
+@given(points, st.floats(0.05, 0.5))
+def test_the_hypervolume_is_a_share_and_grows_with_points(given_points, chance):
+    volumes = [
+        hypervolume(given_points[:n], chance=chance, teacher_ms=10.0)
+        for n in range(len(given_points) + 1)
+    ]
+    assert all(0 <= volume <= 1 + 1e-9 for volume in volumes)
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(volumes))
+
+
+def test_the_hypervolume_of_the_far_corner_is_one_and_of_the_teacher_nothing():
+    assert hypervolume([(1.0, 0.01)], chance=0.1, teacher_ms=10.0) == pytest.approx(1)
+    assert hypervolume([(1.0, 10.0)], chance=0.1, teacher_ms=10.0) == 0
+    assert hypervolume([(1.0, 30.0), (0.1, 0.1)], chance=0.1, teacher_ms=10.0) == 0
+
+
+def test_the_hypervolume_of_two_points_by_hand():
+    ms = [10 * math.exp(math.log(1e-3) * share) for share in (0.25, 0.75)]
+    volume = hypervolume([(1.0, ms[0]), (0.5, ms[1])], chance=0.0, teacher_ms=10.0)
+    assert volume == pytest.approx(0.5 * 0.75 + 0.5 * 0.25)
+
+
+FRONT = [student(3, 0.7, 0.1), student(1, 0.95, 0.2), student(9, 0.97, 1.6)]
+
+
+@pytest.mark.parametrize(
+    ("pick", "limit", "trial"),
+    [
+        ("knee", None, 1),
+        ("fastest", None, 3),
+        ("most-accurate", None, 9),
+        ("most-accurate", 0.5, 1),
+        ("9", None, 9),
+    ],
+)
+def test_a_student_is_picked(pick, limit, trial):
+    assert pick_student(FRONT, pick=pick, max_latency_ms=limit).trial == trial
+
+
+def test_the_knee_of_one_student_is_that_student():
+    assert pick_student(FRONT[:1], pick="knee", max_latency_ms=None).trial == 3
+
+
+@pytest.mark.parametrize(
+    ("pick", "limit", "message"),
+    [
+        ("2", None, r"\(3, 1, 9\), got 2"),
+        ("best", None, "got best"),
+        ("knee", 0.05, "fastest takes 0.1 ms"),
+    ],
+)
+def test_a_pick_that_is_not_there_is_refused(pick, limit, message):
+    with pytest.raises(StudyError, match=message):
+        pick_student(FRONT, pick=pick, max_latency_ms=limit)
+
+
+def test_an_estimate_is_the_mean_with_its_t_interval():
+    three = estimate([0.9, 0.92, 0.94])
+    assert three.mean == pytest.approx(0.92)
+    assert three.ci95 == pytest.approx(4.3027 * 0.02 / math.sqrt(3), rel=1e-3)
+    assert estimate([0.5]).ci95 is None

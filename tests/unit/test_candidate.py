@@ -1,0 +1,152 @@
+import dataclasses
+
+import pytest
+import torch
+
+from autokd.candidate import (
+    Workshop,
+    build_student,
+    evaluate_candidate,
+    load_student,
+    prepare_candidate,
+)
+from autokd.config import Config
+from autokd.data import load_data
+from autokd.distillation import Plan
+from autokd.errors import BuildError
+from autokd.spaces import build_space
+from autokd.testing import FakeTarget
+
+TINY = {"depth_1": 1, "depth_2": 1, "depth_3": 1, "width_1": 8, "width_2": 16, "width_3": 32}
+
+
+class Teacher(torch.nn.Module):
+    def forward(self, views):
+        return views.flatten(1)[:, :10]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(Config(train_limit=200))
+
+
+@pytest.fixture
+def workshop(data, tmp_path):
+    return Workshop(
+        space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
+        data=data,
+        teacher=Teacher(),
+        target=FakeTarget(),
+        plan=Plan(epochs=1, batch_size=32, seed=0, device=torch.device("cpu")),
+        max_latency_ms=None,
+        weights=tmp_path / "weights",
+    )
+
+
+def test_a_candidate_becomes_a_complete_result_with_its_weights(workshop):
+    rows = []
+    result = evaluate_candidate(TINY, workshop, trial=4, known={}, on_epoch=rows.append)
+    assert (result.state, result.trial, len(result.curve)) == ("complete", 4, 1)
+    assert 0 <= result.val_accuracy <= 1
+    assert result.footprint.n_params > 0
+    assert list(result.curve) == rows
+    student = load_student(
+        workshop.space, TINY, data=workshop.data.card,
+        weights=workshop.weights / "trial-4.safetensors",
+    )  # fmt: skip
+    images, labels = workshop.data.val_images, workshop.data.val_labels
+    accuracy = (student(images.float() / 255).argmax(1) == labels).float().mean().item()
+    assert accuracy == pytest.approx(result.val_accuracy, abs=0.051)
+
+
+def test_a_candidate_over_the_limit_is_measured_but_never_trained(workshop):
+    workshop = dataclasses.replace(workshop, max_latency_ms=1e-9)
+    measured, rows = [], []
+    result = evaluate_candidate(
+        TINY, workshop, trial=0, known={}, on_measured=measured.append, on_epoch=rows.append
+    )
+    assert result.state == "pruned"
+    assert "over the limit of 1e-09 ms" in result.reason
+    assert (len(measured), rows) == (1, [])
+
+
+def test_two_that_are_the_same_in_everything_share_the_result(workshop):
+    first = evaluate_candidate({**TINY, "alpha": 0.0}, workshop, trial=0, known={})
+    known = {(first.network, first.recipe): first}
+    sample = {**TINY, "alpha": 0.0, "temperature": 9.0}  # no matter without distillation
+    second = evaluate_candidate(sample, workshop, trial=1, known=known)
+    assert (second.same_as, second.trial, second.training_s) == (0, 1, 0.0)
+    assert second.val_accuracy == first.val_accuracy
+    third = evaluate_candidate(sample, workshop, trial=2, known={("", None): second} | known)
+    assert third.same_as == 0
+
+
+def test_a_candidate_that_diverges_is_a_failed_result(workshop, monkeypatch):
+    from autokd import candidate
+
+    monkeypatch.setattr(
+        candidate, "build_augmentation",
+        lambda *_, **__: lambda images, labels: (
+            images.float() * float("nan"), torch.nn.functional.one_hot(labels, 10).float()
+        ),
+    )  # fmt: skip
+    result = evaluate_candidate(TINY, workshop, trial=0, known={})
+    assert result.state == "failed"
+    assert "loss is nan in epoch 1" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory"),
+        (BuildError("no such layer"), "no such layer"),
+    ],
+)
+def test_what_lies_in_the_candidate_is_recorded(workshop, monkeypatch, error, reason):
+    from autokd import candidate
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(candidate, "distill", fail)
+    result = evaluate_candidate(TINY, workshop, trial=0, known={})
+    assert result.state == "failed"
+    assert reason in result.reason
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("x"), ZeroDivisionError()])
+def test_a_bug_stops_the_search(workshop, monkeypatch, error):
+    from autokd import candidate
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(candidate, "distill", fail)
+    with pytest.raises(type(error)):
+        evaluate_candidate(TINY, workshop, trial=0, known={})
+
+
+def test_the_weights_of_a_student_come_from_the_seed(workshop):
+    def weights(seed):
+        student, _ = build_student(workshop.space, TINY, data=workshop.data.card, seed=seed)
+        return torch.cat([p.flatten() for p in student.parameters()])
+
+    before = torch.random.get_rng_state()
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_student_of_the_wrong_shape_cannot_be_built(workshop):
+    other = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=7)
+    with pytest.raises(BuildError, match=r"\(batch, 10\) logits"):
+        build_student(other, TINY, data=workshop.data.card, seed=0)
+
+
+def test_what_is_known_before_training_needs_no_training(workshop):
+    candidate = prepare_candidate(TINY, workshop)
+    assert candidate.latency.median_ms > 0
+    assert candidate.footprint.macs > 0
+    assert len(candidate.network) == 64

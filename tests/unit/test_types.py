@@ -1,0 +1,52 @@
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autokd.types import (
+    EpochLog,
+    Front,
+    Recipe,
+    TeacherCard,
+    TrialResult,
+    dump_json,
+    front_as_dict,
+    load_json,
+)
+
+ROW = EpochLog(
+    epoch=1, train_loss=0.5, val_loss=0.25, val_accuracy=0.75, learning_rate=0.01, alpha=0.9,
+    temperature=4.0, seconds=1.5,
+)  # fmt: skip
+scalars = st.one_of(
+    st.booleans(), st.integers(-100, 100), st.text(max_size=5), st.floats(0.25, 8, width=16)
+)
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=6), scalars, max_size=4), st.floats(0, 1))
+def test_a_result_written_as_json_is_read_back_equal(sample, accuracy):
+    result = TrialResult(
+        trial=3, state="complete", sample=sample, recipe=Recipe(), val_accuracy=accuracy,
+        curve=(ROW, ROW),
+    )  # fmt: skip
+    assert load_json(TrialResult, dump_json(result)) == result
+
+
+def test_a_recipe_is_distilled_where_alpha_is_ever_above_zero():
+    assert Recipe().is_distilled
+    assert not Recipe(alpha=0.0, alpha_end=1.0).is_distilled
+    assert Recipe(alpha=0.0, alpha_end=0.5, alpha_schedule="linear").is_distilled
+    assert Recipe(alpha=1.0).is_pure_distillation
+    assert not Recipe(alpha=1.0, alpha_end=0.5, alpha_schedule="cosine").is_pure_distillation
+
+
+def test_the_front_is_printed_with_its_students_under_front():
+    teacher = TeacherCard(name="t", digest="d", n_params=None, val_accuracy=0.9, latency_ms=1.0)
+    front = Front(
+        study="s", n_trials=1, n_failed=0, n_pruned=0, wall_s=1.0, training_s=0.5,
+        hypervolume=0.0, teacher=teacher, baseline=None,
+    )  # fmt: skip
+    values = front_as_dict(front)
+    assert values["front"] == []
+    assert values["teacher"]["latency_ms"] == 1.0
+    assert set(values) == {f.name for f in dataclasses.fields(Front)} - {"students"} | {"front"}

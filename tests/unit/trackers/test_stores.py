@@ -1,0 +1,57 @@
+"""Which store a configuration means, and that importing the room is free."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autokd.config import Config
+from autokd.trackers import build_tracker, tracking_uri
+from autokd.trackers.stores import artifact_folder
+from tests.contracts.tracker_contract import copy_store, study
+
+
+@pytest.fixture(autouse=True)
+def no_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_option_wins_over_the_environment_and_that_over_the_runs_folder(tmp_path, monkeypatch):
+    config = Config(runs_dir=tmp_path)
+    assert tracking_uri(config) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://env")
+    assert tracking_uri(config) == "http://env"
+    assert tracking_uri(Config(runs_dir=tmp_path, tracking_uri="http://option")) == "http://option"
+
+
+def test_the_store_does_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Config(runs_dir=Path("runs"))
+    assert tracking_uri(config) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert artifact_folder(config) == tmp_path / "runs/artifacts"
+
+
+def test_a_server_keeps_artefacts_in_its_own_place(tmp_path):
+    assert artifact_folder(Config(runs_dir=tmp_path, tracking_uri="http://server")) is None
+
+
+# mlflow's own mappers, under a recent SQLAlchemy
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+def test_a_study_lands_in_the_database_of_the_runs_folder(tmp_path):
+    from mlflow import MlflowClient
+
+    uri = copy_store(tmp_path)
+    tracker = build_tracker(Config(runs_dir=tmp_path, study="digits"))
+    for event in study():
+        tracker.log(event)
+    tracker.close()
+    assert tracker.n_unsent == 0
+    experiment = MlflowClient(uri).get_experiment_by_name("digits")
+    assert experiment.artifact_location == (tmp_path / "artifacts/digits").as_uri()
+    assert (tmp_path / "studies/digits/tracking/events.jsonl").read_text().count("\n") == 10
+
+
+def test_importing_the_room_does_not_import_mlflow():
+    code = "import sys, autokd.trackers; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
