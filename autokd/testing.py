@@ -32,7 +32,7 @@ class FakeTarget:
     """
 
     ms_per_mib: float = 1.0
-    measured: list[str] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list, repr=False)
 
     def measure(self, model: Path) -> Latency:
         """A latency made from the size of the file.

@@ -1,13 +1,13 @@
 """A student becomes files: ONNX, torch.export, safetensors, a card; each is checked."""
 
-from autokd.exporters.bundle import Bundle, TestPictures, export_bundle
+from autokd.exporters.bundle import Bundle, Pictures, export_bundle
 from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
 
 __all__ = [
     "Bundle",
     "OnnxNetwork",
-    "TestPictures",
+    "Pictures",
     "export_bundle",
     "export_onnx",
     "render_card",

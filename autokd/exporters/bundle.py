@@ -17,7 +17,7 @@ from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
 from autokd.types import DataCard, Target
 
-__all__ = ["Bundle", "TestPictures", "export_bundle"]
+__all__ = ["Bundle", "Pictures", "export_bundle"]
 
 _LEAST_AGREEMENT = 0.999
 _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
@@ -25,10 +25,8 @@ _BATCH = 256
 
 
 @runtime_checkable
-class TestPictures(Protocol):
+class Pictures(Protocol):
     """The test split: uint8 pictures (count, channels, height, width) and int64 labels."""
-
-    __test__ = False  # not one of pytest's classes
 
     @property
     def images(self) -> Tensor:
@@ -67,7 +65,7 @@ def export_bundle(
     out: Path,
     *,
     data: DataCard,
-    test: TestPictures,
+    test: Pictures,
     target: Target,
     card: Mapping[str, Any],
 ) -> Bundle:
@@ -140,7 +138,7 @@ def _export_program(student: nn.Module, path: Path, *, data: DataCard) -> None:
 
 
 @torch.no_grad()
-def _check(student: nn.Module, folder: Path, *, test: TestPictures) -> dict[str, float]:
+def _check(student: nn.Module, folder: Path, *, test: Pictures) -> dict[str, float]:
     """Accuracy and agreement of the files on the test split; raises where they differ."""
     ours = _predict(student, test.images).argmax(1)
     onnx = OnnxNetwork(folder / "model.onnx").predict(test.images).argmax(1)

@@ -107,13 +107,14 @@ def _encode(value: Any) -> Scalar:  # noqa: ANN401 - NNI's values are free
 
 
 def _build_range(mutable: Numerical, *, room: Literal["architecture", "recipe"]) -> Dimension:
-    low, high, step = float(mutable.low), float(mutable.high), mutable.quantize
+    low, high = float(mutable.low), float(mutable.high)
+    step = None if mutable.quantize is None else float(mutable.quantize)
     if mutable.sigma is not None:
         low = max(low, float(mutable.distribution.ppf(_CENTRAL)))
         high = min(high, float(mutable.distribution.ppf(1 - _CENTRAL)))
     if step is not None:
-        low = math.ceil(low / step - 1e-9) * step
-        high = math.floor(high / step + 1e-9) * step
+        low = float(math.ceil(low / step - 1e-9) * step)
+        high = float(math.floor(high / step + 1e-9) * step)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise SpaceError(f"`{mutable.label}` must have low < high, got [{low:g}, {high:g}]")
     middle = math.sqrt(low * high) if mutable.log_distributed else (low + high) / 2
@@ -124,5 +125,5 @@ def _build_range(mutable: Numerical, *, room: Literal["architecture", "recipe"])
         high=high,
         step=None if mutable.log_distributed else step,
         is_log=mutable.log_distributed,
-        default=mutable.qclip(middle),
+        default=float(mutable.qclip(middle)),
     )

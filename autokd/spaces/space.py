@@ -46,13 +46,13 @@ class Space:
         self._joint = MutableDict(
             {"architecture": architecture, "recipe": MutableDict(dict(recipe))}
         )
-        self._leaves = self._joint.simplify(is_leaf=_has_label)
         ours = {value.label for value in recipe.values() if isinstance(value, LabeledMutable)}
         theirs = set(architecture.simplify(is_leaf=_has_label))
         if both := sorted(ours & theirs):
             raise SpaceError(
                 f"`{both[0]}` must not be in the architecture and in the recipe; rename its label"
             )
+        self._leaves = self._joint.simplify(is_leaf=_has_label)
         self._pinned: Sample = {}
         self._all = {
             label: build_dimension(leaf, room="recipe" if label in ours else "architecture")

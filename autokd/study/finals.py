@@ -111,7 +111,6 @@ class Finals:
         folder: StudyFolder,
         *,
         workshop: Workshop,
-        teacher_ms: float,
         progress: SearchProgress,
     ) -> None:
         """Nothing is trained yet.
@@ -120,25 +119,23 @@ class Finals:
             config: Seeds and epochs.
             folder: Where refits are kept, so that an interrupted final goes on.
             workshop: What the study shares.
-            teacher_ms: Latency of the teacher.
             progress: Shows what is trained.
         """
         self._config, self._folder, self._workshop = config, folder, workshop
-        self._teacher_ms, self._progress = teacher_ms, progress
+        self._progress = progress
         self._refits: dict[int, list[Refit]] = {}
         self._test = load_test(config)
 
-    def run(self, front: Sequence[TrialResult], *, baseline: Sequence[TrialResult]) -> float:
+    def run(self, results: Sequence[TrialResult]) -> float:
         """Trains whatever is missing; without a refit only asks the test split.
 
         Args:
-            front: The finalists.
-            baseline: The default student without distillation, or nothing.
+            results: The finalists and the baseline; one that is both counts once.
 
         Returns:
             Seconds of training.
         """
-        finalists = [*front, *(one for one in baseline if one not in front)]
+        finalists = list({result.trial: result for result in results}.values())
         if not self._config.refit:
             for result in finalists:
                 self._refits[result.trial] = [self._ask_test(result)]
@@ -161,7 +158,7 @@ class Finals:
 
     def rank(self, finalists: Sequence[FrontStudent]) -> list[FrontStudent]:
         """The finalists that no faster one equals on validation, fastest first."""
-        refitted = sorted((self._fill(s) for s in finalists), key=lambda s: s.latency_ms)
+        refitted = sorted((self.fill(s) for s in finalists), key=lambda s: s.latency_ms)
         best, kept = -1.0, []
         for student in refitted:
             if student.val_accuracy > best:
@@ -169,13 +166,8 @@ class Finals:
                 kept.append(student)
         return kept
 
-    def baseline(self, result: TrialResult) -> FrontStudent:
-        """The baseline with its test accuracy."""
-        return self._fill(
-            build_front_student(result, space=self._workshop.space, teacher_ms=self._teacher_ms)
-        )
-
-    def _fill(self, student: FrontStudent) -> FrontStudent:
+    def fill(self, student: FrontStudent) -> FrontStudent:
+        """A student that was in the finals, with what came of it."""
         refits = self._refits[student.trial]
         ours = [refit for refit in refits if not refit.is_twin]
         twins = [refit for refit in refits if refit.is_twin]

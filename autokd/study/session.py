@@ -23,9 +23,9 @@ from autokd.latency import (
 )
 from autokd.reports import draw_curves, draw_front
 from autokd.spaces import build_space
-from autokd.study.finals import Finals, build_front_student
+from autokd.study.finals import Finals
+from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
-from autokd.study.front import hypervolume, near_front, pareto
 from autokd.study.progress import SearchProgress
 from autokd.study.sampling import build_sampler, first_samples
 from autokd.study.teaching import build_teacher
@@ -51,7 +51,6 @@ __all__ = ["load_front", "search"]
 
 _STEPS = 320  # of one trial, about, where the user names no epochs
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
-_FINALISTS = 6  # at least, where as many are as good as the front within its noise
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
 
@@ -80,8 +79,8 @@ def search(
         with _closing(session):
             session.announce()
             session.run_trials()
-            if not session.find_front():
-                raise ConstraintError(_describe_misery(session))
+            if not session.findings.front():
+                raise ConstraintError(session.findings.describe_misery())
             session.close_search()
         return folder.load_front()
 
@@ -120,6 +119,9 @@ class _Session:
         self.config, self.folder, self.workshop = config, folder, workshop
         self.teacher, self.trials, self.progress = teacher, trials, progress
         self.results = trials.results()
+        self.findings = Findings(
+            config, self.results, space=workshop.space, data=workshop.data.card, teacher=teacher
+        )
         self.is_finished = False
         self._mark, self._training_s = start, training_s
 
@@ -170,11 +172,11 @@ class _Session:
         """Adds a result to what is known, saved and shown."""
         self.results.append(result)
         self._training_s += result.training_s
-        front = self.find_front()
+        front = self.findings.front()
         self._keep_time()
-        self.folder.save_front(self.build_front())
+        self._save_front()
         self.tracker.log(
-            TrialEnded(result=result, hypervolume=self.hypervolume(), time_ms=_now_ms())
+            TrialEnded(result=result, hypervolume=self.findings.hypervolume(), time_ms=_now_ms())
         )
         self.progress.trial(
             result,
@@ -197,7 +199,7 @@ class _Session:
     def _give_up_if_hopeless(self) -> None:
         n_pruned = sum(result.state == "pruned" for result in self.results)
         if n_pruned == len(self.results) >= _HOPELESS:
-            raise ConstraintError(_describe_misery(self))
+            raise ConstraintError(self.findings.describe_misery())
 
     # ------------------------------------------------------------------ time
 
@@ -209,74 +211,6 @@ class _Session:
         now = time.monotonic()
         self.folder.add_time(wall_s=now - self._mark, training_s=self._training_s)
         self._mark, self._training_s = now, 0.0
-
-    # ------------------------------------------------------------------ what was found
-
-    def find_front(self) -> list[TrialResult]:
-        """The Pareto-best results so far."""
-        return pareto(self._able(), min_accuracy=self.config.min_accuracy)
-
-    def _able(self) -> list[TrialResult]:
-        """Results within the latency limit, which may be another one than in a session before."""
-        limit = self.config.max_latency_ms
-        return [
-            result
-            for result in self.results
-            if limit is None or result.latency is None or result.latency.median_ms <= limit
-        ]
-
-    def hypervolume(self) -> float:
-        """Of the front so far."""
-        return self._volume(
-            [
-                (result.val_accuracy or 0.0, result.latency.median_ms)
-                for result in self.find_front()
-                if result.latency is not None
-            ]
-        )
-
-    def _volume(self, points: list[tuple[float, float]]) -> float:
-        chance = 1 / self.workshop.data.card.n_classes
-        return hypervolume(points, chance=chance, teacher_ms=self.teacher.latency_ms)
-
-    def _finalists(self) -> list[TrialResult]:
-        """The front, and what may belong to it as far as the validation split can tell."""
-        front = self.find_front()
-        if not self.config.refit:
-            return front
-        least = self.config.min_accuracy or 0.0
-        able = [result for result in self._able() if (result.val_accuracy or 0.0) >= least]
-        near = near_front(able, front=front, n_val=self.workshop.data.card.n_val)
-        return [*front, *near[: max(0, _FINALISTS - len(front))]]
-
-    def build_front(self, finals: Finals | None = None) -> Front:
-        """The front as a value, with test accuracies where there are finals."""
-        wall_s, training_s = self.folder.read_time()
-        space, teacher_ms = self.workshop.space, self.teacher.latency_ms
-        baseline = next((r for r in self.results if _is_baseline(r)), None)
-        plain = [
-            build_front_student(result, space=space, teacher_ms=teacher_ms)
-            for result in (self._finalists() if finals else self.find_front())
-        ]
-        students = finals.rank(plain) if finals else plain
-        return Front(
-            study=self.config.study_name,
-            n_trials=len(self.results),
-            n_failed=sum(result.state == "failed" for result in self.results),
-            n_pruned=sum(result.state == "pruned" for result in self.results),
-            wall_s=wall_s,
-            training_s=training_s,
-            hypervolume=self._volume([(one.val_accuracy, one.latency_ms) for one in students]),
-            teacher=self.teacher,
-            baseline=(
-                None
-                if baseline is None
-                else finals.baseline(baseline)
-                if finals
-                else build_front_student(baseline, space=space, teacher_ms=teacher_ms)
-            ),
-            students=tuple(students),
-        )
 
     # ------------------------------------------------------------------ begin and end
 
@@ -314,15 +248,20 @@ class _Session:
             self.config,
             self.folder,
             workshop=self.workshop,
-            teacher_ms=self.teacher.latency_ms,
             progress=self.progress,
         )
-        baseline = [result for result in self.results if _is_baseline(result)]
         try:
-            self._training_s += finals.run(self._finalists(), baseline=baseline[:1])
+            baseline = self.findings.baseline()
+            finalists = self.findings.finalists()
+            self._training_s += finals.run([*finalists, *([baseline] if baseline else [])])
         finally:
             self._keep_time()
-        self.folder.save_front(self.build_front(finals))
+        self._save_front(finals)
+
+    def _save_front(self, finals: Finals | None = None) -> None:
+        wall_s, training_s = self.folder.read_time()
+        front = self.findings.build_front(finals, wall_s=wall_s, training_s=training_s)
+        self.folder.save_front(front)
 
     def draw(self) -> tuple[Path, ...]:
         """Pictures of what was found so far."""
@@ -420,29 +359,6 @@ def _build_plan(config: Config, *, data: SearchData, device: torch.device) -> Pl
     steps = max(1, n_train // batch_size)
     epochs = config.epochs or min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / steps)))
     return Plan(epochs=epochs, batch_size=batch_size, seed=config.seed, device=device)
-
-
-def _is_baseline(result: TrialResult) -> bool:
-    """The first trial is the default student without distillation."""
-    return result.trial == 0 and result.state == "complete"
-
-
-def _describe_misery(session: _Session) -> str:
-    config, results = session.config, session.results
-    times = [result.latency.median_ms for result in results if result.latency is not None]
-    accuracies = [result.val_accuracy for result in results if result.val_accuracy is not None]
-    if config.max_latency_ms is not None and min(times, default=0.0) > config.max_latency_ms:
-        return (
-            f"`--max-latency-ms` must be met by a student, got {config.max_latency_ms:g}; "
-            f"the fastest of {len(results)} takes {min(times):.4g} ms"
-        )
-    if config.min_accuracy is not None and accuracies:
-        return (
-            f"`--min-accuracy` must be met by a student, got {config.min_accuracy:g}; "
-            f"the best of {len(results)} reaches {max(accuracies):.4g}"
-        )
-    reasons = {result.reason for result in results if result.reason}
-    return f"no student could be trained in {len(results)} trials; {'; '.join(sorted(reasons))}"
 
 
 def _now_ms() -> int:

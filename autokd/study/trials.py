@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import final
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from autokd.errors import ConfigError
 from autokd.spaces import Space
+from autokd.study.journal import open_journal
 from autokd.study.sampling import build_distribution
 from autokd.types import Latency, Sample, TrialResult, dump_json, load_json
 
@@ -45,8 +45,7 @@ def open_storage(url: str | None, *, runs_dir: Path) -> BaseStorage:
     if url is None or url.startswith("journal:"):
         path = runs_dir / "optuna.journal" if url is None else Path(url.removeprefix("journal:"))
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path)))
+            return open_journal(path)
         except OSError as error:
             raise ConfigError(f"`--storage` must be writable, got {path}: {error}") from error
     try:

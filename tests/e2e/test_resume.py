@@ -6,9 +6,8 @@ from collections import Counter
 
 import optuna
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
+from autokd.study.journal import open_journal
 from autokd.types import TrialResult, load_json
 
 OPTIONS = ["--study", "cut", "--train-limit", "300", "--epochs", "4", "--no-refit"]
@@ -20,9 +19,8 @@ def trials_of(folder):
     path = folder / "mlruns/optuna.journal"
     if not path.exists():
         return []
-    storage = JournalStorage(JournalFileBackend(str(path)))
     try:
-        return optuna.load_study(study_name="cut", storage=storage).trials
+        return optuna.load_study(study_name="cut", storage=open_journal(path)).trials
     except KeyError:
         return []
 

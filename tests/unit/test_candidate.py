@@ -77,7 +77,8 @@ def test_two_that_are_the_same_in_everything_share_the_result(workshop):
     second = evaluate_candidate(sample, workshop, trial=1, known=known)
     assert (second.same_as, second.trial, second.training_s) == (0, 1, 0.0)
     assert second.val_accuracy == first.val_accuracy
-    third = evaluate_candidate(sample, workshop, trial=2, known={("", None): second} | known)
+    known = {(second.network, second.recipe): second}
+    third = evaluate_candidate(sample, workshop, trial=2, known=known)
     assert third.same_as == 0
 
 

@@ -1,0 +1,123 @@
+"""What a study has found so far: the front, the finalists, the baseline, the hypervolume."""
+
+from collections.abc import Sequence
+from typing import final
+
+from autokd.config import Config
+from autokd.spaces import Space
+from autokd.study.finals import Finals, build_front_student
+from autokd.study.front import hypervolume, near_front, pareto
+from autokd.types import DataCard, Front, FrontStudent, TeacherCard, TrialResult
+
+__all__ = ["Findings"]
+
+_FINALISTS = 6  # at least, where as many are as good as the front within its noise
+
+
+@final
+class Findings:
+    """Reads the results of a study; the list is the session's and grows."""
+
+    def __init__(
+        self,
+        config: Config,
+        results: Sequence[TrialResult],
+        *,
+        space: Space,
+        data: DataCard,
+        teacher: TeacherCard,
+    ) -> None:
+        """Keeps what the results are compared with."""
+        self._config, self._results = config, results
+        self._space, self._data, self._teacher = space, data, teacher
+
+    def front(self) -> list[TrialResult]:
+        """The Pareto-best results within the limits, fastest first."""
+        return pareto(self._able(), min_accuracy=self._config.min_accuracy)
+
+    def finalists(self) -> list[TrialResult]:
+        """The front, and what may belong to it as far as the validation split can tell."""
+        front = self.front()
+        if not self._config.refit:
+            return front
+        least = self._config.min_accuracy or 0.0
+        able = [result for result in self._able() if (result.val_accuracy or 0.0) >= least]
+        near = near_front(able, front=front, n_val=self._data.n_val)
+        return [*front, *near[: max(0, _FINALISTS - len(front))]]
+
+    def baseline(self) -> TrialResult | None:
+        """The default student without distillation, which is the first trial."""
+        return next((r for r in self._results if r.trial == 0 and r.state == "complete"), None)
+
+    def hypervolume(self) -> float:
+        """Of the front so far."""
+        return self._volume([self._build(result) for result in self.front()])
+
+    def build_front(self, finals: Finals | None, *, wall_s: float, training_s: float) -> Front:
+        """The front as a value.
+
+        Args:
+            finals: After which the finalists are ranked anew, with test accuracies.
+            wall_s: Wall time of the study.
+            training_s: The part of it that was training.
+
+        Returns:
+            What `autokd front` shows.
+        """
+        if finals is None:
+            students = [self._build(result) for result in self.front()]
+        else:
+            students = finals.rank([self._build(result) for result in self.finalists()])
+        first = self.baseline()
+        baseline = None if first is None else self._build(first)
+        if baseline is not None and finals is not None:
+            baseline = finals.fill(baseline)
+        return Front(
+            study=self._config.study_name,
+            n_trials=len(self._results),
+            n_failed=sum(result.state == "failed" for result in self._results),
+            n_pruned=sum(result.state == "pruned" for result in self._results),
+            wall_s=wall_s,
+            training_s=training_s,
+            hypervolume=self._volume(students),
+            teacher=self._teacher,
+            baseline=baseline,
+            students=tuple(students),
+        )
+
+    def describe_misery(self) -> str:
+        """Why there is no front, in one line."""
+        config, results = self._config, self._results
+        times = [result.latency.median_ms for result in results if result.latency is not None]
+        accuracies = [r.val_accuracy for r in results if r.val_accuracy is not None]
+        if config.max_latency_ms is not None and min(times, default=0.0) > config.max_latency_ms:
+            return (
+                f"`--max-latency-ms` must be met by a student, got {config.max_latency_ms:g}; "
+                f"the fastest of {len(results)} takes {min(times):.4g} ms"
+            )
+        if config.min_accuracy is not None and accuracies:
+            return (
+                f"`--min-accuracy` must be met by a student, got {config.min_accuracy:g}; "
+                f"the best of {len(results)} reaches {max(accuracies):.4g}"
+            )
+        reasons = sorted({result.reason for result in results if result.reason})
+        return f"no student could be trained in {len(results)} trials: {'; '.join(reasons)}"
+
+    def _able(self) -> list[TrialResult]:
+        """Results within the latency limit, which may be another one than in a session before."""
+        limit = self._config.max_latency_ms
+        return [
+            result
+            for result in self._results
+            if limit is None or result.latency is None or result.latency.median_ms <= limit
+        ]
+
+    def _build(self, result: TrialResult) -> FrontStudent:
+        return build_front_student(result, space=self._space, teacher_ms=self._teacher.latency_ms)
+
+    def _volume(self, students: Sequence[FrontStudent]) -> float:
+        return hypervolume(
+            [(student.val_accuracy, student.latency_ms) for student in students],
+            chance=1 / self._data.n_classes,
+            teacher_ms=self._teacher.latency_ms,
+        )

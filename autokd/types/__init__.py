@@ -1,0 +1,61 @@
+"""The frozen values that flow through autokd, and the seams between its rooms.
+
+`Config → Space → Sample → student → TrialResult → Front → artefact`: each arrow is one of
+these values, and each can be written as JSON and read back (`dump_json`, `load_json`). No
+framework is imported here.
+"""
+
+from autokd.types.events import (
+    EpochEnded,
+    Event,
+    StudyClosed,
+    StudyOpened,
+    TrialEnded,
+    TrialInterrupted,
+    TrialStarted,
+)
+from autokd.types.points import RECIPE_PRIORS, Dimension, InputShape, Recipe, Sample
+from autokd.types.results import (
+    DataCard,
+    EpochLog,
+    Estimate,
+    Footprint,
+    Front,
+    FrontStudent,
+    Latency,
+    TeacherCard,
+    TrialResult,
+    TrialState,
+)
+from autokd.types.seams import Target, Tracker
+from autokd.types.wire import dump_json, front_as_dict, load_json
+
+__all__ = [
+    "RECIPE_PRIORS",
+    "DataCard",
+    "Dimension",
+    "EpochEnded",
+    "EpochLog",
+    "Estimate",
+    "Event",
+    "Footprint",
+    "Front",
+    "FrontStudent",
+    "InputShape",
+    "Latency",
+    "Recipe",
+    "Sample",
+    "StudyClosed",
+    "StudyOpened",
+    "Target",
+    "TeacherCard",
+    "Tracker",
+    "TrialEnded",
+    "TrialInterrupted",
+    "TrialResult",
+    "TrialStarted",
+    "TrialState",
+    "dump_json",
+    "front_as_dict",
+    "load_json",
+]

@@ -1,0 +1,266 @@
+"""What is measured and found: latencies, results, the front, and what data and teacher are."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from autokd.types.points import InputShape, Recipe, Sample
+
+__all__ = [
+    "DataCard",
+    "EpochLog",
+    "Estimate",
+    "Footprint",
+    "Front",
+    "FrontStudent",
+    "Latency",
+    "TeacherCard",
+    "TrialResult",
+    "TrialState",
+]
+
+TrialState = Literal["complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """The time of one forward pass of one file on one device.
+
+    Attributes:
+        median_ms: Median over the timed runs; the objective.
+        ci95_low_ms: Lower end of the median's 95 % confidence interval.
+        ci95_high_ms: Upper end of it.
+        p10_ms: A tenth of the runs were faster.
+        p90_ms: A tenth of the runs were slower.
+        n_runs: Timed runs, warm-up excluded.
+        batch: Pictures per run.
+        threads: Threads of the runtime.
+        runtime: Name and version of the runtime.
+        device: Fingerprint of the device.
+        drift: Reference network's time after the runs over its time before them.
+    """
+
+    median_ms: float
+    ci95_low_ms: float
+    ci95_high_ms: float
+    p10_ms: float
+    p90_ms: float
+    n_runs: int
+    batch: int
+    threads: int
+    runtime: str
+    device: str
+    drift: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What a network costs besides time.
+
+    Attributes:
+        n_params: Trainable parameters.
+        macs: Multiply-accumulates of one picture.
+        size_bytes: Size of the ONNX file.
+    """
+
+    n_params: int
+    macs: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochLog:
+    """One row of a learning curve.
+
+    Attributes:
+        epoch: Counted from 1.
+        train_loss: Mean of the objective over the epoch's steps.
+        val_loss: Cross-entropy on the validation split, in nats.
+        val_accuracy: Top-1 on the validation split, in [0, 1].
+        learning_rate: At the last step of the epoch.
+        alpha: Weight of the distillation loss in this epoch.
+        temperature: In this epoch.
+        seconds: Wall time of training and validation.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    alpha: float
+    temperature: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """All that is known of one trial when it is over.
+
+    Attributes:
+        trial: Its number in the study.
+        state: `complete`, `pruned` (over a limit, not trained) or `failed`.
+        sample: The point of the joint space.
+        network: Hash of the frozen network; equal for samples that build the same network.
+        recipe: The frozen recipe, or none where freezing failed.
+        val_accuracy: Best top-1 on the validation split, in [0, 1].
+        latency: Of the student's ONNX file.
+        footprint: Parameters, MACs, bytes.
+        curve: One row per epoch.
+        reason: Why it was pruned or failed.
+        training_s: Wall time of the training loop.
+        overhead_s: Wall time of everything else in the trial.
+        same_as: Number of an earlier trial that was the same in everything.
+        engine: How the steps were computed, for example `bf16 channels_last`.
+    """
+
+    trial: int
+    state: TrialState
+    sample: Sample
+    network: str = ""
+    recipe: Recipe | None = None
+    val_accuracy: float | None = None
+    latency: Latency | None = None
+    footprint: Footprint | None = None
+    curve: tuple[EpochLog, ...] = ()
+    reason: str = ""
+    training_s: float = 0.0
+    overhead_s: float = 0.0
+    same_as: int | None = None
+    engine: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over seeds with its uncertainty.
+
+    Attributes:
+        mean: Over the seeds.
+        ci95: Half the width of the 95 % t-interval; none for a single seed.
+        n: Number of seeds.
+    """
+
+    mean: float
+    ci95: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontStudent:
+    """One student of the front (or the baseline), as the table shows it.
+
+    Attributes:
+        trial: Number of its trial.
+        val_accuracy: In the search; after a refit, the mean over its seeds.
+        test_accuracy: On the test split, read once; the mean over seeds after a refit.
+        test_accuracy_ci95: Half-width of the 95 % interval; none without a refit.
+        kd_gain: Test accuracy minus that of the matched twin without distillation.
+        kd_gain_ci95: Half-width of the paired 95 % interval.
+        n_seeds: Trainings behind the numbers.
+        latency_ms: Median.
+        latency_ci95_ms: Both ends of the median's 95 % interval.
+        speed_up: Teacher's latency over this one's.
+        n_params: Trainable parameters.
+        macs: Multiply-accumulates of one picture.
+        size_bytes: Of the ONNX file.
+        architecture: The architecture half of the sample.
+        recipe: The frozen recipe.
+    """
+
+    trial: int
+    val_accuracy: float
+    test_accuracy: float | None = None
+    test_accuracy_ci95: float | None = None
+    kd_gain: float | None = None
+    kd_gain_ci95: float | None = None
+    n_seeds: int = 1
+    latency_ms: float
+    latency_ci95_ms: tuple[float, float]
+    speed_up: float
+    n_params: int
+    macs: int
+    size_bytes: int
+    architecture: Sample
+    recipe: Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCard:
+    """What a data set is, without its pictures.
+
+    Attributes:
+        name: As the user gave it.
+        digest: SHA-256 of pictures, labels and splits.
+        shape: Channels, height, width.
+        classes: Their names in the order of the labels.
+        mean: Per channel over the training split, pixels in [0, 1].
+        std: Per channel over the training split.
+        n_train: Pictures trained on.
+        n_val: Pictures that choose.
+        n_test: Pictures that report.
+        n_skipped: Pictures that could not be read.
+    """
+
+    name: str
+    digest: str
+    shape: InputShape
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    n_train: int
+    n_val: int
+    n_test: int
+    n_skipped: int = 0
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherCard:
+    """What a teacher is and how good it is.
+
+    Attributes:
+        name: As the user gave it.
+        digest: Hash of its weights and preprocessing.
+        n_params: Parameters; none where the file does not tell.
+        val_accuracy: Top-1 on the validation split, in [0, 1].
+        latency_ms: Median of its ONNX file, measured like a student's.
+    """
+
+    name: str
+    digest: str
+    n_params: int | None
+    val_accuracy: float
+    latency_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """What a study has found: the Pareto-best students and what they are compared with.
+
+    Attributes:
+        study: Its name.
+        n_trials: Finished trials of every state.
+        n_failed: Those that failed.
+        n_pruned: Those that were over a limit.
+        wall_s: Wall time of the study, all its sessions together.
+        training_s: The part of it that was training (teacher, trials and refits).
+        hypervolume: Share of the box between (chance, teacher's latency) and (1, a thousandth
+            of it) that the front dominates, accuracy against log latency.
+        teacher: Accuracy and latency of the teacher.
+        baseline: The default student without distillation.
+        students: Sorted by latency, fastest first.
+    """
+
+    study: str
+    n_trials: int
+    n_failed: int
+    n_pruned: int
+    wall_s: float
+    training_s: float
+    hypervolume: float
+    teacher: TeacherCard
+    baseline: FrontStudent | None
+    students: tuple[FrontStudent, ...] = field(default=())

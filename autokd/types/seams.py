@@ -1,0 +1,39 @@
+"""Where implementations can be exchanged."""
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from autokd.types.events import Event
+from autokd.types.results import Latency
+
+__all__ = ["Target", "Tracker"]
+
+
+@runtime_checkable
+class Target(Protocol):
+    """A device with a runtime, on which an exported file can be timed.
+
+    Invariants: `measure` never changes the file; two calls on the same file differ by noise
+    only; a file that the runtime cannot run raises `MeasureError`.
+    """
+
+    def measure(self, model: Path) -> Latency:
+        """Time the exported file, alone on its threads."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Where the events of a study are shown.
+
+    Invariants: events of one study arrive in order; an event told twice changes nothing; a
+    `TrialStarted` for a known trial replaces what was known of it.
+    """
+
+    def log(self, event: Event) -> None:
+        """Take note of one event."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is under way; no event follows."""
+        ...

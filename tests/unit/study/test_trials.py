@@ -1,0 +1,126 @@
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from autokd.spaces import build_space
+from autokd.study.journal import open_journal
+from autokd.study.sampling import build_distribution, build_sampler, first_samples
+from autokd.study.trials import Trials
+from autokd.types import Dimension, Latency, TrialResult
+
+LATENCY = Latency(
+    median_ms=2.0, ci95_low_ms=2.0, ci95_high_ms=2.0, p10_ms=2.0, p90_ms=2.0, n_runs=100, batch=1,
+    threads=1, runtime="r", device="d", drift=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def space():
+    return build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
+
+
+@pytest.fixture
+def open_trials(space, tmp_path):
+    def open_trials(sampler="random"):
+        return Trials(
+            "s",
+            storage=open_journal(tmp_path / "o.journal"),
+            sampler=build_sampler(sampler, seed=0),
+            space=space,
+        )
+
+    return open_trials
+
+
+def load(tmp_path):
+    return optuna.load_study(study_name="s", storage=open_journal(tmp_path / "o.journal"))
+
+
+def result(trial, sample, state="complete", accuracy=0.9):
+    return TrialResult(
+        trial=trial.number, state=state, sample=sample, val_accuracy=accuracy, latency=LATENCY
+    )
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
+def test_each_sampler_proposes_samples_that_freeze(sampler, open_trials, space):
+    trials = open_trials(sampler)
+    for number in range(13):
+        trial, sample = trials.begin()
+        space.freeze(sample)
+        trials.end(trial, result(trial, sample, accuracy=number / 20), min_accuracy=0.1)
+    assert trials.n_finished == 13
+
+
+@pytest.mark.parametrize(
+    ("dimension", "distribution"),
+    [
+        ({"choices": (1, 2)}, CategoricalDistribution((1, 2))),
+        ({"low": 1.0, "high": 12.0, "step": 1.0}, IntDistribution(1, 12)),
+        ({"low": 0.0, "high": 1.0, "step": 0.25}, FloatDistribution(0, 1, step=0.25)),
+        ({"low": 1.0, "high": 9.0, "is_log": True}, FloatDistribution(1, 9, log=True)),
+    ],
+)
+def test_a_dimension_is_translated(dimension, distribution):
+    full = Dimension(label="x", room="recipe", default=1, **dimension)
+    assert build_distribution(full) == distribution
+
+
+def test_the_first_trials_are_what_a_specialist_would_try(space):
+    first = first_samples(space, lambda s: float(sum(p.numel() for p in s.parameters())))
+    recipes = [space.freeze(sample)[1] for sample in first]
+    assert [recipe.is_distilled for recipe in recipes] == [False, True, True, True]
+    sizes = [sum(p.numel() for p in space.freeze(s)[0].parameters()) for s in first]
+    assert sizes[0] == sizes[1]
+    assert sizes[2] < sizes[0] < sizes[3]
+
+
+def test_queued_samples_come_first_and_are_queued_once(open_trials, space):
+    trials = open_trials()
+    for _ in range(2):
+        trials.enqueue([space.prior("plain"), space.prior("textbook")])
+    samples = []
+    for _ in range(3):
+        trial, sample = trials.begin()
+        samples.append(sample)
+        trials.end(trial, result(trial, sample), min_accuracy=None)
+    assert samples[0]["alpha"] == 0.0
+    assert samples[1]["alpha"] == pytest.approx(0.9)
+    assert samples[2] not in samples[:2]
+
+
+def test_a_trial_that_was_cut_off_is_run_again_with_its_number_and_sample(open_trials, tmp_path):
+    trials = open_trials()
+    trial, sample = trials.begin()
+    trials.end(trial, result(trial, sample), min_accuracy=None)
+    _, cut_sample = trials.begin()
+    again = open_trials()  # another process
+    assert [t.state for t in load(tmp_path).trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    trial, sample = again.begin()
+    assert (trial.number, sample) == (1, cut_sample)
+    again.end(trial, result(trial, sample), min_accuracy=None)
+    assert [t.state for t in load(tmp_path).trials] == [TrialState.COMPLETE] * 2
+
+
+def test_a_result_that_was_saved_before_the_cut_is_not_computed_again(open_trials):
+    trials = open_trials()
+    trial, sample = trials.begin()
+    from autokd.types import dump_json
+
+    trial.set_user_attr("result", dump_json(result(trial, sample)))
+    again = open_trials()
+    trial, sample = again.begin()
+    assert again.saved_result(trial) == result(trial, sample)
+
+
+def test_every_ending_is_kept_with_its_result(open_trials, tmp_path):
+    trials = open_trials()
+    for state in ("complete", "pruned", "failed"):
+        trial, sample = trials.begin()
+        trials.constrain(trial, LATENCY, max_latency_ms=1.5)
+        trials.end(trial, result(trial, sample, state), min_accuracy=0.95)
+    states = [trial.state for trial in load(tmp_path).trials]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert [r.state for r in trials.results()] == ["complete", "pruned", "failed"]
+    assert [r.state for r in open_trials().results()] == ["complete", "pruned", "failed"]
