@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from autokd.data import SearchData, build_augmentation
@@ -279,11 +279,15 @@ def _finish(
 
 
 def save_student(student: nn.Module, path: Path) -> None:
-    """Writes the weights; a reader never sees half a file."""
+    """Writes the weights; a reader never sees half a file, and a full disk is an `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({name: value.contiguous() for name, value in student.state_dict().items()}, temporary)
-    temporary.replace(path)
+    weights = {name: value.contiguous() for name, value in student.state_dict().items()}
+    try:
+        temporary.write_bytes(save(weights))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_student(space: Space, sample: Sample, *, data: DataCard, weights: Path) -> Student:

@@ -255,13 +255,18 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; the same command goes on where it stopped", err=True)
         _leave(130)
-    except AutoKDError as error:
-        _fail(str(error), error, is_debug=is_debug, code=error.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (AutoKDError, OSError) as error:
+        if _is_full_disk(error) or _is_full_disk(error.__cause__):
+            text = f"the disk must have room for the study, got {error}; free some and run it again"
+            _fail(text, error, is_debug=is_debug, code=2)
+        elif isinstance(error, AutoKDError):
+            _fail(str(error), error, is_debug=is_debug, code=error.exit_code)
+        else:
             raise
-        text = f"the disk must have room for the study, got: {error}; free some, then run it again"
-        _fail(text, error, is_debug=is_debug, code=2)
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _fail(text: str, error: Exception, *, is_debug: bool, code: int) -> None:

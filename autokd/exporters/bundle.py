@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from autokd.errors import ConfigError, ExportError
@@ -99,7 +99,7 @@ def export_bundle(
         model = export_onnx(student, scratch / "model.onnx", shape=data.shape, metadata=metadata)
         _export_program(student, scratch / "model.pt2", data=data)
         weights = {name: value.contiguous() for name, value in student.state_dict().items()}
-        save_file(weights, scratch / "model.safetensors")
+        (scratch / "model.safetensors").write_bytes(save(weights))
         figures = _check(student, scratch, test=test)
         figures["latency_ms"] = target.measure(model).median_ms
         full = {**card, **figures, "classes": list(data.classes), "input": _describe_input(data)}
