@@ -11,7 +11,7 @@ from autokd.types import DataCard, Front, FrontStudent, TeacherCard, TrialResult
 
 __all__ = ["Findings"]
 
-_FINALISTS = 6  # at least, where as many are as good as the front within its noise
+_FINALISTS, _TRIALS_A_FINALIST = 6, 8  # at least 6, or one for 8 trials, where there are as many
 
 
 @final
@@ -43,7 +43,8 @@ class Findings:
         least = self._config.min_accuracy or 0.0
         able = [result for result in self._able() if (result.val_accuracy or 0.0) >= least]
         near = near_front(able, front=front, n_val=self._data.n_val)
-        return [*front, *near[: max(0, _FINALISTS - len(front))]]
+        wanted = min(_FINALISTS, len(self._results) // _TRIALS_A_FINALIST)
+        return [*front, *near[: max(0, wanted - len(front))]]
 
     def baseline(self) -> TrialResult | None:
         """The default student without distillation, which is the first trial."""

@@ -122,7 +122,6 @@ class _Session:
         self.findings = Findings(
             config, self.results, space=workshop.space, data=workshop.data.card, teacher=teacher
         )
-        self.is_finished = False
         self._mark, self._training_s = start, training_s
 
     # ------------------------------------------------------------------ the trials
@@ -136,7 +135,6 @@ class _Session:
             self._run_trial()
             self._give_up_if_hopeless()
         self.progress.end()
-        self.is_finished = True
 
     def _run_trial(self) -> None:
         trial, sample = self.trials.begin()
@@ -161,12 +159,15 @@ class _Session:
                 on_measured=on_measured,
                 on_epoch=on_epoch,
             )
+            # In this order a kill between any two of them loses nothing: a saved result is
+            # taken up again, and what was told to the tracker is told again.
+            self.trials.save(trial, result)
+            self._take(result)
             self.trials.end(trial, result, min_accuracy=self.config.min_accuracy)
         except KeyboardInterrupt:
             self.trials.requeue()
             self.tracker.log(TrialInterrupted(trial=number, time_ms=_now_ms()))
             raise
-        self._take(result)
 
     def _take(self, result: TrialResult) -> None:
         """Adds a result to what is known, saved and shown."""

@@ -2,8 +2,8 @@
 
 - A trial is RUNNING while its candidate is built, measured and trained.
 - COMPLETE with two values when it was trained; PRUNED, with a constraint above 0, when it was
-  over a limit; FAIL when the candidate failed. The `TrialResult` is kept as a user attribute,
-  written before the state, so that a finished trial always has one.
+  over a limit; FAIL when the candidate failed. The `TrialResult` is a user attribute, saved
+  before the state is set, so that a finished trial always has one.
 - A trial that is RUNNING when a session begins was cut off (only one process holds the study):
   it goes back to WAITING with the values it had, and is run again under its own number.
 """
@@ -123,15 +123,18 @@ class Trials:
         """Tells the sampler how far over the latency limit a candidate is."""
         trial.set_constraint("latency_ms", latency.median_ms - max_latency_ms)
 
+    def save(self, trial: optuna.Trial, result: TrialResult) -> None:
+        """Keeps a result, which `end` makes final."""
+        trial.set_user_attr(_RESULT, dump_json(result))
+
     def end(self, trial: optuna.Trial, result: TrialResult, *, min_accuracy: float | None) -> None:
-        """Ends a trial with its result.
+        """Ends a trial whose result is saved.
 
         Args:
             trial: As `begin` gave it.
             result: Of any state.
             min_accuracy: The sampler is told how far below it a complete one is.
         """
-        trial.set_user_attr(_RESULT, dump_json(result))
         if result.state == "complete" and result.latency is not None:
             if min_accuracy is not None:
                 trial.set_constraint("accuracy", min_accuracy - (result.val_accuracy or 0.0))

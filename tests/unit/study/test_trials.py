@@ -37,6 +37,11 @@ def load(tmp_path):
     return optuna.load_study(study_name="s", storage=open_journal(tmp_path / "o.journal"))
 
 
+def end(trials, trial, one, *, min_accuracy=None):
+    trials.save(trial, one)
+    trials.end(trial, one, min_accuracy=min_accuracy)
+
+
 def result(trial, sample, state="complete", accuracy=0.9):
     return TrialResult(
         trial=trial.number, state=state, sample=sample, val_accuracy=accuracy, latency=LATENCY
@@ -49,7 +54,7 @@ def test_each_sampler_proposes_samples_that_freeze(sampler, open_trials, space):
     for number in range(13):
         trial, sample = trials.begin()
         space.freeze(sample)
-        trials.end(trial, result(trial, sample, accuracy=number / 20), min_accuracy=0.1)
+        end(trials, trial, result(trial, sample, accuracy=number / 20), min_accuracy=0.1)
     assert trials.n_finished == 13
 
 
@@ -84,7 +89,7 @@ def test_queued_samples_come_first_and_are_queued_once(open_trials, space):
     for _ in range(3):
         trial, sample = trials.begin()
         samples.append(sample)
-        trials.end(trial, result(trial, sample), min_accuracy=None)
+        end(trials, trial, result(trial, sample))
     assert samples[0]["alpha"] == 0.0
     assert samples[1]["alpha"] == pytest.approx(0.9)
     assert samples[2] not in samples[:2]
@@ -93,22 +98,20 @@ def test_queued_samples_come_first_and_are_queued_once(open_trials, space):
 def test_a_trial_that_was_cut_off_is_run_again_with_its_number_and_sample(open_trials, tmp_path):
     trials = open_trials()
     trial, sample = trials.begin()
-    trials.end(trial, result(trial, sample), min_accuracy=None)
+    end(trials, trial, result(trial, sample))
     _, cut_sample = trials.begin()
     again = open_trials()  # another process
     assert [t.state for t in load(tmp_path).trials] == [TrialState.COMPLETE, TrialState.WAITING]
     trial, sample = again.begin()
     assert (trial.number, sample) == (1, cut_sample)
-    again.end(trial, result(trial, sample), min_accuracy=None)
+    end(again, trial, result(trial, sample))
     assert [t.state for t in load(tmp_path).trials] == [TrialState.COMPLETE] * 2
 
 
 def test_a_result_that_was_saved_before_the_cut_is_not_computed_again(open_trials):
     trials = open_trials()
     trial, sample = trials.begin()
-    from autokd.types import dump_json
-
-    trial.set_user_attr("result", dump_json(result(trial, sample)))
+    trials.save(trial, result(trial, sample))
     again = open_trials()
     trial, sample = again.begin()
     assert again.saved_result(trial) == result(trial, sample)
@@ -119,7 +122,7 @@ def test_every_ending_is_kept_with_its_result(open_trials, tmp_path):
     for state in ("complete", "pruned", "failed"):
         trial, sample = trials.begin()
         trials.constrain(trial, LATENCY, max_latency_ms=1.5)
-        trials.end(trial, result(trial, sample, state), min_accuracy=0.95)
+        end(trials, trial, result(trial, sample, state), min_accuracy=0.95)
     states = [trial.state for trial in load(tmp_path).trials]
     assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     assert [r.state for r in trials.results()] == ["complete", "pruned", "failed"]
