@@ -62,7 +62,7 @@ def _limits(front: Front, *, trials: Mapping[int, Point]) -> tuple[float, float]
     ranked = sorted(accuracy for _, accuracy in trials.values())
     shown += [*ranked[len(ranked) // 4 :][:1], *ranked[-1:]]
     margin = max(0.1 * (max(shown) - min(shown)), 1.0)
-    return max(min(shown) - margin, 0.0), max(shown) + margin
+    return max(min(shown) - margin, 0.0), min(max(shown) + margin, 100.5)
 
 
 def _draw_picture(front: Front, *, trials: Mapping[int, Point], file: Path) -> Path:

@@ -146,7 +146,7 @@ class Finals:
             for seed in range(self._config.seeds)
             for is_twin in ((False, True) if _is_distilled(result) else (False,))
         ]
-        self._progress.begin("finals", total=len(jobs))
+        self._progress.begin("trainings of the finals", total=len(jobs))
         seconds = 0.0
         for number, (result, seed, is_twin) in enumerate(jobs, start=1):
             refit, spent = self._refit(result, seed=self._config.seed + 1 + seed, is_twin=is_twin)

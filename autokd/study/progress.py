@@ -43,6 +43,8 @@ class SearchProgress:
         )
         self._bar.start()
         self._task = self._bar.add_task(title, total=total, completed=done, note="")
+        if not self.console.is_terminal:
+            self.say(f"{title}: {total - done} to do")
 
     def end(self) -> None:
         """Takes the bar away."""

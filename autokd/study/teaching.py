@@ -49,7 +49,7 @@ def build_teacher(
     spent: list[float] = []
 
     def fit(network: nn.Module, *, plan: TeacherPlan) -> nn.Module:
-        progress.begin("teacher", total=plan.epochs)
+        progress.begin("epochs of the teacher", total=plan.epochs)
 
         def show(row: EpochLog) -> None:
             progress.step(done=row.epoch)

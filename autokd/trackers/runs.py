@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDED_TAG", "StudyRuns"]
 
+# The UI shows the runs of an experiment of this kind as trainings, not as chats.
+_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _KIND_TAG = "autokd.kind"
 _TRIAL_TAG = "autokd.trial"
 _PARENT_TAG = "mlflow.parentRunId"
@@ -122,7 +124,9 @@ class StudyRuns:
         location = None
         if self._artifacts is not None:
             location = (self._artifacts / self._study).resolve().as_uri()
-        return self._client.create_experiment(self._study, artifact_location=location)
+        return self._client.create_experiment(
+            self._study, artifact_location=location, tags=_MODEL_TRAINING
+        )
 
     def _load_children(self) -> None:
         """All runs of trials at once: a study that goes on asks once, not once per trial."""
