@@ -123,23 +123,21 @@ class Finals:
         """
         self._config, self._folder, self._workshop = config, folder, workshop
         self._progress = progress
+        self.training_s = 0.0
         self._refits: dict[int, list[Refit]] = {}
         self._test = load_test(config)
 
-    def run(self, results: Sequence[TrialResult]) -> float:
+    def run(self, results: Sequence[TrialResult]) -> None:
         """Trains whatever is missing; without a refit only asks the test split.
 
         Args:
             results: The finalists and the baseline; one that is both counts once.
-
-        Returns:
-            Seconds of training.
         """
         finalists = list({result.trial: result for result in results}.values())
         if not self._config.refit:
             for result in finalists:
                 self._refits[result.trial] = [self._ask_test(result)]
-            return 0.0
+            return
         jobs = [
             (result, seed, is_twin)
             for result in finalists
@@ -147,14 +145,11 @@ class Finals:
             for is_twin in ((False, True) if _is_distilled(result) else (False,))
         ]
         self._progress.begin("trainings of the finals", total=len(jobs))
-        seconds = 0.0
         for number, (result, seed, is_twin) in enumerate(jobs, start=1):
-            refit, spent = self._refit(result, seed=self._config.seed + 1 + seed, is_twin=is_twin)
+            refit = self._refit(result, seed=self._config.seed + 1 + seed, is_twin=is_twin)
             self._refits.setdefault(result.trial, []).append(refit)
-            seconds += spent
             self._progress.step(done=number)
         self._progress.end()
-        return seconds
 
     def rank(self, finalists: Sequence[FrontStudent]) -> list[FrontStudent]:
         """The finalists that no faster one equals on validation, fastest first."""
@@ -188,7 +183,7 @@ class Finals:
         )
         return dataclasses.replace(filled, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
 
-    def _refit(self, result: TrialResult, *, seed: int, is_twin: bool) -> tuple[Refit, float]:
+    def _refit(self, result: TrialResult, *, seed: int, is_twin: bool) -> Refit:
         """One finalist or twin: from disk, or trained now."""
         epochs = self._config.refit_epochs or 2 * self._workshop.plan.epochs
         name = f"{result.trial}-{seed}-{'twin' if is_twin else 'kd'}"
@@ -196,8 +191,7 @@ class Finals:
         if path.exists():
             known = load_json(Refit, path.read_text(encoding="utf-8"))
             if known.epochs == epochs:
-                return known, 0.0
-        start = time.perf_counter()
+                return known
         data, plan = self._workshop.data, self._workshop.plan
         student, recipe = build_student(
             self._workshop.space, result.sample, data=data.card, seed=seed
@@ -207,15 +201,18 @@ class Finals:
         def show(row: EpochLog) -> None:
             self._progress.epoch(what, row, epochs=epochs)
 
-        training = train_student(
-            student,
-            _without_teacher(recipe) if is_twin else recipe,
-            data=data,
-            teacher=self._workshop.teacher,
-            plan=dataclasses.replace(plan, epochs=epochs, seed=seed),
-            on_epoch=show,
-        )
-        seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        try:
+            training = train_student(
+                student,
+                _without_teacher(recipe) if is_twin else recipe,
+                data=data,
+                teacher=self._workshop.teacher,
+                plan=dataclasses.replace(plan, epochs=epochs, seed=seed),
+                on_epoch=show,
+            )
+        finally:
+            self.training_s += time.perf_counter() - start
         refit = Refit(
             trial=result.trial,
             seed=seed,
@@ -230,7 +227,7 @@ class Finals:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(dump_json(refit), encoding="utf-8")
         temporary.replace(path)
-        return refit, seconds
+        return refit
 
     def _ask_test(self, result: TrialResult) -> Refit:
         student = load_student(

@@ -32,8 +32,15 @@ class Findings:
         self._space, self._data, self._teacher = space, data, teacher
 
     def front(self) -> list[TrialResult]:
-        """The Pareto-best results within the limits, fastest first."""
-        return pareto(self._able(), min_accuracy=self._config.min_accuracy)
+        """The Pareto-best results, fastest first, without those that the teacher itself beats."""
+        front = pareto(self._able(), min_accuracy=self._config.min_accuracy)
+        return [result for result in front if not self._is_beaten_by_teacher(result)] or front
+
+    def _is_beaten_by_teacher(self, result: TrialResult) -> bool:
+        is_slower = (
+            result.latency is not None and result.latency.median_ms >= self._teacher.latency_ms
+        )
+        return is_slower and (result.val_accuracy or 0.0) <= self._teacher.val_accuracy
 
     def finalists(self) -> list[TrialResult]:
         """The front, and what may belong to it as far as the validation split can tell."""
@@ -42,6 +49,7 @@ class Findings:
             return front
         least = self._config.min_accuracy or 0.0
         able = [result for result in self._able() if (result.val_accuracy or 0.0) >= least]
+        able = [result for result in able if not self._is_beaten_by_teacher(result)]
         near = near_front(able, front=front, n_val=self._data.n_val)
         wanted = min(_FINALISTS, len(self._results) // _TRIALS_A_FINALIST)
         return [*front, *near[: max(0, wanted - len(front))]]

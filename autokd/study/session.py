@@ -254,8 +254,9 @@ class _Session:
         try:
             baseline = self.findings.baseline()
             finalists = self.findings.finalists()
-            self._training_s += finals.run([*finalists, *([baseline] if baseline else [])])
+            finals.run([*finalists, *([baseline] if baseline else [])])
         finally:
+            self._training_s += finals.training_s
             self._keep_time()
         self._save_front(finals)
 

@@ -1,0 +1,97 @@
+import pytest
+
+from autokd.config import Config
+from autokd.spaces import build_space
+from autokd.study.findings import Findings
+from autokd.types import DataCard, Footprint, Latency, Recipe, TeacherCard, TrialResult
+
+DATA = DataCard(
+    name="d", digest="d", shape=(1, 8, 8), classes=tuple("0123456789"), mean=(0.5,), std=(0.2,),
+    n_train=100, n_val=400, n_test=100,
+)  # fmt: skip
+TEACHER = TeacherCard(name="t", digest="t", n_params=9, val_accuracy=0.95, latency_ms=1.0)
+
+
+def result(trial, accuracy, ms, state="complete", reason=""):
+    latency = Latency(
+        median_ms=ms, ci95_low_ms=ms, ci95_high_ms=ms, p10_ms=ms, p90_ms=ms, n_runs=100, batch=1,
+        threads=1, runtime="r", device="d", drift=1.0,
+    )  # fmt: skip
+    return TrialResult(
+        trial=trial, state=state, sample={}, recipe=Recipe(), val_accuracy=accuracy,
+        latency=latency, footprint=Footprint(n_params=1, macs=1, size_bytes=1), reason=reason,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def space():
+    return build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
+
+
+@pytest.fixture
+def find(space):
+    def find(results, **options):
+        config = Config(**options)
+        return Findings(config, results, space=space, data=DATA, teacher=TEACHER)
+
+    return find
+
+
+def numbers(results):
+    return [one.trial for one in results]
+
+
+def test_a_student_that_the_teacher_beats_in_both_is_not_on_the_front(find):
+    results = [result(0, 0.8, 0.1), result(1, 0.9, 0.5), result(2, 0.94, 2.0)]
+    assert numbers(find(results).front()) == [0, 1]
+    better = [*results, result(3, 0.96, 3.0)]
+    assert numbers(find(better).front()) == [0, 1, 3]
+
+
+def test_a_front_that_the_teacher_beats_whole_is_shown_all_the_same(find):
+    assert numbers(find([result(0, 0.8, 5.0)]).front()) == [0]
+
+
+def test_limits_are_those_of_this_session(find):
+    results = [result(0, 0.8, 0.1), result(1, 0.9, 0.5)]
+    assert numbers(find(results, max_latency_ms=0.2).front()) == [0]
+    assert numbers(find(results, min_accuracy=0.85).front()) == [1]
+
+
+def test_what_the_validation_split_cannot_tell_from_the_front_is_a_finalist(find):
+    front = [result(0, 0.90, 0.1)]
+    near = [result(n, 0.90 - n / 1000, 0.2) for n in range(1, 9)]
+    far = [result(n, 0.5, 0.3) for n in range(9, 60)]
+    assert numbers(find([*front, *near, *far]).finalists()) == [0, 1, 2, 3, 4, 5]
+    assert numbers(find([*front, *near]).finalists()) == [0]  # few trials, few finalists
+    assert numbers(find([*front, *near, *far], refit=False).finalists()) == [0]
+
+
+def test_the_front_counts_what_failed_and_what_was_pruned(find):
+    results = [
+        result(0, 0.8, 0.1),
+        result(1, 0.9, 0.5, state="failed", reason="x"),
+        result(2, 0.9, 0.5, state="pruned", reason="y"),
+    ]
+    front = find(results, study="s").build_front(None, wall_s=2.0, training_s=1.0)
+    assert (front.n_trials, front.n_failed, front.n_pruned) == (3, 1, 1)
+    assert [student.trial for student in front.students] == [0]
+    assert front.students[0].speed_up == pytest.approx(10)
+    assert front.baseline is not None
+    assert front.baseline.trial == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_latency_ms": 0.01}, "got 0.01; the fastest of 1 takes 0.1 ms"),
+        ({"min_accuracy": 0.99}, "got 0.99; the best of 1 reaches 0.8"),
+    ],
+)
+def test_a_limit_that_nothing_meets_is_named(find, options, message):
+    assert message in find([result(0, 0.8, 0.1)], **options).describe_misery()
+
+
+def test_failures_are_told_with_their_reasons(find):
+    failed = TrialResult(trial=0, state="failed", sample={}, reason="out of memory")
+    assert "in 1 trials: out of memory" in find([failed]).describe_misery()
