@@ -142,7 +142,7 @@ class Config(BaseModel):
         True, description="Train the front again, longer, beside its twins without distillation"
     )
     refit_epochs: int | None = Field(
-        None, ge=1, description="Of one refit [default: twice a trial's]"
+        None, ge=1, description="Of one refit [default: half as many again as a trial's]"
     )
     seeds: int = Field(3, ge=1, le=100, description="Of the refit")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where students train")

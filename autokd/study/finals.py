@@ -5,6 +5,7 @@ first time, once per trained network.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,7 +186,7 @@ class Finals:
 
     def _refit(self, result: TrialResult, *, seed: int, is_twin: bool) -> Refit:
         """One finalist or twin: from disk, or trained now."""
-        epochs = self._config.refit_epochs or 2 * self._workshop.plan.epochs
+        epochs = self._config.refit_epochs or math.ceil(1.5 * self._workshop.plan.epochs)
         name = f"{result.trial}-{seed}-{'twin' if is_twin else 'kd'}"
         path = self._folder.refits / f"{name}.json"
         if path.exists():

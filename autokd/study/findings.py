@@ -11,7 +11,8 @@ from autokd.types import DataCard, Front, FrontStudent, TeacherCard, TrialResult
 
 __all__ = ["Findings"]
 
-_FINALISTS, _TRIALS_A_FINALIST = 6, 8  # at least 6, or one for 8 trials, where there are as many
+_FINALISTS, _TRIALS_A_FINALIST = 8, 6  # at least 8, or one for 6 trials, where there are as many
+_APART = 1.03  # latencies nearer to each other tell nothing new
 
 
 @final
@@ -52,7 +53,11 @@ class Findings:
         able = [result for result in able if not self._is_beaten_by_teacher(result)]
         near = near_front(able, front=front, n_val=self._data.n_val)
         wanted = min(_FINALISTS, len(self._results) // _TRIALS_A_FINALIST)
-        return [*front, *near[: max(0, wanted - len(front))]]
+        chosen = list(front)
+        for result in near:
+            if len(chosen) < wanted and all(_are_apart(result, one) for one in chosen):
+                chosen.append(result)
+        return chosen
 
     def baseline(self) -> TrialResult | None:
         """The default student without distillation, which is the first trial."""
@@ -130,3 +135,11 @@ class Findings:
             chance=1 / self._data.n_classes,
             teacher_ms=self._teacher.latency_ms,
         )
+
+
+def _are_apart(one: TrialResult, other: TrialResult) -> bool:
+    """Whether two latencies differ by more than a few percent."""
+    if one.latency is None or other.latency is None:
+        return False
+    times = sorted((one.latency.median_ms, other.latency.median_ms))
+    return times[1] > times[0] * _APART

@@ -60,10 +60,12 @@ def test_limits_are_those_of_this_session(find):
 
 def test_what_the_validation_split_cannot_tell_from_the_front_is_a_finalist(find):
     front = [result(0, 0.90, 0.1)]
-    near = [result(n, 0.90 - n / 1000, 0.2) for n in range(1, 9)]
+    near = [result(n, 0.90 - n / 1000, 0.2 + n / 10) for n in range(1, 9)]
     far = [result(n, 0.5, 0.3) for n in range(9, 60)]
-    assert numbers(find([*front, *near, *far]).finalists()) == [0, 1, 2, 3, 4, 5]
-    assert numbers(find([*front, *near]).finalists()) == [0]  # few trials, few finalists
+    assert numbers(find([*front, *near, *far]).finalists()) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert numbers(find([*front, *near[:4]]).finalists()) == [0]  # few trials, few finalists
+    alike = [result(n, 0.899, 0.2) for n in range(1, 9)]
+    assert numbers(find([*front, *alike, *far]).finalists()) == [0, 1]
     assert numbers(find([*front, *near, *far], refit=False).finalists()) == [0]
 
 
