@@ -47,6 +47,8 @@ def build_client(uri: str) -> "MlflowClient":
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        # It prints a traceback for each outage, which is translated and waited for here.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         return MlflowClient(uri)
 
 
