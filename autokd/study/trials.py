@@ -97,7 +97,7 @@ class Trials:
         return [trial.number for trial in cut_off]
 
     def enqueue(self, samples: Sequence[Sample]) -> None:
-        """Puts samples into the queue of a new study; does nothing to one that has trials."""
+        """Puts samples into the queue; one that was put there before is not put there again."""
         for sample in samples:
             self._study.enqueue_trial(sample, skip_if_exists=True)
 
