@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from autokd.data import SearchData, build_augmentation
-from autokd.distillation import Plan, Student, Training, distill
+from autokd.distillation import Engine, Plan, Student, Training, distill
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
 from autokd.exporters import export_onnx
 from autokd.latency import measure_footprint, network_key
@@ -41,6 +41,8 @@ __all__ = [
     "load_student",
     "prepare_candidate",
     "save_student",
+    "screen_candidate",
+    "train_candidate",
     "train_student",
 ]
 
@@ -60,6 +62,7 @@ class Workshop:
         plan: Epochs, batch, seed and device of a trial.
         max_latency_ms: A slower candidate is not trained.
         weights: Folder that the students' weights are kept in.
+        engines: The fastest way to compute a step, by network, as far as it is known.
     """
 
     space: Space
@@ -69,6 +72,7 @@ class Workshop:
     plan: Plan
     max_latency_ms: float | None
     weights: Path
+    engines: dict[str, Engine] = dataclasses.field(default_factory=dict[str, Engine])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,25 +206,127 @@ def evaluate_candidate(
 
     Returns:
         A complete, pruned or failed result; the weights of a complete one are on disk.
+    """
+    result = screen_candidate(sample, workshop, trial=trial, known=known, on_measured=on_measured)
+    if result.state != "measured":
+        return result
+    return train_candidate(result, workshop, on_epoch=on_epoch)
 
-    Raises:
-        RuntimeError: Torch failed for another reason than memory, which is a bug.
+
+def screen_candidate(
+    sample: Sample,
+    workshop: Workshop,
+    *,
+    trial: int,
+    known: Known,
+    on_measured: Callable[[Latency], None] = lambda _: None,
+) -> TrialResult:
+    """All of a candidate's result that can be known before training.
+
+    Args:
+        sample: Label to value.
+        workshop: What the study shares.
+        trial: Its number.
+        known: Earlier results; one of the same network and recipe is shared.
+        on_measured: Called with the latency.
+
+    Returns:
+        `measured` where it is to be trained; `pruned`, `failed`, or `complete` where another
+        trial was the same in everything.
     """
     start = time.perf_counter()
-    result = TrialResult(trial=trial, state="failed", sample=sample)
-    try:
+
+    def screen() -> TrialResult:
         candidate = prepare_candidate(sample, workshop)
         on_measured(candidate.latency)
-        result = dataclasses.replace(
-            result,
+        spent = time.perf_counter() - start
+        limit, latency_ms = workshop.max_latency_ms, candidate.latency.median_ms
+        is_slow = limit is not None and latency_ms > limit
+        result = TrialResult(
+            trial=trial,
+            state="pruned" if is_slow else "measured",
+            sample=sample,
             network=candidate.network,
             recipe=candidate.recipe,
             latency=candidate.latency,
             footprint=candidate.footprint,
+            reason=f"latency {latency_ms:.4g} ms is over the limit of {limit:g} ms"
+            if limit is not None and is_slow
+            else "",
+            overhead_s=spent,
         )
-        return _finish(
-            result, candidate, workshop=workshop, known=known, on_epoch=on_epoch, start=start
+        twin = known.get((candidate.network, candidate.recipe))
+        if is_slow or twin is None:
+            return result
+        first = twin.trial if twin.same_as is None else twin.same_as
+        return dataclasses.replace(
+            twin, trial=trial, sample=sample, same_as=first, training_s=0.0, overhead_s=spent
         )
+
+    return _settle(TrialResult(trial=trial, state="failed", sample=sample), screen, start=start)
+
+
+def train_candidate(
+    measured: TrialResult,
+    workshop: Workshop,
+    *,
+    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+) -> TrialResult:
+    """Distils a candidate that has been screened; may run in another process.
+
+    Args:
+        measured: As `screen_candidate` gave it.
+        workshop: What the study shares.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        A complete or failed result; the weights of a complete one are on disk.
+    """
+    start = time.perf_counter()
+
+    def train() -> TrialResult:
+        student, recipe = build_student(
+            workshop.space, measured.sample, data=workshop.data.card, seed=workshop.plan.seed
+        )
+        training = train_student(
+            student,
+            recipe,
+            data=workshop.data,
+            teacher=workshop.teacher,
+            plan=dataclasses.replace(workshop.plan, engine=workshop.engines.get(measured.network)),
+            on_epoch=on_epoch,
+        )
+        save_student(student, workshop.weights / f"trial-{measured.trial}.safetensors")
+        spent = time.perf_counter() - start
+        return dataclasses.replace(
+            measured,
+            state="complete",
+            val_accuracy=training.val_accuracy,
+            curve=training.curve,
+            engine=str(training.engine),
+            training_s=training.seconds,
+            overhead_s=measured.overhead_s + spent - training.seconds,
+        )
+
+    return _settle(measured, train, start=start)
+
+
+def _settle(result: TrialResult, work: Callable[[], TrialResult], *, start: float) -> TrialResult:
+    """What the work gives, or the reason why not, where that lies in the candidate.
+
+    Args:
+        result: What is known before.
+        work: Builds, measures or trains the candidate.
+        start: When it began, of `time.perf_counter`.
+
+    Returns:
+        What came of it, or the result as a failed one.
+
+    Raises:
+        RuntimeError: Torch failed for another reason than memory, which is a bug.
+    """
+    try:
+        return work()
     except (BuildError, ExportError, MeasureError, DivergedError) as error:
         reason = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -229,53 +335,8 @@ def evaluate_candidate(
         if "can't allocate memory" not in str(error):
             raise
         reason = "out of memory: the CPU allocator could not give what was asked for"
-    return dataclasses.replace(result, reason=reason, overhead_s=time.perf_counter() - start)
-
-
-def _finish(
-    result: TrialResult,
-    candidate: Candidate,
-    *,
-    workshop: Workshop,
-    known: Known,
-    on_epoch: Callable[[EpochLog], None],
-    start: float,
-) -> TrialResult:
-    """Prunes, shares or trains a measured candidate."""
-    limit, latency_ms = workshop.max_latency_ms, candidate.latency.median_ms
-    spent = time.perf_counter() - start
-    if limit is not None and latency_ms > limit:
-        reason = f"latency {latency_ms:.4g} ms is over the limit of {limit:g} ms"
-        return dataclasses.replace(result, state="pruned", reason=reason, overhead_s=spent)
-    twin = known.get((candidate.network, candidate.recipe))
-    if twin is not None:
-        first = twin.trial if twin.same_as is None else twin.same_as
-        return dataclasses.replace(
-            twin,
-            trial=result.trial,
-            sample=result.sample,
-            same_as=first,
-            training_s=0.0,
-            overhead_s=spent,
-        )
-    training = train_student(
-        candidate.student,
-        candidate.recipe,
-        data=workshop.data,
-        teacher=workshop.teacher,
-        plan=workshop.plan,
-        on_epoch=on_epoch,
-    )
-    save_student(candidate.student, workshop.weights / f"trial-{result.trial}.safetensors")
-    return dataclasses.replace(
-        result,
-        state="complete",
-        val_accuracy=training.val_accuracy,
-        curve=training.curve,
-        engine=str(training.engine),
-        training_s=training.seconds,
-        overhead_s=time.perf_counter() - start - training.seconds,
-    )
+    spent = result.overhead_s + time.perf_counter() - start
+    return dataclasses.replace(result, state="failed", reason=reason, overhead_s=spent)
 
 
 def save_student(student: nn.Module, path: Path) -> None:

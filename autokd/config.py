@@ -136,6 +136,13 @@ class Config(BaseModel):
         None, description="Any Optuna storage URL [default: a journal in the runs folder]"
     )
 
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Students trained side by side, each on one thread "
+        "[default: the number of cores; 1 on a GPU]",
+    )
     epochs: int | None = Field(None, ge=1, description="Of one trial [default: from the data]")
     batch_size: int | None = Field(None, ge=2, description="[default: from the data]")
     refit: bool = Field(

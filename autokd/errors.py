@@ -13,6 +13,7 @@
         ├── DivergedError     a candidate's loss is not finite any more
         ├── ExportError       a student cannot be exported, or the export is not the student
         ├── MeasureError      a latency cannot be measured
+        ├── WorkerError       a process that trained was killed, twice
         └── TrackingError     the tracking server cannot be used
 
 A message is one line: `<name> must <rule>, got <value>; <remedy>`.
@@ -34,6 +35,7 @@ __all__ = [
     "StudyError",
     "TeacherError",
     "TrackingError",
+    "WorkerError",
 ]
 
 
@@ -95,3 +97,7 @@ class MeasureError(RunError):
 
 class TrackingError(RunError):
     """The tracking server cannot be used."""
+
+
+class WorkerError(RunError):
+    """A process that trained was killed, and the one after it too."""

@@ -45,6 +45,24 @@ class Engine:
         threads = f" x{self.threads}" if self.device.type == "cpu" else ""
         return f"{dtype} {layout} {self.device.type}{threads}"
 
+    @classmethod
+    def parse(cls, text: str) -> "Engine":
+        """The engine that `str` wrote.
+
+        Args:
+            text: For example `bf16 channels_last cpu x1`.
+
+        Returns:
+            An equal engine.
+        """
+        dtype, layout, device, *threads = text.split()
+        return cls(
+            device=torch.device(device),
+            is_bf16=dtype == "bf16",
+            is_channels_last=layout == "channels_last",
+            threads=int(threads[0].removeprefix("x")) if threads else 1,
+        )
+
     @property
     def memory_format(self) -> torch.memory_format:
         """Torch's name of the layout."""
@@ -85,7 +103,7 @@ def measure_engine(
         Engine(device=device, is_bf16=is_bf16, is_channels_last=is_channels_last)
         for is_bf16 in (False, True)
         for is_channels_last in (False, True)
-        if not is_bf16 or device.type == "cpu" or torch.cuda.is_bf16_supported()
+        if not is_bf16 or _has_bf16(device)
     ]
     probe = copy.deepcopy(student).to(device).train()
     views = views.to(device)
@@ -97,6 +115,13 @@ def measure_engine(
     wide = dataclasses.replace(engines[best], threads=cores)
     wide_time = _time_steps(probe, views, targets=targets, engine=wide)
     return wide if wide_time * _WORTH_MORE_THREADS < times[best] else engines[best]
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is more than an emulation there."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.backends.cpu.get_cpu_capability() != "AVX2"
 
 
 def _time_steps(probe: nn.Module, views: Tensor, *, targets: Tensor, engine: Engine) -> float:

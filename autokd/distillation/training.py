@@ -62,12 +62,14 @@ class Plan:
         batch_size: Pictures of a step.
         seed: Of the order of the pictures.
         device: Where the student is trained.
+        engine: How a step is computed there; found by timing if none.
     """
 
     epochs: int
     batch_size: int
     seed: int
     device: torch.device
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,9 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     batch_size = min(plan.batch_size, len(images))
     views, targets = augment(images[:batch_size], labels[:batch_size])
-    engine = measure_engine(student, views, n_classes=targets.shape[1], device=device)
+    engine = plan.engine or measure_engine(
+        student, views, n_classes=targets.shape[1], device=device
+    )
     student.to(device, memory_format=engine.memory_format)  # type: ignore[call-overload]
     order = torch.Generator().manual_seed(plan.seed)
     n_steps = len(images) // batch_size
@@ -135,6 +139,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         pct_start=_WARM_UP,
         cycle_momentum=False,
     )
+    parameters = list(student.parameters())
     curve: list[EpochLog] = []
     best: tuple[float, float] = (-1.0, 0.0)
     best_weights: dict[str, Tensor] = {}
@@ -164,7 +169,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
             )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(student.parameters(), _CLIP_NORM)
+            nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
             optimiser.step()
             schedule.step()
             loss_sum += loss.detach()

@@ -7,7 +7,8 @@ first time, once per trained network.
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -24,7 +25,9 @@ from autokd.candidate import (
 from autokd.config import Config
 from autokd.data import load_test
 from autokd.distillation import Engine, Student, evaluate
+from autokd.errors import WorkerError
 from autokd.spaces import Space
+from autokd.study.crew import Crew, Job
 from autokd.study.folder import StudyFolder
 from autokd.study.progress import SearchProgress
 from autokd.types import (
@@ -59,6 +62,25 @@ class Refit:
     val_accuracy: float
     test_accuracy: float
     epochs: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A training of the finals that is wanted."""
+
+    result: TrialResult
+    seed: int
+    is_twin: bool
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.result.trial}-{self.seed}-{'twin' if self.is_twin else 'kd'}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"trial {self.result.trial}, seed {self.seed}{', twin' if self.is_twin else ''}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -112,6 +134,7 @@ class Finals:
         folder: StudyFolder,
         *,
         workshop: Workshop,
+        crew: Crew,
         progress: SearchProgress,
     ) -> None:
         """Nothing is trained yet.
@@ -120,10 +143,11 @@ class Finals:
             config: Seeds and epochs.
             folder: Where refits are kept, so that an interrupted final goes on.
             workshop: What the study shares.
+            crew: Who trains.
             progress: Shows what is trained.
         """
         self._config, self._folder, self._workshop = config, folder, workshop
-        self._progress = progress
+        self._crew, self._progress = crew, progress
         self.training_s = 0.0
         self._refits: dict[int, list[Refit]] = {}
         self._test = load_test(config)
@@ -139,18 +163,47 @@ class Finals:
             for result in finalists:
                 self._refits[result.trial] = [self._ask_test(result)]
             return
-        jobs = [
-            (result, seed, is_twin)
+        entries = [
+            _Entry(result=result, seed=self._config.seed + 1 + seed, is_twin=is_twin)
             for result in finalists
             for seed in range(self._config.seeds)
             for is_twin in ((False, True) if _is_distilled(result) else (False,))
         ]
-        self._progress.begin("trainings of the finals", total=len(jobs))
-        for number, (result, seed, is_twin) in enumerate(jobs, start=1):
-            refit = self._refit(result, seed=self._config.seed + 1 + seed, is_twin=is_twin)
-            self._refits.setdefault(result.trial, []).append(refit)
-            self._progress.step(done=number)
+        done = {entry.name: self._load(entry) for entry in entries}
+        todo = [entry for entry in entries if done[entry.name] is None]
+        self._progress.begin(
+            "trainings of the finals", total=len(entries), done=len(entries) - len(todo)
+        )
+        for entry, refit in self._train(todo):
+            done[entry.name] = refit
+            self._progress.step(done=sum(one is not None for one in done.values()))
         self._progress.end()
+        for entry in entries:
+            refit = done[entry.name]
+            if refit is not None:
+                self._refits.setdefault(entry.result.trial, []).append(refit)
+
+    def _train(self, todo: Sequence[_Entry]) -> Generator[tuple[_Entry, Refit]]:
+        """Refits as they end, as many side by side as the crew is large."""
+        waiting = list(reversed(todo))
+        while waiting or self._crew.running:
+            while waiting and len(self._crew.running) < self._crew.size:
+                entry = waiting.pop()
+                self._crew.start(
+                    Job(
+                        key=entry, title=entry.title, epochs=self._epochs,
+                        work=partial(self._refit, entry),
+                    )
+                )  # fmt: skip
+            done = self._crew.wait(self._show)
+            if done.fault:
+                raise WorkerError(f"{done.job.title}: {done.fault}")
+            refit, seconds = done.result
+            self.training_s += seconds / self._crew.size
+            yield done.job.key, refit
+
+    def _show(self, job: Job, row: EpochLog) -> None:
+        self._progress.epoch(job.title, row, epochs=job.epochs)
 
     def rank(self, finalists: Sequence[FrontStudent]) -> list[FrontStudent]:
         """The finalists that no faster one equals on validation, fastest first."""
@@ -184,51 +237,55 @@ class Finals:
         )
         return dataclasses.replace(filled, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
 
-    def _refit(self, result: TrialResult, *, seed: int, is_twin: bool) -> Refit:
-        """One finalist or twin: from disk, or trained now."""
-        epochs = self._config.refit_epochs or math.ceil(1.5 * self._workshop.plan.epochs)
-        name = f"{result.trial}-{seed}-{'twin' if is_twin else 'kd'}"
-        path = self._folder.refits / f"{name}.json"
-        if path.exists():
-            known = load_json(Refit, path.read_text(encoding="utf-8"))
-            if known.epochs == epochs:
-                return known
-        data, plan = self._workshop.data, self._workshop.plan
-        student, recipe = build_student(
-            self._workshop.space, result.sample, data=data.card, seed=seed
-        )
-        what = f"trial {result.trial}, seed {seed}{', twin' if is_twin else ''}"
+    @property
+    def _epochs(self) -> int:
+        return self._config.refit_epochs or math.ceil(1.5 * self._workshop.plan.epochs)
 
-        def show(row: EpochLog) -> None:
-            self._progress.epoch(what, row, epochs=epochs)
+    def _load(self, entry: _Entry) -> Refit | None:
+        """What an earlier session has trained."""
+        path = self._folder.refits / f"{entry.name}.json"
+        if not path.exists():
+            return None
+        known = load_json(Refit, path.read_text(encoding="utf-8"))
+        return known if known.epochs == self._epochs else None
 
+    def _refit(self, entry: _Entry, on_epoch: Callable[[EpochLog], None]) -> tuple[Refit, float]:
+        """One finalist or twin, trained and written to disk, and the seconds it took."""
+        result, data = entry.result, self._workshop.data
         start = time.perf_counter()
-        try:
-            training = train_student(
-                student,
-                _without_teacher(recipe) if is_twin else recipe,
-                data=data,
-                teacher=self._workshop.teacher,
-                plan=dataclasses.replace(plan, epochs=epochs, seed=seed),
-                on_epoch=show,
-            )
-        finally:
-            self.training_s += time.perf_counter() - start
+        student, recipe = build_student(
+            self._workshop.space, result.sample, data=data.card, seed=entry.seed
+        )
+        training = train_student(
+            student,
+            _without_teacher(recipe) if entry.is_twin else recipe,
+            data=data,
+            teacher=self._workshop.teacher,
+            plan=dataclasses.replace(
+                self._workshop.plan,
+                epochs=self._epochs,
+                seed=entry.seed,
+                engine=self._workshop.engines.get(result.network),
+            ),
+            on_epoch=on_epoch,
+        )
+        seconds = time.perf_counter() - start
         refit = Refit(
             trial=result.trial,
-            seed=seed,
-            is_twin=is_twin,
+            seed=entry.seed,
+            is_twin=entry.is_twin,
             val_accuracy=training.val_accuracy,
             test_accuracy=self._measure_test(student),
-            epochs=epochs,
+            epochs=self._epochs,
         )
-        if not is_twin:
-            save_student(student, self._folder.refits / f"{name}.safetensors")
+        path = self._folder.refits / f"{entry.name}.json"
+        if not entry.is_twin:
+            save_student(student, path.with_suffix(".safetensors"))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(dump_json(refit), encoding="utf-8")
         temporary.replace(path)
-        return refit
+        return refit, seconds
 
     def _ask_test(self, result: TrialResult) -> Refit:
         student = load_student(

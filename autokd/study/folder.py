@@ -29,6 +29,7 @@ _FREE = frozenset(
         "refit_epochs",
         "seeds",
         "device",
+        "workers",
         "runs_dir",
         "tracking_uri",
         "download",

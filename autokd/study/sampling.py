@@ -30,13 +30,14 @@ def build_distribution(dimension: Dimension) -> BaseDistribution:
     return FloatDistribution(low, high, log=dimension.is_log, step=step)
 
 
-def build_sampler(name: str, *, seed: int) -> optuna.samplers.BaseSampler:
+def build_sampler(name: str, *, seed: int, n_workers: int = 1) -> optuna.samplers.BaseSampler:
     """The sampler behind `--sampler`.
 
     Args:
         name: `tpe` (multivariate), `nsga2`, `gp` or `random`.
         seed: Of its draws; another one for each session of a study, since a sampler that
             starts again with the same seed proposes the same candidates again.
+        n_workers: With several, the sampler keeps away from what is being trained.
 
     Returns:
         A sampler for two objectives and constraints.
@@ -44,7 +45,9 @@ def build_sampler(name: str, *, seed: int) -> optuna.samplers.BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         builders: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+            "tpe": lambda: optuna.samplers.TPESampler(
+                seed=seed, multivariate=True, constant_liar=n_workers > 1
+            ),
             "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=_POPULATION),
             "gp": lambda: optuna.samplers.GPSampler(seed=seed),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),

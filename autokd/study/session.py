@@ -9,7 +9,7 @@ from typing import final
 
 import torch
 
-from autokd.candidate import Workshop, evaluate_candidate
+from autokd.candidate import Workshop
 from autokd.config import Config
 from autokd.data import SearchData, load_data
 from autokd.distillation import Plan
@@ -23,28 +23,24 @@ from autokd.latency import (
 )
 from autokd.reports import draw_curves, draw_front
 from autokd.spaces import build_space
+from autokd.study.crew import Crew, PausingTarget, build_crew
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
+from autokd.study.loop import TrialLoop
 from autokd.study.progress import SearchProgress
 from autokd.study.sampling import build_sampler, first_samples
 from autokd.study.teaching import build_teacher
 from autokd.study.trials import Trials, open_storage
 from autokd.trackers import build_tracker
 from autokd.types import (
-    EpochEnded,
-    EpochLog,
     Front,
-    Latency,
-    Recipe,
     StudyClosed,
     StudyOpened,
     TeacherCard,
     Tracker,
     TrialEnded,
-    TrialInterrupted,
     TrialResult,
-    TrialStarted,
 )
 
 __all__ = ["load_front", "search"]
@@ -112,12 +108,14 @@ class _Session:
         workshop: Workshop,
         teacher: TeacherCard,
         trials: Trials,
+        crew: Crew,
         progress: SearchProgress,
         start: float,
         training_s: float,
     ) -> None:
         self.config, self.folder, self.workshop = config, folder, workshop
-        self.teacher, self.trials, self.progress = teacher, trials, progress
+        self.teacher, self.trials, self.crew = teacher, trials, crew
+        self.progress = progress
         self.results = trials.results()
         self.findings = Findings(
             config, self.results, space=workshop.space, data=workshop.data.card, teacher=teacher
@@ -131,48 +129,21 @@ class _Session:
         budget = self.config.budget
         self.progress.begin("trials", total=budget, done=len(self.results))
         self._keep_time()
-        while len(self.results) < budget and not self._is_late():
-            self._run_trial()
-            self._give_up_if_hopeless()
+        loop = TrialLoop(
+            self.config,
+            workshop=self.workshop,
+            trials=self.trials,
+            crew=self.crew,
+            tracker=self.tracker,
+            progress=self.progress,
+        )
+        loop.run(self.results, take=self._take, is_late=self._is_late)
         self.progress.end()
-
-    def _run_trial(self) -> None:
-        trial, sample = self.trials.begin()
-        number = trial.number
-        self.tracker.log(TrialStarted(trial=number, sample=sample, time_ms=_now_ms()))
-        epochs = self.workshop.plan.epochs
-
-        def on_measured(latency: Latency) -> None:
-            if self.config.max_latency_ms is not None:
-                self.trials.constrain(trial, latency, max_latency_ms=self.config.max_latency_ms)
-
-        def on_epoch(row: EpochLog) -> None:
-            self.tracker.log(EpochEnded(trial=number, epoch=row, time_ms=_now_ms()))
-            self.progress.epoch(f"trial {number}", row, epochs=epochs)
-
-        try:
-            result = self.trials.saved_result(trial) or evaluate_candidate(
-                sample,
-                self.workshop,
-                trial=number,
-                known=self._known(),
-                on_measured=on_measured,
-                on_epoch=on_epoch,
-            )
-            # In this order a kill between any two of them loses nothing: a saved result is
-            # taken up again, and what was told to the tracker is told again.
-            self.trials.save(trial, result)
-            self._take(result)
-            self.trials.end(trial, result, min_accuracy=self.config.min_accuracy)
-        except KeyboardInterrupt:
-            self.trials.requeue()
-            self.tracker.log(TrialInterrupted(trial=number, time_ms=_now_ms()))
-            raise
 
     def _take(self, result: TrialResult) -> None:
         """Adds a result to what is known, saved and shown."""
         self.results.append(result)
-        self._training_s += result.training_s
+        self._training_s += result.training_s / self.crew.size
         front = self.findings.front()
         self._keep_time()
         self._save_front()
@@ -185,13 +156,7 @@ class _Session:
             budget=self.config.budget,
             is_on_front=any(one.trial == result.trial for one in front),
         )
-
-    def _known(self) -> dict[tuple[str, Recipe], TrialResult]:
-        return {
-            (result.network, result.recipe): result
-            for result in reversed(self.results)
-            if result.state == "complete" and result.recipe is not None
-        }
+        self._give_up_if_hopeless()
 
     def _is_late(self) -> bool:
         limit = self.config.timeout_s
@@ -249,6 +214,7 @@ class _Session:
             self.config,
             self.folder,
             workshop=self.workshop,
+            crew=self.crew,
             progress=self.progress,
         )
         try:
@@ -284,6 +250,7 @@ def _closing(session: _Session) -> Generator[None]:
         yield
         is_finished = True
     finally:
+        session.crew.close()
         session.progress.end()
         front = session.folder.load_front() if session.results else None
         files = session.draw() if front is not None and front.students else ()
@@ -304,6 +271,7 @@ def _open_session(
 ) -> _Session:
     """Data, space, teacher and study, checked in the order of what they cost."""
     device = _choose_device(config)
+    crew = build_crew(config.workers, device=device)
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
     space = build_space(
@@ -315,11 +283,14 @@ def _open_session(
     space.pin(config.fix)
     folder.check_settings(config, dimensions=space.dimensions)
     target = CachedTarget(
-        OnnxRuntimeTarget(threads=config.latency_threads, batch=config.latency_batch),
+        PausingTarget(
+            target=OnnxRuntimeTarget(threads=config.latency_threads, batch=config.latency_batch),
+            crew=crew,
+        ),
         folder=config.runs_dir / "latency",
     )
     teacher, card, training_s = build_teacher(
-        config, data, target=target, device=device, progress=progress
+        config, data, target=target, device=device, crew=crew, progress=progress
     )
     workshop = Workshop(
         space=space,
@@ -331,7 +302,7 @@ def _open_session(
         weights=folder.weights,
     )
     n_before = len(list(folder.weights.glob("trial-*")))
-    sampler = build_sampler(config.sampler, seed=config.seed + 1000 * n_before)
+    sampler = build_sampler(config.sampler, seed=config.seed + 1000 * n_before, n_workers=crew.size)
     trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space)
     if trials.n_finished == 0:
         trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
@@ -341,6 +312,7 @@ def _open_session(
         workshop=workshop,
         teacher=card,
         trials=trials,
+        crew=crew,
         progress=progress,
         start=start,
         training_s=training_s,

@@ -1,7 +1,9 @@
 """The teacher of a study: loaded or trained, checked and measured like a student."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import torch
@@ -11,8 +13,9 @@ from autokd.candidate import train_student
 from autokd.config import Config
 from autokd.data import SearchData
 from autokd.distillation import Plan
-from autokd.errors import ExportError, TeacherError
+from autokd.errors import ExportError, TeacherError, WorkerError
 from autokd.exporters import export_onnx
+from autokd.study.crew import Crew, Job
 from autokd.study.progress import SearchProgress
 from autokd.teachers import (
     Teacher,
@@ -32,6 +35,7 @@ def build_teacher(
     *,
     target: Target,
     device: torch.device,
+    crew: Crew,
     progress: SearchProgress,
 ) -> tuple[Teacher, TeacherCard, float]:
     """The teacher behind `--teacher`, with its validation accuracy and latency.
@@ -41,6 +45,7 @@ def build_teacher(
         data: Pictures to fit it to and to check it on.
         target: What its latency is measured on.
         device: Where it will be asked.
+        crew: Who trains it.
         progress: Shows its training.
 
     Returns:
@@ -51,30 +56,32 @@ def build_teacher(
     def fit(network: nn.Module, *, plan: TeacherPlan) -> nn.Module:
         progress.begin("epochs of the teacher", total=plan.epochs)
 
-        def show(row: EpochLog) -> None:
+        def train(on_epoch: Callable[[EpochLog], None]) -> tuple[dict[str, Any], float]:
+            training = train_student(
+                network,
+                _build_recipe(plan),
+                data=data,
+                teacher=None,
+                plan=Plan(
+                    epochs=plan.epochs, batch_size=plan.batch_size, seed=plan.seed, device=device
+                ),
+                on_epoch=on_epoch,
+            )
+            state = network.state_dict()
+            return {name: value.numpy() for name, value in state.items()}, training.seconds
+
+        def show(_: Job, row: EpochLog) -> None:
             progress.step(done=row.epoch)
             progress.epoch("teacher", row, epochs=plan.epochs)
 
-        training = train_student(
-            network,
-            Recipe(
-                alpha=0.0,
-                alpha_end=0.0,
-                augmentation=plan.augmentation,
-                label_smoothing=plan.label_smoothing,
-                optimiser=plan.optimiser,
-                learning_rate=plan.learning_rate,
-                weight_decay=plan.weight_decay,
-            ),
-            data=data,
-            teacher=None,
-            plan=Plan(
-                epochs=plan.epochs, batch_size=plan.batch_size, seed=plan.seed, device=device
-            ),
-            on_epoch=show,
-        )
+        crew.start(Job(key=None, title="teacher", epochs=plan.epochs, work=train))
+        done = crew.wait(show)
         progress.end()
-        spent.append(training.seconds)
+        if done.fault:
+            raise WorkerError(f"the teacher could not be trained: {done.fault}")
+        weights, seconds = done.result
+        network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        spent.append(seconds)
         return network
 
     cache = Path(platformdirs.user_cache_dir("autokd"))
@@ -91,6 +98,18 @@ def build_teacher(
     )
     teacher.to(device)
     return teacher, card, sum(spent)
+
+
+def _build_recipe(plan: TeacherPlan) -> Recipe:
+    return Recipe(
+        alpha=0.0,
+        alpha_end=0.0,
+        augmentation=plan.augmentation,
+        label_smoothing=plan.label_smoothing,
+        optimiser=plan.optimiser,
+        learning_rate=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+    )
 
 
 def _measure(teacher: Teacher, *, data: SearchData, target: Target) -> float:

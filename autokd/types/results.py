@@ -18,7 +18,8 @@ __all__ = [
     "TrialState",
 ]
 
-TrialState = Literal["complete", "pruned", "failed"]
+TrialState = Literal["measured", "complete", "pruned", "failed"]
+"""`measured` is a trial that has not been trained yet; the others are final."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,8 @@ class TrialResult:
 
     Attributes:
         trial: Its number in the study.
-        state: `complete`, `pruned` (over a limit, not trained) or `failed`.
+        state: `measured` (not trained yet), `complete`, `pruned` (over a limit, not trained) or
+            `failed`.
         sample: The point of the joint space.
         network: Hash of the frozen network; equal for samples that build the same network.
         recipe: The frozen recipe, or none where freezing failed.

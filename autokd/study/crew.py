@@ -1,0 +1,345 @@
+"""Who trains: this process itself, or one forked process a job, side by side on the cores.
+
+A forked process has everything that this one has, teacher and pictures included, without a copy;
+it trains on one thread, pinned to cores of its own, sends what came of it through a pipe and
+ends. It dies with this process, whatever kills that.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from pathlib import Path
+from typing import Any, Protocol, final, runtime_checkable
+
+import torch
+
+from autokd.types import EpochLog, Latency, Target
+
+__all__ = ["Crew", "Done", "ForkedCrew", "InlineCrew", "Job", "PausingTarget", "build_crew"]
+
+OnEpoch = Callable[[EpochLog], None]
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+_TRIAL_S = 20.0  # for a forked process to show that it can train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Something to train.
+
+    Attributes:
+        key: What it is, for whoever started it; not looked at.
+        title: For people.
+        epochs: It will take, for people.
+        work: Trains; calls its argument after each epoch and gives something that can be
+            pickled.
+    """
+
+    key: Any
+    title: str
+    epochs: int
+    work: Callable[[OnEpoch], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A job that has ended.
+
+    Attributes:
+        job: Which.
+        result: What its work gave; none where there is a fault.
+        fault: Why nothing came of it: its process was killed, twice.
+        paused_s: How long it was stopped, so that something else could be timed.
+    """
+
+    job: Job
+    result: Any = None
+    fault: str = ""
+    paused_s: float = 0.0
+
+
+@runtime_checkable
+class Crew(Protocol):
+    """Takes jobs as long as `n_idle` is above 0, and gives them back done in any order."""
+
+    @property
+    def size(self) -> int:
+        """How many jobs can run side by side."""
+        ...
+
+    @property
+    def running(self) -> Sequence[Job]:
+        """Jobs that were started and not given back yet."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Begins a job."""
+        ...
+
+    def wait(self, on_epoch: Callable[[Job, EpochLog], None]) -> Done:
+        """Waits for a job to end, telling of epochs meanwhile."""
+        ...
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing is trained within."""
+        ...
+
+    def close(self) -> None:
+        """Ends what is still running; nothing comes of it."""
+        ...
+
+
+@final
+class InlineCrew:
+    """This process, one job at a time."""
+
+    size = 1
+
+    def __init__(self) -> None:
+        """Nothing runs yet."""
+        self._jobs: list[Job] = []
+
+    @property
+    def running(self) -> Sequence[Job]:
+        """The job that `wait` will do."""
+        return tuple(self._jobs)
+
+    def start(self, job: Job) -> None:
+        """Keeps the job for `wait`."""
+        self._jobs.append(job)
+
+    def wait(self, on_epoch: Callable[[Job, EpochLog], None]) -> Done:
+        """Does the job."""
+        job = self._jobs[0]
+        result = job.work(lambda row: on_epoch(job, row))
+        self._jobs.remove(job)
+        return Done(job=job, result=result, paused_s=0.0)
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing is trained anyway."""
+        return contextlib.nullcontext()
+
+    def close(self) -> None:
+        """Forgets the job."""
+        self._jobs.clear()
+
+
+@dataclass(kw_only=True, eq=False)
+class _Worker:
+    """One forked process and the job it does."""
+
+    job: Job
+    slot: int
+    process: Any
+    pipe: Connection
+    is_second_try: bool = False
+    paused_s: float = field(default=0.0)
+
+
+@final
+class ForkedCrew:
+    """A process for each job, as many at once as there are slots."""
+
+    def __init__(self, size: int) -> None:
+        """Nothing runs yet.
+
+        Args:
+            size: Slots; each gets an equal share of the cores.
+        """
+        self.size = size
+        self._workers: list[_Worker] = []
+
+    @property
+    def running(self) -> Sequence[Job]:
+        """What the processes are doing."""
+        return tuple(worker.job for worker in self._workers)
+
+    def start(self, job: Job) -> None:
+        """Forks a process for the job.
+
+        Args:
+            job: Its result must be picklable.
+
+        Raises:
+            ValueError: All slots are taken.
+        """
+        taken = {worker.slot for worker in self._workers}
+        free = [slot for slot in range(self.size) if slot not in taken]
+        if not free:
+            raise ValueError(f"`start` must find a free slot, got {self.size} running jobs")
+        self._workers.append(self._fork(job, slot=free[0]))
+
+    def wait(self, on_epoch: Callable[[Job, EpochLog], None]) -> Done:
+        """Waits for a job to end; one whose process was killed is begun once more.
+
+        Args:
+            on_epoch: Told of each epoch of each job meanwhile.
+
+        Returns:
+            The job and its result. What the job raised is raised here.
+        """
+        while True:
+            ready = wait([worker.pipe for worker in self._workers])
+            for worker in [one for one in self._workers if one.pipe in ready]:
+                kind, value = _receive(worker.pipe)
+                if kind == "epoch":
+                    on_epoch(worker.job, value)
+                    continue
+                self._remove(worker)
+                if kind == "error":
+                    raise value
+                if kind == "done":
+                    return Done(job=worker.job, result=value, paused_s=worker.paused_s)
+                if worker.is_second_try:
+                    return Done(job=worker.job, fault=_describe_end(worker.process.exitcode))
+                again = self._fork(worker.job, slot=worker.slot)
+                again.is_second_try = True
+                self._workers.append(again)
+
+    @contextlib.contextmanager
+    def paused(self) -> Generator[None]:
+        """All processes stand still within, so that a latency can be measured."""
+        start = time.monotonic()
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+            for worker in self._workers:
+                worker.paused_s += time.monotonic() - start
+
+    def close(self) -> None:
+        """Kills what is still running."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in list(self._workers):
+            self._remove(worker)
+
+    def _fork(self, job: Job, *, slot: int) -> _Worker:
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_run, args=(job, theirs, self._cores(slot)), daemon=True)
+        with warnings.catch_warnings():
+            # Python warns of any fork beside threads; `build_crew` has tried that it works.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            process.start()
+        theirs.close()
+        return _Worker(job=job, slot=slot, process=process, pipe=ours)
+
+    def _cores(self, slot: int) -> list[int]:
+        cores = sorted(os.sched_getaffinity(0))
+        return cores[slot % len(cores) :: self.size] or cores
+
+    def _remove(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        worker.process.join()
+        worker.pipe.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for worker in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.process.pid, number)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PausingTarget:
+    """Lets nobody train while a latency is measured.
+
+    Attributes:
+        target: Measures.
+        crew: Stands still meanwhile.
+    """
+
+    target: Target
+    crew: Crew
+
+    def measure(self, model: Path) -> Latency:
+        """The target's own measurement, undisturbed.
+
+        Args:
+            model: An ONNX file.
+
+        Returns:
+            Its latency.
+        """
+        with self.crew.paused():
+            return self.target.measure(model)
+
+    def __str__(self) -> str:
+        """What the target says of itself, since the time depends on nothing else."""
+        return str(self.target)
+
+
+def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
+    """What a forked process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        os.sched_setaffinity(0, cores)
+    torch.set_num_threads(1)  # a team of threads does not survive a fork
+    try:
+        result = job.work(lambda row: pipe.send(("epoch", row)))
+        pipe.send(("done", result))
+    except BaseException as error:  # noqa: BLE001
+        # Whatever it is, the parent raises it, with this traceback as its cause.
+        pipe.send(("error", ExceptionWithTraceback(error, error.__traceback__)))
+
+
+def _receive(pipe: Connection) -> tuple[str, Any]:
+    """What a worker says next: `epoch`, `done` or `error` with a value, or that it was killed."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return "killed", None
+
+
+def _describe_end(code: int | None) -> str:
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    return f"its process ended twice without a result ({how}); most likely memory ran out"
+
+
+def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
+    """As many processes as are wanted and work here.
+
+    Args:
+        n_workers: Wanted; as many as there are cores if none.
+        device: Where students are trained; a GPU is not shared.
+
+    Returns:
+        Forked processes, or this one alone: where one worker is wanted, on a GPU, and where a
+        forked process cannot train (torch has computed gradients here before, other threads
+        run, the system has no fork).
+    """
+    if device.type != "cpu" or not hasattr(os, "sched_getaffinity"):
+        return InlineCrew()
+    size = n_workers or len(os.sched_getaffinity(0))
+    if size == 1 or threading.active_count() > 1 or not _can_fork():
+        return InlineCrew()
+    return ForkedCrew(size)
+
+
+def _can_fork() -> bool:
+    """Whether a forked process can compute a gradient."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_try_gradient, daemon=True)
+    process.start()
+    process.join(_TRIAL_S)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode == 0
+
+
+def _try_gradient() -> None:
+    """Ends with exit code 1 where torch refuses."""
+    sys.stderr = None  # torch's refusal is no news
+    torch.ones(1, requires_grad=True).sum().backward()

@@ -1,0 +1,171 @@
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from autokd.study.crew import Crew, ForkedCrew, InlineCrew, Job, PausingTarget, build_crew
+from autokd.testing import FakeTarget
+from autokd.types import EpochLog
+
+
+def row(epoch: int) -> EpochLog:
+    return EpochLog(
+        epoch=epoch, train_loss=0.0, val_loss=0.0, val_accuracy=0.5, learning_rate=0.1,
+        alpha=0.0, temperature=1.0, seconds=0.0,
+    )  # fmt: skip
+
+
+def job(work, key="it") -> Job:
+    return Job(key=key, title=f"job {key}", epochs=2, work=work)
+
+
+def tick(path, *, n) -> None:
+    for _ in range(n):
+        with path.open("a") as file:
+            file.write(".")
+        time.sleep(0.02)
+
+
+def ignore(_job, _row) -> None:
+    pass
+
+
+@pytest.fixture(params=[InlineCrew, lambda: ForkedCrew(2)], ids=["inline", "forked"])
+def crew(request):
+    crew = request.param()
+    yield crew
+    crew.close()
+
+
+def test_every_crew_is_a_crew(crew):
+    assert isinstance(crew, Crew)
+    assert crew.size >= 1
+
+
+def test_a_job_tells_of_its_epochs_and_gives_its_result(crew):
+    def work(on_epoch):
+        on_epoch(row(1))
+        on_epoch(row(2))
+        return {"accuracy": 0.5}
+
+    rows = []
+    crew.start(job(work))
+    assert [one.key for one in crew.running] == ["it"]
+    done = crew.wait(lambda which, epoch: rows.append((which.key, epoch.epoch)))
+    assert (done.job.key, done.result, done.fault) == ("it", {"accuracy": 0.5}, "")
+    assert rows == [("it", 1), ("it", 2)]
+    assert not crew.running
+
+
+def test_what_a_job_raises_is_raised_by_the_wait(crew):
+    def work(_):
+        raise OSError(28, "No space left on device")
+
+    crew.start(job(work))
+    with pytest.raises(OSError, match="No space left") as caught:
+        crew.wait(ignore)
+    assert caught.value.errno == 28
+
+
+def test_jobs_run_side_by_side_in_processes_of_their_own():
+    crew = ForkedCrew(2)
+    start = time.monotonic()
+    for key in range(2):
+        crew.start(job(lambda _: (time.sleep(0.5), os.getpid())[1], key=key))
+    with pytest.raises(ValueError, match="free slot"):
+        crew.start(job(lambda _: None))
+    pids = {crew.wait(ignore).result for _ in range(2)}
+    assert time.monotonic() - start < 0.95
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def test_a_killed_job_is_begun_again_once(tmp_path):
+    def work(_):
+        marker = tmp_path / "tried"
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "well"
+
+    crew = ForkedCrew(1)
+    crew.start(job(work))
+    assert crew.wait(ignore).result == "well"
+
+
+def test_a_job_that_is_killed_twice_is_given_back_with_the_reason():
+    crew = ForkedCrew(1)
+    crew.start(job(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
+    done = crew.wait(ignore)
+    assert done.result is None
+    assert "twice" in done.fault
+    assert "signal 9" in done.fault
+    assert not crew.running
+
+
+def test_nothing_moves_while_the_crew_is_paused(tmp_path):
+    ticks = tmp_path / "ticks"
+    crew = ForkedCrew(1)
+    crew.start(job(lambda _: tick(ticks, n=40)))
+    while not ticks.exists():
+        time.sleep(0.01)
+    with crew.paused():
+        time.sleep(0.1)
+        before = ticks.stat().st_size
+        time.sleep(0.3)
+        assert ticks.stat().st_size == before
+    done = crew.wait(ignore)
+    assert ticks.stat().st_size == 40
+    assert done.paused_s == pytest.approx(0.4, abs=0.2)
+
+
+def test_closing_kills_what_runs():
+    crew = ForkedCrew(1)
+    crew.start(job(lambda _: time.sleep(60)))
+    start = time.monotonic()
+    crew.close()
+    assert time.monotonic() - start < 5
+    assert not crew.running
+
+
+def test_a_worker_is_on_one_thread_and_on_its_own_cores():
+    crew = ForkedCrew(2)
+    for key in range(2):
+        crew.start(job(lambda _: (torch.get_num_threads(), os.sched_getaffinity(0)), key=key))
+    results = [crew.wait(ignore).result for _ in range(2)]
+    assert [threads for threads, _ in results] == [1, 1]
+    if len(os.sched_getaffinity(0)) > 1:
+        assert not results[0][1] & results[1][1]
+
+
+def test_a_latency_is_measured_while_the_crew_stands_still(tmp_path):
+    ticks, model, seen = tmp_path / "ticks", tmp_path / "model.onnx", []
+    model.write_bytes(b"x" * 1000)
+
+    class Watching:
+        def measure(self, model):
+            time.sleep(0.1)
+            seen.append(ticks.stat().st_size)
+            time.sleep(0.3)
+            seen.append(ticks.stat().st_size)
+            return FakeTarget().measure(model)
+
+        def __str__(self):
+            return "watching"
+
+    crew = ForkedCrew(1)
+    crew.start(job(lambda _: tick(ticks, n=40)))
+    while not ticks.exists():
+        time.sleep(0.01)
+    target = PausingTarget(target=Watching(), crew=crew)
+    target.measure(model)
+    crew.wait(ignore)
+    assert seen[0] == seen[1] < 40
+    assert str(target) == "watching"
+
+
+def test_one_worker_or_a_gpu_is_this_process_alone():
+    assert isinstance(build_crew(1, device=torch.device("cpu")), InlineCrew)
+    assert isinstance(build_crew(4, device=torch.device("cuda")), InlineCrew)
