@@ -3,11 +3,13 @@
 mlflow is imported on the first connection, not with the room.
 """
 
+import contextlib
 import logging
 import os
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -49,7 +51,29 @@ def build_client(uri: str) -> "MlflowClient":
             logging.getLogger(name).setLevel(logging.WARNING)
         # It prints a traceback for each outage, which is translated and waited for here.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+        path = _database_of(uri)
+        if path is not None and not path.exists():
+            _create_database(path)
         return MlflowClient(uri)
+
+
+def _database_of(uri: str) -> Path | None:
+    """The file behind a SQLite URI, unless it lies in memory or has options."""
+    path = uri.removeprefix("sqlite:///")
+    return None if path == uri or not path or path[0] == ":" or "?" in path else Path(path)
+
+
+def _create_database(path: Path) -> None:
+    """All tables or no file: MLflow's migrations, cut off half-way, could not be run again."""
+    from mlflow import MlflowClient
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{temporary.as_posix()}")
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            path.hardlink_to(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def is_remote(uri: str) -> bool:

@@ -1,6 +1,7 @@
 """Which MLflow store a configuration means."""
 
 import os
+from importlib import import_module
 from pathlib import Path
 
 from autokd.config import Config
@@ -37,8 +38,11 @@ def build_tracker(config: Config) -> SpooledTracker:
         config: Of the study.
 
     Returns:
-        The tracker; mlflow is imported in its thread, with the first event.
+        The tracker; it connects in a thread of its own, with the first event. mlflow is
+        imported before: a process forked while another thread imports may wait for ever.
     """
+    import_module("mlflow")
+
     uri, artifacts, study = tracking_uri(config), artifact_folder(config), config.study_name
 
     def connect() -> Tracker:

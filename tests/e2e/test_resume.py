@@ -42,7 +42,7 @@ def test_nothing_is_lost_or_twice_after(how, start, run, tmp_path):
 
     budget = 6
     process = start(tmp_path, "search", "--budget", budget, *OPTIONS)
-    wait_for_trial(tmp_path, 2)
+    wait_for_trial(tmp_path, 3)
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
     before = [trial for trial in trials_of(tmp_path) if trial.state.is_finished()]

@@ -142,7 +142,7 @@ def test_a_worker_is_on_one_thread_and_on_its_own_cores():
 
 def test_a_latency_is_measured_while_the_crew_stands_still(tmp_path):
     ticks, model, seen = tmp_path / "ticks", tmp_path / "model.onnx", []
-    model.write_bytes(b"x" * 1000)
+    model.write_bytes(b"\x08" * 1000)
 
     class Watching:
         def measure(self, model):

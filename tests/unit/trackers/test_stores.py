@@ -8,6 +8,7 @@ import pytest
 
 from autokd.config import Config
 from autokd.trackers import build_tracker, tracking_uri
+from autokd.trackers.connection import build_client
 from autokd.trackers.stores import artifact_folder
 from tests.contracts.tracker_contract import copy_store, study
 
@@ -55,3 +56,25 @@ def test_a_study_lands_in_the_database_of_the_runs_folder(tmp_path):
 def test_importing_the_room_does_not_import_mlflow():
     code = "import sys, autokd.trackers; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# mlflow's own mappers, under a recent SQLAlchemy
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+def test_a_database_is_there_with_all_its_tables_or_not_at_all(tmp_path, monkeypatch):
+    import mlflow
+
+    class Killed(BaseException):
+        pass
+
+    def die_half_way(uri):
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half a database")
+        raise Killed
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow, "MlflowClient", die_half_way)
+        with pytest.raises(Killed):
+            build_client(uri)
+    assert list(tmp_path.iterdir()) == []
+    assert build_client(uri).search_experiments()
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
