@@ -4,17 +4,31 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from autokd.errors import ConfigError
+from autokd.types import FeatureLoss, Loss, Scalar
 
 __all__ = ["Config", "build_config", "load_config_file", "parse_duration"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+_PREPARATIONS = ("standardised", "adaptive")
+_LOGIT_LOSSES: tuple[str, ...] = get_args(Loss)
+_FEATURE_LOSSES = tuple(name for name in get_args(FeatureLoss) if name != "none")
+_LOSS_WORDS = (*_PREPARATIONS, *_LOGIT_LOSSES, *_FEATURE_LOSSES)
 
 
 def parse_duration(text: object) -> object:
@@ -42,6 +56,32 @@ def _as_texts(values: object) -> object:
     if not isinstance(values, dict):
         return values
     return {str(key): str(value) for key, value in values.items()}
+
+
+def _check_loss(text: str) -> str:
+    """The words of `--loss` in one order, so that it does not matter how they were typed."""
+    words = [word.strip().lower() for word in text.split("+")]
+    for word in words:
+        if word not in _LOSS_WORDS:
+            near = difflib.get_close_matches(word, _LOSS_WORDS, n=1)
+            remedy = f"did you mean `{near[0]}`?" if near else "join several with +"
+            raise _loss_fault(f"be made of {', '.join(_LOSS_WORDS)}", remedy=remedy)
+    if len(set(words) & set(_LOGIT_LOSSES)) != 1:
+        remedy = f"it can be {', '.join(_LOGIT_LOSSES)}"
+        raise _loss_fault("name exactly one loss on logits", remedy=remedy)
+    if len(set(words) & set(_FEATURE_LOSSES)) > 1:
+        remedy = f"it can be {', '.join(_FEATURE_LOSSES)}"
+        raise _loss_fault("name at most one loss on features", remedy=remedy)
+    if "cross_entropy" in words and len(words) > 1:
+        remedy = "it is training on the labels alone"
+        raise _loss_fault("have nothing beside cross_entropy", remedy=remedy)
+    if len(set(words)) < len(words):
+        raise _loss_fault("name each word once", remedy="leave one out")
+    return "+".join(sorted(words, key=_LOSS_WORDS.index))
+
+
+def _loss_fault(rule: str, *, remedy: str) -> PydanticCustomError:
+    return PydanticCustomError("loss", "must {rule}", {"rule": rule, "remedy": remedy})
 
 
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
@@ -106,6 +146,12 @@ class Config(BaseModel):
     recipe: str = Field(
         "default",
         description="A bundled recipe or a YAML or JSON file in NNI's search-space schema",
+    )
+    loss: Annotated[str, AfterValidator(_check_loss)] | None = Field(
+        None,
+        description="Hold the study to one loss, whatever the recipe says: "
+        f"{' | '.join(_LOGIT_LOSSES)}, with +{', +'.join(_PREPARATIONS)} "
+        f"and one of +{', +'.join(_FEATURE_LOSSES)} if wanted",
     )
     fix: Annotated[dict[str, str], BeforeValidator(_as_texts)] = Field(
         default_factory=dict, description="Pin a dimension: --fix temperature=4"
@@ -175,6 +221,19 @@ class Config(BaseModel):
         return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "study"
 
     @property
+    def loss_fields(self) -> dict[str, Scalar]:
+        """The fields of the recipe that `--loss` pins; what it does not name is off."""
+        if self.loss is None:
+            return {}
+        words = self.loss.split("+")
+        return {
+            "loss": next(word for word in words if word in _LOGIT_LOSSES),
+            "is_standardised": "standardised" in words,
+            "is_adaptive": "adaptive" in words,
+            "feature_loss": next((word for word in words if word in _FEATURE_LOSSES), "none"),
+        }
+
+    @property
     def study_dir(self) -> Path:
         """The folder of the study's own files."""
         return self.runs_dir / "studies" / self.study_name
@@ -241,4 +300,5 @@ def _fault(fault: Any, *, file: Path | None, flags: Mapping[str, object]) -> str
         return f"{where}`{shown}` must be an option of autokd; {remedy}"
     rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     rule = rule if rule.startswith("must ") else f"must be {rule}"
-    return f"{where}`{shown}` {rule}, got {fault['input']!r}; see `autokd search --help`"
+    remedy = fault.get("ctx", {}).get("remedy", "see `autokd search --help`")
+    return f"{where}`{shown}` {rule}, got {fault['input']!r}; {remedy}"

@@ -1,44 +1,21 @@
-"""The losses of a distilled student, on logits."""
+"""The objective of a training step: the labels' loss and the teacher's, weighed."""
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["distillation_loss", "label_loss", "soft_target_loss"]
+from autokd.distillation.logit_losses import (
+    adaptive_temperature,
+    dist_loss,
+    dkd_loss,
+    multi_temperature_loss,
+    soft_target_loss,
+    standardise,
+)
+from autokd.types import Recipe
 
-
-def soft_target_loss(
-    student_logits: Float[Tensor, "batch classes"],
-    teacher_logits: Float[Tensor, "batch classes"],
-    *,
-    temperature: float,
-) -> Float[Tensor, ""]:
-    """KL divergence of the student from the teacher's softened prediction.
-
-    Scaled by `temperature**2`, so that its gradient keeps its size as the
-    temperature grows and the loss can be added to a cross-entropy.
-
-    Args:
-        student_logits: Unnormalised scores; the gradient flows into these.
-        teacher_logits: Unnormalised scores of the same classes in the same order.
-        temperature: Above 1 flattens both predictions. Must be positive.
-
-    Returns:
-        The mean over the batch, in nats.
-
-    Raises:
-        ValueError: `temperature` is not positive.
-
-    References:
-        Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network",
-        2015, section 2. https://arxiv.org/abs/1503.02531
-    """
-    if temperature <= 0:
-        raise ValueError(f"`temperature` must be positive, got {temperature}")
-    student = F.log_softmax(student_logits / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+__all__ = ["distillation_loss", "label_loss", "teacher_loss"]
 
 
 def label_loss(
@@ -49,12 +26,54 @@ def label_loss(
 
     Args:
         student_logits: Unnormalised scores.
-        targets: A probability for each class; each row sums to 1.
+        targets: A probability for each class; each row sums to 1, or is all 0 where the picture
+            has no label.
 
     Returns:
-        The mean over the batch, in nats.
+        The mean over the pictures that have a label, in nats; 0 if none has.
     """
-    return F.cross_entropy(student_logits, targets)
+    n_labelled = targets.any(dim=1).sum().clamp(min=1)
+    return F.cross_entropy(student_logits, targets, reduction="sum") / n_labelled
+
+
+def teacher_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    *,
+    targets: Float[Tensor, "batch classes"],
+    recipe: Recipe,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """The recipe's loss on the teacher's logits.
+
+    How sure the teacher is, for the adaptive temperature and for the pictures that are left out,
+    is read off its logits as they are: at temperature 1, not standardised.
+
+    Args:
+        student_logits: Unnormalised scores; the gradient flows into these.
+        teacher_logits: Of the same views.
+        targets: A probability for each class; all 0 where a picture has no label. Only `dkd`
+            looks at them.
+        recipe: Which loss, and how its logits are prepared.
+        temperature: At this point of the training; positive.
+
+    Returns:
+        The mean over the pictures that the teacher is sure enough of; 0 if there are none.
+    """
+    if recipe.teacher_confidence > 0:
+        is_sure = teacher_logits.softmax(dim=1).amax(dim=1) >= recipe.teacher_confidence
+        if not is_sure.any():
+            return student_logits.sum() * 0.0  # still has a graph, so that it can be stepped
+        student_logits, teacher_logits = student_logits[is_sure], teacher_logits[is_sure]
+        targets = targets[is_sure]
+    softness: float | Tensor = temperature
+    if recipe.is_adaptive:
+        softness = adaptive_temperature(teacher_logits, temperature)
+    if recipe.is_standardised:
+        student_logits, teacher_logits = standardise(student_logits), standardise(teacher_logits)
+    return _logit_loss(
+        student_logits, teacher_logits, targets=targets, recipe=recipe, temperature=softness
+    )
 
 
 def distillation_loss(
@@ -62,6 +81,7 @@ def distillation_loss(
     targets: Float[Tensor, "batch classes"],
     *,
     teacher_logits: Float[Tensor, "batch classes"] | None,
+    recipe: Recipe,
     alpha: float,
     temperature: float,
 ) -> Float[Tensor, ""]:
@@ -69,8 +89,9 @@ def distillation_loss(
 
     Args:
         student_logits: Unnormalised scores.
-        targets: A probability for each class.
+        targets: A probability for each class; all 0 where a picture has no label.
         teacher_logits: Of the same views; may be none where `alpha` is 0.
+        recipe: Which loss on logits.
         alpha: Weight of the teacher, in [0, 1].
         temperature: Softens teacher and student; positive.
 
@@ -86,5 +107,41 @@ def distillation_loss(
         return label_loss(student_logits, targets)
     if teacher_logits is None:
         raise ValueError(f"`alpha` must be 0 without a teacher, got {alpha}")
-    soft = soft_target_loss(student_logits, teacher_logits, temperature=temperature)
+    soft = teacher_loss(
+        student_logits, teacher_logits, targets=targets, recipe=recipe, temperature=temperature
+    )
     return soft * alpha + label_loss(student_logits, targets) * (1 - alpha)
+
+
+def _logit_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    *,
+    targets: Float[Tensor, "batch classes"],
+    recipe: Recipe,
+    temperature: float | Float[Tensor, "batch 1"],
+) -> Float[Tensor, ""]:
+    match recipe.loss:
+        case "soft_targets":
+            return soft_target_loss(student_logits, teacher_logits, temperature=temperature)
+        case "dkd":
+            return dkd_loss(
+                student_logits,
+                teacher_logits,
+                target_classes=_target_classes(targets, teacher_logits),
+                temperature=temperature,
+                beta=recipe.dkd_beta,
+            )
+        case "dist":
+            return dist_loss(student_logits, teacher_logits, temperature=temperature)
+        case "multi_temperature":
+            return multi_temperature_loss(student_logits, teacher_logits, temperature=temperature)
+        case "cross_entropy":
+            raise ValueError("`loss` must be one on the teacher's logits, got cross_entropy")
+
+
+def _target_classes(
+    targets: Float[Tensor, "batch classes"], teacher_logits: Float[Tensor, "batch classes"]
+) -> Int64[Tensor, " batch"]:
+    """The class of the largest share; what the teacher says where there is no label."""
+    return torch.where(targets.any(dim=1), targets.argmax(dim=1), teacher_logits.argmax(dim=1))

@@ -1,44 +1,88 @@
-"""How alpha and temperature move through a training."""
+"""How alpha, the temperature and the weight of features move through a training."""
 
 import math
 
-from autokd.types import Recipe
+from autokd.types import Recipe, TemperatureSchedule
 
-__all__ = ["alpha_at", "temperature_at"]
+__all__ = ["alpha_at", "feature_weight_at", "temperature_at"]
+
+_WARM_UP = 0.2  # of the training
+_STEP = 0.5  # of the training
 
 
 def alpha_at(recipe: Recipe, progress: float) -> float:
-    """Weight of the distillation loss at a point of the training.
+    """Weight of the loss on logits at a point of the training.
 
     Args:
         recipe: Start, end and shape.
         progress: 0 in the first epoch, 1 in the last.
 
     Returns:
-        A number between the start and the end.
+        A number between the start and the end; 0 where the teacher is not listened to.
     """
-    if recipe.alpha_schedule == "constant":
-        return recipe.alpha
-    share = progress
-    if recipe.alpha_schedule == "cosine":
-        share = (1 - math.cos(math.pi * progress)) / 2
-    return recipe.alpha * (1 - share) + recipe.alpha_end * share
+    if not recipe.has_logit_loss:
+        return 0.0
+    schedule = recipe.alpha_schedule
+    return _value_at(recipe.alpha, recipe.alpha_end, schedule=schedule, progress=progress)
 
 
 def temperature_at(recipe: Recipe, progress: float) -> float:
     """Temperature at a point of the training; `decay` goes linearly to 1.
 
     Args:
-        recipe: Start and shape.
+        recipe: Start, end and shape.
         progress: 0 in the first epoch, 1 in the last.
 
     Returns:
-        A positive number between the start and 1.
+        A positive number between the start and the end (1 for `decay` and `warm_up`).
 
     References:
         Jafari et al., "Annealing Knowledge Distillation", 2021.
         https://arxiv.org/abs/2104.07163
     """
-    if recipe.temperature_schedule == "constant":
-        return recipe.temperature
-    return recipe.temperature * (1 - progress) + progress
+    schedule, end = recipe.temperature_schedule, recipe.temperature_end
+    if schedule == "decay":
+        schedule, end = "linear", 1.0
+    return _value_at(recipe.temperature, end, schedule=schedule, progress=progress, rest=1.0)
+
+
+def feature_weight_at(recipe: Recipe, progress: float) -> float:
+    """Factor of the feature loss at a point of the training.
+
+    Args:
+        recipe: Start, end and shape.
+        progress: 0 in the first epoch, 1 in the last.
+
+    Returns:
+        A number between the start and the end; 0 where there is no feature loss.
+    """
+    if not recipe.has_feature_loss:
+        return 0.0
+    start, end, schedule = (
+        recipe.feature_weight,
+        recipe.feature_weight_end,
+        recipe.feature_schedule,
+    )
+    return _value_at(start, end, schedule=schedule, progress=progress)
+
+
+def _value_at(
+    start: float,
+    end: float,
+    *,
+    schedule: TemperatureSchedule,
+    progress: float,
+    rest: float = 0.0,
+) -> float:
+    """A number on its way; `rest` is where a warm-up comes from."""
+    if schedule == "constant":
+        return start
+    if schedule == "warm_up":
+        share = min(1.0, progress / _WARM_UP)
+        return rest * (1 - share) + start * share
+    share = progress
+    if schedule == "cosine":
+        share = (1 - math.cos(math.pi * progress)) / 2
+    if schedule == "step":
+        share = float(progress >= _STEP)
+    return start * (1 - share) + end * share

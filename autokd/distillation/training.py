@@ -119,7 +119,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         DivergedError: The loss is not finite any more.
     """
     if recipe.is_distilled and teacher is None:
-        raise ValueError("`teacher` must be given for a recipe with alpha above 0, got None")
+        raise ValueError("`teacher` must be given for a recipe that distils, got None")
     start = time.perf_counter()
     device = plan.device
     images, labels = data.train_images.to(device), data.train_labels.to(device)
@@ -164,6 +164,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
                 student_logits.float(),
                 targets,
                 teacher_logits=teacher_logits,
+                recipe=recipe,
                 alpha=alpha,
                 temperature=temperature,
             )

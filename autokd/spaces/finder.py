@@ -5,19 +5,20 @@ import inspect
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import ModelSpace
 from autokd.spaces.recipes import load_recipe
 from autokd.spaces.space import Space
-from autokd.types import InputShape
+from autokd.types import InputShape, Scalar
 
 __all__ = ["build_space", "copy_space", "describe_space", "list_spaces", "load_architecture"]
 
+_NOTHING: Mapping[str, Scalar] = MappingProxyType({})
 _ROOM = Path(__file__).resolve().parent.parent
 
 
@@ -79,7 +80,14 @@ def describe_space(name: str, *, input_shape: InputShape, n_classes: int) -> Spa
     return build_space(space, recipe=recipe, input_shape=input_shape, n_classes=n_classes)
 
 
-def build_space(name: str, *, recipe: str, input_shape: InputShape, n_classes: int) -> Space:
+def build_space(
+    name: str,
+    *,
+    recipe: str,
+    input_shape: InputShape,
+    n_classes: int,
+    overrides: Mapping[str, Scalar] = _NOTHING,
+) -> Space:
     """The joint space of an architecture and a recipe.
 
     Args:
@@ -87,6 +95,7 @@ def build_space(name: str, *, recipe: str, input_shape: InputShape, n_classes: i
         recipe: `--recipe`: a bundled recipe or a file.
         input_shape: Channels, height and width of the pictures.
         n_classes: Of the data.
+        overrides: Fields of the recipe that have this plain value, whatever the file says.
 
     Returns:
         The space.
@@ -95,7 +104,7 @@ def build_space(name: str, *, recipe: str, input_shape: InputShape, n_classes: i
     is_file = path.suffix in (".yaml", ".yml", ".json") or path.exists()
     fields = load_recipe(path if is_file else _bundled(recipe, suffix=".yaml"))
     architecture = load_architecture(name, input_shape=input_shape, n_classes=n_classes)
-    return Space(name, architecture=architecture, recipe=fields)
+    return Space(name, architecture=architecture, recipe={**fields, **overrides})
 
 
 def load_architecture(name: str, *, input_shape: InputShape, n_classes: int) -> ModelSpace:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import Categorical, Mutable, Numerical
-from autokd.types import Recipe
+from autokd.types import Recipe, TemperatureSchedule
 
 __all__ = ["load_recipe", "validate_recipe"]
 
@@ -21,12 +21,19 @@ _BOUNDS = {
     "alpha": (0, 1),
     "alpha_end": (0, 1),
     "temperature": (0.05, 1000),
+    "temperature_end": (0.05, 1000),
+    "dkd_beta": (0, 1000),
+    "teacher_confidence": (0, 0.999),
+    "feature_weight": (0, 1000),
+    "feature_weight_end": (0, 1000),
     "magnitude": (0, 30),
     "mix_alpha": (1e-3, 100),
     "label_smoothing": (0, 0.999),
     "learning_rate": (1e-9, 100),
     "weight_decay": (0, 10),
 }
+_ON_LOGITS = ("loss", "is_standardised", "is_adaptive", "dkd_beta", "teacher_confidence")
+_ON_FEATURES = ("feature_loss", "feature_weight", "feature_weight_end", "feature_schedule")
 
 
 def _randint(low: float, high: float, *, label: str) -> Mutable:
@@ -122,24 +129,62 @@ def validate_recipe(values: Mapping[str, Any]) -> Recipe:
 
 def _normalise(recipe: Recipe) -> Recipe:
     plain = Recipe()
-    changes: dict[str, Any] = {}
-    if recipe.alpha_schedule == "constant":
-        changes["alpha_end"] = recipe.alpha
-    elif recipe.alpha == recipe.alpha_end:
-        changes["alpha_schedule"] = "constant"
-    recipe = dataclasses.replace(recipe, **changes)
-    changes = {}
-    if not recipe.is_distilled:
-        changes |= {"temperature": 1.0, "temperature_schedule": "constant"}
-    if recipe.temperature == 1:
-        changes["temperature_schedule"] = "constant"
+    if recipe.loss == "cross_entropy":
+        off: dict[str, Any] = {"alpha": 0.0, "alpha_schedule": "constant", "feature_loss": "none"}
+        recipe = dataclasses.replace(recipe, loss=plain.loss, **off)
+    recipe = _normalise_schedules(recipe)
+    idle: set[str] = set()
+    if not recipe.has_logit_loss:
+        idle |= set(_ON_LOGITS)
+    if recipe.loss != "dkd":
+        idle.add("dkd_beta")
+    if recipe.temperature == 1 and recipe.temperature_schedule == "constant":
+        idle.add("is_adaptive")
+    if not recipe.has_feature_loss:
+        idle |= set(_ON_FEATURES)
     if recipe.augmentation != "randaugment":
-        changes["magnitude"] = plain.magnitude
+        idle.add("magnitude")
     if recipe.mix == "none":
-        changes["mix_alpha"] = plain.mix_alpha
-    if recipe.is_pure_distillation:
-        changes["label_smoothing"] = plain.label_smoothing
+        idle.add("mix_alpha")
+    if not recipe.has_label_loss:
+        idle.add("label_smoothing")
+    return dataclasses.replace(recipe, **{name: getattr(plain, name) for name in idle})
+
+
+def _normalise_schedules(recipe: Recipe) -> Recipe:
+    alpha_end, alpha_schedule = _settle(
+        recipe.alpha, recipe.alpha_end, schedule=recipe.alpha_schedule, unused=recipe.alpha
+    )
+    changes: dict[str, Any] = {"alpha_end": alpha_end, "alpha_schedule": alpha_schedule}
+    changes["feature_weight_end"], changes["feature_schedule"] = _settle(
+        recipe.feature_weight, recipe.feature_weight_end, schedule=recipe.feature_schedule
+    )
+    if not recipe.has_logit_loss:
+        changes |= {"temperature": 1.0, "temperature_end": 1.0, "temperature_schedule": "constant"}
+        return dataclasses.replace(recipe, **changes)
+    schedule, end = recipe.temperature_schedule, recipe.temperature_end
+    if schedule == "linear" and end == 1:
+        schedule = "decay"
+    changes["temperature_end"], changes["temperature_schedule"] = _settle(
+        recipe.temperature, end, schedule=schedule, rest=1.0, unused=1.0
+    )
     return dataclasses.replace(recipe, **changes)
+
+
+def _settle(
+    start: float,
+    end: float,
+    *,
+    schedule: TemperatureSchedule,
+    rest: float = 0.0,
+    unused: float = 0.0,
+) -> tuple[float, TemperatureSchedule]:
+    """End and schedule as they matter: what stays is constant, an end that is unused is reset."""
+    if schedule in ("warm_up", "decay"):
+        return unused, "constant" if start == rest else schedule
+    if schedule == "constant" or start == end:
+        return unused, "constant"
+    return end, schedule
 
 
 def _build_field(name: str, entry: Any) -> Any:  # noqa: ANN401 - a mutable or a plain value
@@ -199,6 +244,10 @@ def _build_numbers(name: str, kind: str, numbers: Any) -> Mutable:  # noqa: ANN4
 
 def _check_value(name: str, value: Any) -> None:  # noqa: ANN401 - straight from the file
     kind = _TYPES[name]
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise SpaceError(f"`{name}` must be true or false, got {value!r}")
+        return
     if kind not in (int, float):
         if value not in get_args(kind):
             raise SpaceError(f"`{name}` must be one of {_allowed(name)}, got {value!r}")
@@ -213,4 +262,6 @@ def _check_value(name: str, value: Any) -> None:  # noqa: ANN401 - straight from
 
 
 def _allowed(name: str) -> str:
+    if _TYPES[name] is bool:
+        return "false, true"
     return ", ".join(map(str, get_args(_TYPES[name])))

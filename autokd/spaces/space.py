@@ -232,7 +232,16 @@ _PRIORS: Mapping[str, Mapping[str, Any]] = {
         "mix_alpha": 0.2,
         "alpha_end": values["alpha"],
         "temperature": 4.0,
+        "temperature_end": 1.0,
         "temperature_schedule": "constant",
+        "loss": "soft_targets",
+        "is_standardised": False,
+        "is_adaptive": False,
+        "dkd_beta": 8,
+        "teacher_confidence": 0.0,
+        "feature_weight": 1.0,
+        "feature_weight_end": 0.0,
+        "feature_schedule": "constant",
         **values,
     }
     for name, values in RECIPE_PRIORS.items()

@@ -57,6 +57,7 @@ def export(
         recipe=config.recipe,
         input_shape=data.card.shape,
         n_classes=data.card.n_classes,
+        overrides=config.loss_fields,
     )
     network = load_student(
         space,

@@ -325,4 +325,6 @@ def _is_distilled(result: TrialResult) -> bool:
 
 
 def _without_teacher(recipe: Recipe) -> Recipe:
-    return dataclasses.replace(recipe, alpha=0.0, alpha_end=0.0, alpha_schedule="constant")
+    return dataclasses.replace(
+        recipe, alpha=0.0, alpha_end=0.0, alpha_schedule="constant", feature_loss="none"
+    )

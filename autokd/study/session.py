@@ -279,6 +279,7 @@ def _open_session(
         recipe=config.recipe,
         input_shape=data.card.shape,
         n_classes=data.card.n_classes,
+        overrides=config.loss_fields,
     )
     space.pin(config.fix)
     folder.check_settings(config, dimensions=space.dimensions)

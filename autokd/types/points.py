@@ -6,15 +6,17 @@ from typing import Literal
 
 __all__ = [
     "RECIPE_PRIORS",
-    "AlphaSchedule",
     "Augmentation",
     "Dimension",
+    "FeatureLoss",
     "InputShape",
+    "Loss",
     "Mix",
     "Optimiser",
     "Recipe",
     "Sample",
     "Scalar",
+    "Schedule",
     "TemperatureSchedule",
 ]
 
@@ -35,10 +37,25 @@ Augmentation = Literal["none", "crop", "flip_crop", "randaugment"]
 Mix = Literal["none", "mixup", "cutmix"]
 
 
-AlphaSchedule = Literal["constant", "linear", "cosine"]
+Loss = Literal["soft_targets", "dkd", "dist", "multi_temperature", "cross_entropy"]
+"""What a student learns from the teacher's logits; `cross_entropy` is from the labels alone."""
 
 
-TemperatureSchedule = Literal["constant", "decay"]
+FeatureLoss = Literal["none", "hint", "attention", "fsp", "rkd", "crd"]
+"""What a student learns from the teacher's inner layers."""
+
+
+Schedule = Literal["constant", "linear", "cosine", "step", "warm_up"]
+"""How a number goes from its start to its end through a training.
+
+`constant` stays at the start. `linear` and `cosine` go to the end. `step` is the start until half
+of the training, then the end. `warm_up` rises linearly from nothing (0; for the temperature 1) to
+the start over the first fifth of the training and stays there; it has no end.
+"""
+
+
+TemperatureSchedule = Literal[Schedule, "decay"]
+"""A `Schedule`, or `decay`: linearly to 1, whatever the end is."""
 
 
 Optimiser = Literal["adamw", "sgd"]
@@ -75,11 +92,31 @@ class Recipe:
 
     Attributes:
         alpha: Weight of the distillation loss against the labels' loss at the first epoch,
-            in [0, 1]; 0 is plain supervised training.
-        alpha_end: The same at the last epoch; unused when `alpha_schedule` is constant.
-        alpha_schedule: How alpha goes from its start to its end.
+            in [0, 1]; 0 leaves the teacher's logits alone.
+        alpha_end: The same at the last epoch; unused when `alpha_schedule` is constant or warm_up.
+        alpha_schedule: How alpha goes from its start to its end: `linear`, `cosine`, `step` (the
+            start until half of the training, then the end) or `warm_up` (from 0 to `alpha` over
+            the first fifth of the training, then constant).
         temperature: Softens teacher and student; at least 1 for most pairs, always positive.
-        temperature_schedule: `decay` lowers the temperature linearly to 1.
+        temperature_end: The same at the last epoch; unused when `temperature_schedule` is
+            constant, warm_up or decay.
+        temperature_schedule: As of alpha, but `warm_up` rises from 1 to `temperature`, and `decay`
+            lowers the temperature linearly to 1.
+        loss: What is learnt from the teacher's logits: `soft_targets` (Hinton's), `dkd`, `dist`,
+            `multi_temperature`; with `cross_entropy` the teacher is not listened to at all, which
+            is plain supervised training.
+        is_standardised: Whether each picture's logits, the teacher's and the student's, are
+            brought to mean 0 and standard deviation 1 before the loss.
+        is_adaptive: Whether each picture has its own temperature, between 1 where the teacher
+            knows nothing and `temperature` where it is sure.
+        dkd_beta: Weight of the classes other than the label's in `dkd`; unused otherwise.
+        teacher_confidence: Pictures whose teacher's highest probability is below it are left out
+            of the loss on logits; in [0, 1), 0 leaves none out.
+        feature_loss: What is learnt from the teacher's inner layers besides.
+        feature_weight: Factor of the paper's own weight of that loss at the first epoch.
+        feature_weight_end: The same at the last epoch; unused when `feature_schedule` is constant
+            or warm_up.
+        feature_schedule: As of alpha.
         augmentation: What is done to each picture of a batch.
         magnitude: Strength of RandAugment in [0, 30]; unused otherwise.
         mix: Whether pictures of a batch are mixed; teacher and student see the same mixture.
@@ -92,9 +129,19 @@ class Recipe:
 
     alpha: float = 0.9
     alpha_end: float = 0.9
-    alpha_schedule: AlphaSchedule = "constant"
+    alpha_schedule: Schedule = "constant"
     temperature: float = 4.0
+    temperature_end: float = 1.0
     temperature_schedule: TemperatureSchedule = "constant"
+    loss: Loss = "soft_targets"
+    is_standardised: bool = False
+    is_adaptive: bool = False
+    dkd_beta: float = 8.0
+    teacher_confidence: float = 0.0
+    feature_loss: FeatureLoss = "none"
+    feature_weight: float = 1.0
+    feature_weight_end: float = 0.0
+    feature_schedule: Schedule = "constant"
     augmentation: Augmentation = "crop"
     magnitude: int = 0
     mix: Mix = "none"
@@ -105,19 +152,48 @@ class Recipe:
     weight_decay: float = 5e-4
 
     @property
+    def has_logit_loss(self) -> bool:
+        """Whether what the teacher predicts is listened to at any time."""
+        ends = _ends(self.alpha, self.alpha_end, schedule=self.alpha_schedule)
+        return self.loss != "cross_entropy" and max(ends) > 0
+
+    @property
+    def has_feature_loss(self) -> bool:
+        """Whether the teacher's inner layers are looked at at any time."""
+        ends = _ends(self.feature_weight, self.feature_weight_end, schedule=self.feature_schedule)
+        return self.loss != "cross_entropy" and self.feature_loss != "none" and max(ends) > 0
+
+    @property
+    def has_label_loss(self) -> bool:
+        """Whether the labels' own loss has a weight at any time."""
+        ends = _ends(self.alpha, self.alpha_end, schedule=self.alpha_schedule)
+        return self.loss == "cross_entropy" or min(ends) < 1
+
+    @property
     def is_distilled(self) -> bool:
         """Whether the teacher is listened to at any time."""
-        return self.alpha > 0 or (self.alpha_schedule != "constant" and self.alpha_end > 0)
+        return self.has_logit_loss or self.has_feature_loss
 
     @property
     def is_pure_distillation(self) -> bool:
-        """Whether the labels are never listened to."""
-        return self.alpha == 1 and (self.alpha_schedule == "constant" or self.alpha_end == 1)
+        """Whether the labels are never listened to; `dkd` always asks for the label's class."""
+        return not self.has_label_loss and self.loss != "dkd"
+
+
+def _ends(start: float, end: float, *, schedule: Schedule) -> tuple[float, float]:
+    """The two values between which a scheduled weight stays."""
+    if schedule == "constant":
+        return start, start
+    return (0.0, start) if schedule == "warm_up" else (start, end)
 
 
 RECIPE_PRIORS: Mapping[str, Mapping[str, Scalar]] = {
-    "plain": {"alpha": 0.0, "alpha_schedule": "constant"},
+    "plain": {"alpha": 0.0, "alpha_schedule": "constant", "feature_loss": "none"},
     "textbook": {
+        "loss": "soft_targets",
+        "is_standardised": False,
+        "is_adaptive": False,
+        "feature_loss": "none",
         "alpha": 0.9,
         "alpha_schedule": "constant",
         "temperature": 4.0,

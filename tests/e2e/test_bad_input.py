@@ -104,6 +104,8 @@ CASES = [
     (["search", "--budget", "many"], "`--budget` must be", None),
     (["search", "--sampler", "grid"], "`--sampler` must be", None),
     (["search", "--fix", "temprature=4"], "did you mean", None),
+    (["search", "--loss", "dkdd"], "did you mean `dkd`", None),
+    (["search", "--loss", "dkd+dist"], "exactly one loss on logits", None),
     (["search", "--fix", "temperature"], "LABEL=VALUE", None),
     (["search", "--device", "cuda"], "--device", None),
     (["search", "--storage", "mysterious://x"], "--storage", None),

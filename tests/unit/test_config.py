@@ -1,7 +1,9 @@
 import pytest
+from pydantic import TypeAdapter
 
 from autokd.config import Config, build_config, parse_duration
 from autokd.errors import ConfigError
+from autokd.types import Recipe
 
 
 def test_flags_win_over_the_file(tmp_path):
@@ -70,3 +72,52 @@ def test_a_study_is_named_after_data_and_space(data, space, name):
 def test_a_study_name_is_no_path():
     with pytest.raises(ConfigError, match="study"):
         build_config(flags={"study": "../escape"})
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("dkd", ("dkd", False, False, "none")),
+        ("cross_entropy", ("cross_entropy", False, False, "none")),
+        ("standardised+soft_targets", ("soft_targets", True, False, "none")),
+        ("soft_targets+attention", ("soft_targets", False, False, "attention")),
+        ("CRD + adaptive + dist + standardised", ("dist", True, True, "crd")),
+    ],
+)
+def test_a_loss_pins_fields_of_the_recipe(text, fields):
+    names = ("loss", "is_standardised", "is_adaptive", "feature_loss")
+    config = build_config(flags={"loss": text})
+    assert config.loss_fields == dict(zip(names, fields, strict=True))
+    recipe = TypeAdapter(Recipe).validate_python(config.loss_fields)
+    assert recipe.loss == fields[0]
+
+
+def test_without_a_loss_the_recipe_is_left_alone():
+    assert Config().loss_fields == {}
+
+
+def test_the_order_of_the_words_of_a_loss_does_not_matter():
+    first = build_config(flags={"loss": "attention+dkd+standardised"})
+    assert first.loss == build_config(flags={"loss": "standardised+dkd+attention"}).loss
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "remedy"),
+    [
+        ("dkdd", "be made of standardised, adaptive, soft_targets", "did you mean `dkd`?"),
+        ("standardized+dkd", "be made of", "did you mean `standardised`?"),
+        ("12345", "be made of", "join several with \\+"),
+        ("", "be made of", "join several with \\+"),
+        ("dkd+dist", "name exactly one loss on logits", "it can be soft_targets, dkd"),
+        ("attention", "name exactly one loss on logits", "it can be soft_targets, dkd"),
+        ("dkd+hint+fsp", "name at most one loss on features", "it can be hint"),
+        ("cross_entropy+hint", "have nothing beside cross_entropy", "labels alone"),
+        ("dkd+dkd", "name each word once", "leave one out"),
+    ],
+)
+def test_a_wrong_loss_is_one_line(text, rule, remedy):
+    with pytest.raises(
+        ConfigError, match=f"^`--loss` must {rule}.*, got '.*'; .*{remedy}"
+    ) as error:
+        build_config(flags={"loss": text, "budget": 0})
+    assert len(str(error.value).splitlines()) == 2

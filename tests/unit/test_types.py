@@ -50,3 +50,27 @@ def test_the_front_is_printed_with_its_students_under_front():
     assert values["front"] == []
     assert values["teacher"]["latency_ms"] == 1.0
     assert set(values) == {f.name for f in dataclasses.fields(Front)} - {"students"} | {"front"}
+
+
+def test_the_schedule_decides_whether_the_teacher_and_the_labels_are_ever_heard():
+    assert not Recipe(alpha=0.0, alpha_end=0.5, alpha_schedule="warm_up").is_distilled
+    assert Recipe(alpha=0.0, alpha_end=0.5, alpha_schedule="step").is_distilled
+    assert not Recipe(alpha=1.0, alpha_end=1.0, alpha_schedule="warm_up").is_pure_distillation
+    assert Recipe(alpha=1.0, alpha_end=1.0, alpha_schedule="step").is_pure_distillation
+    assert not Recipe(alpha=1.0, loss="dkd").is_pure_distillation
+
+
+def test_cross_entropy_is_never_distilled():
+    recipe = Recipe(loss="cross_entropy", alpha=1.0, feature_loss="attention")
+    assert not recipe.is_distilled
+    assert not recipe.is_pure_distillation
+
+
+def test_a_loss_on_features_is_distillation_too():
+    assert Recipe(alpha=0.0, feature_loss="hint").is_distilled
+    assert not Recipe(alpha=0.0, feature_loss="hint", feature_weight=0.0).is_distilled
+    rising = Recipe(
+        alpha=0.0, feature_loss="hint", feature_weight=0.0,
+        feature_weight_end=1.0, feature_schedule="linear",
+    )  # fmt: skip
+    assert rising.is_distilled

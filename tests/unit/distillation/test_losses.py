@@ -1,58 +1,35 @@
-import math
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from autokd.distillation import distillation_loss, label_loss, soft_target_loss
+from autokd.distillation import (
+    adaptive_temperature,
+    dist_loss,
+    distillation_loss,
+    dkd_loss,
+    label_loss,
+    multi_temperature_loss,
+    soft_target_loss,
+    teacher_loss,
+)
+from autokd.types import Recipe
+
+LOSSES = ["soft_targets", "dkd", "dist", "multi_temperature"]
+TARGETS = F.one_hot(torch.arange(6) % 5, 5).float()
 
 
 def draw(seed: int, rows: int = 6, classes: int = 5) -> torch.Tensor:
     return torch.randn(rows, classes, generator=torch.Generator().manual_seed(seed))
 
 
-@given(st.integers(0, 999), st.floats(0.5, 20))
-def test_a_student_that_says_what_the_teacher_says_has_no_loss(seed, temperature):
-    logits = draw(seed)
-    loss = soft_target_loss(logits, logits + 3.0, temperature=temperature)
-    assert loss.item() == pytest.approx(0, abs=1e-4)
-
-
-@given(st.integers(0, 999), st.floats(0.5, 20))
-def test_the_soft_target_loss_is_never_negative(seed, temperature):
-    assert soft_target_loss(draw(seed), draw(seed + 1), temperature=temperature) >= -1e-5
-
-
-def test_it_is_hintons_formula_by_hand():
-    student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]])
-    p = [1 / (1 + math.e), math.e / (1 + math.e)]  # teacher at temperature 2
-    q = [math.exp(0.5) / (math.exp(0.5) + 1), 1 / (math.exp(0.5) + 1)]
-    by_hand = 4 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-    assert soft_target_loss(student, teacher, temperature=2.0).item() == pytest.approx(by_hand)
-
-
-def test_the_gradient_keeps_its_size_as_the_temperature_grows():
-    norms = []
-    for temperature in (20.0, 80.0):
-        student = draw(0).requires_grad_()
-        soft_target_loss(student, draw(1), temperature=temperature).backward()
-        norms.append(student.grad.norm().item())
-    assert norms[0] == pytest.approx(norms[1], rel=0.1)
-
-
-def test_only_the_student_gets_a_gradient_through_its_logits():
-    student = draw(0).requires_grad_()
-    soft_target_loss(student, draw(1), temperature=4.0).backward()
-    assert torch.allclose(student.grad.sum(1), torch.zeros(6), atol=1e-6)
-
-
 def test_alpha_goes_from_the_labels_to_the_teacher():
     student, teacher = draw(0), draw(1)
-    targets = torch.nn.functional.one_hot(torch.arange(6) % 5, 5).float()
+    targets = TARGETS
     losses = {
         alpha: distillation_loss(
-            student, targets, teacher_logits=teacher, alpha=alpha, temperature=4.0
+            student, targets, teacher_logits=teacher, recipe=Recipe(), alpha=alpha, temperature=4.0
         ).item()
         for alpha in (0.0, 0.5, 1.0)
     }
@@ -61,20 +38,104 @@ def test_alpha_goes_from_the_labels_to_the_teacher():
     assert losses[0.5] == pytest.approx((losses[0.0] + losses[1.0]) / 2)
 
 
-def test_a_teacher_batch_of_another_size_is_refused_and_not_broadcast():
-    with pytest.raises(Exception, match="teacher_logits"):
-        soft_target_loss(draw(0), draw(1, rows=1), temperature=4.0)
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0])
-def test_the_temperature_must_be_positive(temperature):
-    with pytest.raises(ValueError, match="temperature"):
-        soft_target_loss(draw(0), draw(1), temperature=temperature)
-
-
 def test_alpha_must_be_a_share_and_needs_a_teacher():
     targets = torch.full((6, 5), 0.2)
+    options = {"recipe": Recipe(), "temperature": 1.0}
     with pytest.raises(ValueError, match="alpha"):
-        distillation_loss(draw(0), targets, teacher_logits=draw(1), alpha=1.5, temperature=1.0)
+        distillation_loss(draw(0), targets, teacher_logits=draw(1), alpha=1.5, **options)
     with pytest.raises(ValueError, match="teacher"):
-        distillation_loss(draw(0), targets, teacher_logits=None, alpha=0.5, temperature=1.0)
+        distillation_loss(draw(0), targets, teacher_logits=None, alpha=0.5, **options)
+
+
+def ask(student, teacher, targets=TARGETS, *, temperature=4.0, **fields):
+    return teacher_loss(
+        student, teacher, targets=targets, recipe=Recipe(**fields), temperature=temperature
+    )
+
+
+def test_the_recipe_chooses_the_loss():
+    student, teacher = draw(0), draw(1)
+    expected = {
+        "soft_targets": soft_target_loss(student, teacher, temperature=4.0),
+        "dkd": dkd_loss(
+            student, teacher, target_classes=TARGETS.argmax(1), temperature=4.0, beta=2.0
+        ),
+        "dist": dist_loss(student, teacher, temperature=4.0),
+        "multi_temperature": multi_temperature_loss(student, teacher, temperature=4.0),
+    }
+    for name, loss in expected.items():
+        assert ask(student, teacher, loss=name, dkd_beta=2.0).item() == pytest.approx(loss.item())
+
+
+def test_cross_entropy_does_not_listen_to_the_teacher():
+    with pytest.raises(ValueError, match="cross_entropy"):
+        ask(draw(0), draw(1), loss="cross_entropy")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@given(st.integers(0, 999), st.floats(0.2, 20), st.floats(-9, 9))
+def test_a_standardised_loss_looks_at_no_scale_and_no_shift(loss, seed, scale, shift):
+    student, teacher, fields = draw(seed), draw(seed + 1), {"loss": loss, "is_standardised": True}
+    plain = ask(student, teacher, **fields).item()
+    assert ask(student * scale + shift, teacher, **fields).item() == pytest.approx(plain, rel=0.01)
+    assert ask(student, teacher * scale + shift, **fields).item() == pytest.approx(plain, rel=0.01)
+
+
+def test_an_adaptive_loss_has_the_temperature_of_each_picture():
+    student, teacher = draw(0), draw(1)
+    each = adaptive_temperature(teacher, 4.0)
+    assert ask(student, teacher, is_adaptive=True).item() == pytest.approx(
+        soft_target_loss(student, teacher, temperature=each).item()
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_pictures_of_which_the_teacher_is_unsure_are_left_out(loss):
+    student, teacher = draw(0), draw(1)
+    teacher[:3] = 0.0
+    teacher[3:, 1] = 9.0
+    fields = {"loss": loss, "is_standardised": True, "is_adaptive": True}
+    some = ask(student, teacher, teacher_confidence=0.5, **fields)
+    assert some.item() == pytest.approx(ask(student[3:], teacher[3:], TARGETS[3:], **fields).item())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_teacher_that_is_sure_of_nothing_gives_a_zero_that_can_be_stepped(loss):
+    student = draw(0).requires_grad_()
+    value = ask(student, torch.zeros(6, 5), loss=loss, teacher_confidence=0.5)
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(student.grad, torch.zeros(6, 5))
+
+
+def test_pictures_without_a_label_are_left_out_of_the_labels_loss():
+    student, targets = draw(0), TARGETS.clone()
+    targets[4:] = 0
+    assert label_loss(student, targets).item() == pytest.approx(
+        F.cross_entropy(student[:4], targets[:4]).item()
+    )
+
+
+def test_without_any_label_the_labels_loss_is_a_zero_that_can_be_stepped():
+    student = draw(0).requires_grad_()
+    value = label_loss(student, torch.zeros(6, 5))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(student.grad, torch.zeros(6, 5))
+
+
+def test_mixed_and_smoothed_labels_are_a_plain_cross_entropy():
+    student, targets = draw(0), draw(1).softmax(1)
+    assert label_loss(student, targets).item() == pytest.approx(
+        F.cross_entropy(student, targets).item()
+    )
+
+
+def test_dkd_takes_the_largest_label_and_the_teachers_where_there_is_none():
+    student, teacher, targets = draw(0), draw(1), torch.zeros(6, 5)
+    targets[0, 3], targets[0, 1] = 0.6, 0.4
+    classes = teacher.argmax(1)
+    classes[0] = 3
+    assert ask(student, teacher, targets, loss="dkd").item() == pytest.approx(
+        dkd_loss(student, teacher, target_classes=classes, temperature=4.0, beta=8.0).item()
+    )

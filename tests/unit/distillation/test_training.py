@@ -76,6 +76,25 @@ def test_a_student_learns_what_the_teacher_says_even_against_the_labels():
     assert accuracy >= 0.9
 
 
+@pytest.mark.parametrize("loss", ["dkd", "dist", "multi_temperature"])
+def test_a_student_learns_from_every_loss_on_logits(loss):
+    recipe = Recipe(
+        loss=loss, is_standardised=True, is_adaptive=True, alpha_schedule="warm_up",
+        teacher_confidence=0.5, augmentation="none",
+    )  # fmt: skip
+    student, teacher = make_student(), make_student(seed=1)
+    run(teacher, epochs=6)
+    assert run(student, recipe, teacher=teacher, epochs=6).val_accuracy >= 0.9
+
+
+def test_cross_entropy_never_asks_the_teacher():
+    teacher = SayZero()
+    recipe = Recipe(loss="cross_entropy", augmentation="none")
+    run(make_student(), recipe, teacher=teacher, epochs=1)
+    assert teacher.views == []
+    run(make_student(), recipe, epochs=1)
+
+
 def test_alpha_zero_never_asks_the_teacher():
     teacher = SayZero()
     run(make_student(), PLAIN, teacher=teacher, epochs=1)

@@ -1,12 +1,12 @@
 import pytest
 
 from autokd.errors import SpaceError
-from autokd.spaces import copy_space, describe_space, list_spaces, load_architecture
+from autokd.spaces import build_space, copy_space, describe_space, list_spaces, load_architecture
 
 
 def test_every_bundled_file_is_listed_with_what_it_is():
     found = list_spaces()
-    assert set(found) == {"default", "hub", "mobile", "resnet", "vit"}
+    assert set(found) == {"default", "features", "hub", "mobile", "resnet", "vit"}
     assert all(len(text) > 20 for text in found.values())
 
 
@@ -27,7 +27,27 @@ def test_copying_an_unknown_name_is_refused(tmp_path):
         copy_space("none", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["mobile", "default"])
+@pytest.mark.parametrize("name", ["mobile", "default", "features"])
 def test_a_space_and_a_recipe_can_be_described(name):
     space = describe_space(name, input_shape=(3, 32, 32), n_classes=10)
     assert {d.room for d in space.dimensions} == {"architecture", "recipe"}
+
+
+def recipe_of(name, **options):
+    space = build_space("mobile", recipe=name, input_shape=(1, 8, 8), n_classes=10, **options)
+    return space, {d.label: d for d in space.dimensions if d.room == "recipe"}
+
+
+def test_the_recipe_with_features_is_the_default_one_and_features():
+    default, features = recipe_of("default")[1], recipe_of("features")[1]
+    assert default.items() <= features.items()
+    assert set(features) - set(default) == {"feature_loss", "feature_weight", "feature_schedule"}
+
+
+def test_overrides_win_over_the_recipe_file_and_are_searched_no_more():
+    fields = {"loss": "dkd", "is_adaptive": True, "feature_loss": "hint"}
+    space, dimensions = recipe_of("default", overrides=fields)
+    assert not set(dimensions) & set(fields)
+    assert set(dimensions) == set(recipe_of("default")[1]) - set(fields)
+    recipe = space.freeze({"alpha": 0.5})[1]
+    assert all(getattr(recipe, name) == value for name, value in fields.items())

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -78,6 +79,14 @@ def test_a_plain_value_pins_and_a_missing_field_keeps_its_default(tmp_path):
         ({"augmentation": entry("choice", "crop", "crop")}, "must differ"),
         ({"magnitude": 2.5}, "whole number"),
         ({"alpha": "much"}, "must be a number"),
+        ({"is_adaptive": "yes"}, "`is_adaptive` must be true or false, got 'yes'"),
+        ({"is_adaptive": entry("choice", 0, 1)}, "`is_adaptive` must be true or false, got 0"),
+        ({"is_adaptive": entry("uniform", 0, 1)}, "`is_adaptive` must be a choice of false, true"),
+        ({"loss": "hinton"}, "`loss` must be one of soft_targets, dkd"),
+        ({"feature_loss": entry("choice", "none", None)}, "`feature_loss` must be one of none"),
+        ({"alpha_schedule": "decay"}, "`alpha_schedule` must be one of constant"),
+        ({"teacher_confidence": 1}, r"`teacher_confidence` must be in \[0, 0.999\], got 1"),
+        ({"dkd_beta": -1}, r"`dkd_beta` must be in \[0, 1000\], got -1"),
         ({}, "mapping of dimensions"),
     ],
 )
@@ -119,6 +128,75 @@ def test_recipes_that_do_the_same_are_equal():
     )
     assert validate_recipe({"mix_alpha": 0.7}) == validate_recipe({})
     assert validate_recipe({"mix": "mixup", "mix_alpha": 0.7}) != validate_recipe({"mix": "mixup"})
+
+
+@pytest.mark.parametrize(
+    ("values", "same"),
+    [
+        ({"dkd_beta": 2.0}, {}),
+        ({"loss": "cross_entropy"}, {"alpha": 0.0}),
+        ({"loss": "cross_entropy", "feature_loss": "crd", "dkd_beta": 1.0}, {"alpha": 0.0}),
+        ({"alpha": 0.0, "loss": "dkd", "is_standardised": True}, {"alpha": 0.0}),
+        ({"alpha": 0.0, "is_adaptive": True, "teacher_confidence": 0.5}, {"alpha": 0.0}),
+        ({"alpha": 0.0, "temperature_end": 3.0}, {"alpha": 0.0}),
+        ({"alpha": 0.0, "alpha_end": 0.7, "alpha_schedule": "warm_up"}, {"alpha": 0.0}),
+        ({"temperature_end": 3.0}, {}),
+        ({"temperature": 1.0, "is_adaptive": True}, {"temperature": 1.0}),
+        ({"temperature": 1.0, "temperature_schedule": "warm_up"}, {"temperature": 1.0}),
+        ({"temperature_schedule": "linear"}, {"temperature_schedule": "decay"}),
+        ({"temperature_end": 4.0, "temperature_schedule": "step"}, {}),
+        ({"feature_weight": 3.0, "feature_schedule": "cosine"}, {}),
+        ({"feature_loss": "rkd", "feature_weight": 0.0}, {}),
+        (
+            {"feature_loss": "rkd", "feature_weight_end": 0.5},
+            {"feature_loss": "rkd"},
+        ),
+        ({"alpha": 1.0, "loss": "dkd", "label_smoothing": 0.1}, {"alpha": 1.0, "loss": "dkd"}),
+    ],
+)
+def test_fields_that_do_not_matter_do_not_tell_recipes_apart(values, same):
+    assert validate_recipe(values) == validate_recipe(same)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"loss": "dkd", "dkd_beta": 2.0},
+        {"loss": "dist"},
+        {"is_standardised": True},
+        {"is_adaptive": True},
+        {"teacher_confidence": 0.5},
+        {"alpha_schedule": "warm_up"},
+        {"temperature_schedule": "cosine"},
+        {"temperature_schedule": "linear", "temperature_end": 2.0},
+        {"feature_loss": "hint"},
+        {"feature_loss": "hint", "feature_weight": 2.0},
+        {"feature_loss": "hint", "feature_schedule": "linear"},
+    ],
+)
+def test_fields_that_matter_tell_recipes_apart_and_are_settled_once(values):
+    recipe = validate_recipe(values)
+    assert recipe != validate_recipe({})
+    assert validate_recipe(dataclasses.asdict(recipe)) == recipe
+    assert all(getattr(recipe, name) == value for name, value in values.items())
+
+
+def test_every_field_with_numbers_has_bounds(tmp_path):
+    for field in dataclasses.fields(Recipe):
+        if field.type in ("int", "float", int, float):
+            load_recipe(write(tmp_path, **{field.name: field.default}))
+
+
+@pytest.mark.parametrize("values", [[False, True], [True, False]])
+def test_a_flag_is_searched_or_pinned(tmp_path, values):
+    entries = {"is_adaptive": entry("choice", *values), "is_standardised": True, "alpha": 0.5}
+    file = write(tmp_path, **entries)
+    space = build_space("mobile", recipe=str(file), input_shape=(1, 8, 8), n_classes=10)
+    (dimension,) = [d for d in space.dimensions if d.room == "recipe"]
+    assert (dimension.choices, dimension.default) == (tuple(values), values[0])
+    for value in values:
+        recipe = space.freeze({"is_adaptive": value})[1]
+        assert (recipe.is_adaptive, recipe.is_standardised) == (value, True)
 
 
 def test_a_recipe_of_the_wrong_type_is_refused():

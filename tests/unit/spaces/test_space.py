@@ -108,6 +108,20 @@ def test_the_priors_are_what_a_specialist_would_try(mobile):
     assert (textbook[1].alpha, textbook[1].temperature) == (pytest.approx(0.9), 4.0)
 
 
+@pytest.mark.parametrize("recipe", ["default", "features"])
+def test_the_textbook_is_plain_soft_targets_and_so_is_every_default(recipe):
+    space = build_space("mobile", recipe=recipe, input_shape=(1, 8, 8), n_classes=10)
+    textbook = space.freeze(space.prior("textbook"))[1]
+    pinned = (textbook.loss, textbook.is_standardised, textbook.is_adaptive, textbook.feature_loss)
+    assert pinned == ("soft_targets", False, False, "none")
+    assert (textbook.alpha_schedule, textbook.temperature_schedule) == ("constant", "constant")
+    assert not space.freeze(space.prior("plain"))[1].is_distilled
+    defaults = {d.label: d.default for d in space.dimensions}
+    assert (defaults["loss"], defaults["dkd_beta"]) == ("soft_targets", 8)
+    assert (defaults["is_standardised"], defaults["is_adaptive"]) == (False, False)
+    assert defaults["alpha_schedule"] == defaults["temperature_schedule"] == "constant"
+
+
 def test_the_smallest_student_is_smaller_than_the_largest(mobile):
     small, large = mobile.extremes(count_params)
     sizes = [count_params(mobile.freeze(sample)[0]) for sample in (small, {}, large)]
