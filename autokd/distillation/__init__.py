@@ -1,9 +1,21 @@
 """How a student learns: losses, schedules, the engine of a step, one straight training loop."""
 
 from autokd.distillation.engine import Engine, measure_engine
+from autokd.distillation.feature_losses import (
+    angle_loss,
+    attention_loss,
+    contrastive_loss,
+    distance_loss,
+    fsp_loss,
+    fsp_matrix,
+    hint_loss,
+)
+from autokd.distillation.feature_reader import FeatureReader
+from autokd.distillation.features import FeatureKind, FeatureObjective, build_feature_objective
 from autokd.distillation.losses import distillation_loss, label_loss, soft_target_loss
 from autokd.distillation.schedules import alpha_at, temperature_at
 from autokd.distillation.student import Student
+from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
 from autokd.distillation.training import (
     Augment,
     Plan,
@@ -16,16 +28,32 @@ from autokd.distillation.training import (
 __all__ = [
     "Augment",
     "Engine",
+    "FeatureKind",
+    "FeatureObjective",
+    "FeatureReader",
     "Plan",
     "Student",
+    "Tap",
     "Training",
     "TrainingData",
     "alpha_at",
+    "angle_loss",
+    "attention_loss",
+    "build_feature_objective",
+    "contrastive_loss",
+    "distance_loss",
     "distill",
     "distillation_loss",
     "evaluate",
+    "find_embedding",
+    "find_taps",
+    "fsp_loss",
+    "fsp_matrix",
+    "hint_loss",
     "label_loss",
+    "match_taps",
     "measure_engine",
+    "named_taps",
     "soft_target_loss",
     "temperature_at",
 ]
