@@ -1,6 +1,17 @@
 """How a student learns: losses, schedules, the engine of a step, one straight training loop."""
 
 from autokd.distillation.engine import Engine, measure_engine
+from autokd.distillation.feature_losses import (
+    angle_loss,
+    attention_loss,
+    contrastive_loss,
+    distance_loss,
+    fsp_loss,
+    fsp_matrix,
+    hint_loss,
+)
+from autokd.distillation.feature_reader import FeatureReader
+from autokd.distillation.features import FeatureKind, FeatureObjective, build_feature_objective
 from autokd.distillation.logit_losses import (
     adaptive_temperature,
     dist_loss,
@@ -12,6 +23,7 @@ from autokd.distillation.logit_losses import (
 from autokd.distillation.losses import distillation_loss, label_loss, teacher_loss
 from autokd.distillation.schedules import alpha_at, feature_weight_at, temperature_at
 from autokd.distillation.student import Student
+from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
 from autokd.distillation.training import (
     Augment,
     Plan,
@@ -24,21 +36,37 @@ from autokd.distillation.training import (
 __all__ = [
     "Augment",
     "Engine",
+    "FeatureKind",
+    "FeatureObjective",
+    "FeatureReader",
     "Plan",
     "Student",
+    "Tap",
     "Training",
     "TrainingData",
     "adaptive_temperature",
     "alpha_at",
+    "angle_loss",
+    "attention_loss",
+    "build_feature_objective",
+    "contrastive_loss",
     "dist_loss",
+    "distance_loss",
     "distill",
     "distillation_loss",
     "dkd_loss",
     "evaluate",
     "feature_weight_at",
+    "find_embedding",
+    "find_taps",
+    "fsp_loss",
+    "fsp_matrix",
+    "hint_loss",
     "label_loss",
+    "match_taps",
     "measure_engine",
     "multi_temperature_loss",
+    "named_taps",
     "soft_target_loss",
     "standardise",
     "teacher_loss",
