@@ -1,11 +1,13 @@
 """File and flags become one frozen, validated `Config`; every fault is reported at once."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import platformdirs
 import yaml
 from pydantic import (
     AfterValidator,
@@ -20,7 +22,7 @@ from pydantic_core import PydanticCustomError
 from autokd.errors import ConfigError
 from autokd.types import FeatureLoss, Loss, Scalar
 
-__all__ = ["Config", "build_config", "load_config_file", "parse_duration"]
+__all__ = ["Config", "build_config", "find_cache", "load_config_file", "parse_duration"]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -153,6 +155,21 @@ class Config(BaseModel):
         f"{' | '.join(_LOGIT_LOSSES)}, with +{', +'.join(_PREPARATIONS)} "
         f"and one of +{', +'.join(_FEATURE_LOSSES)} if wanted",
     )
+    views: int = Field(
+        16,
+        ge=1,
+        le=10_000,
+        description="Augmented views of each picture; what the teacher says of one is kept",
+    )
+    bank: bool = Field(
+        True, description="Keep what the teacher says of each view, for all trials and studies"
+    )
+    student_tap: tuple[str, ...] = Field(
+        (),
+        description="Module of the student that a loss on features reads, as its "
+        "path in named_modules(); repeatable [default: found]",
+    )
+    teacher_tap: tuple[str, ...] = Field((), description="The same of the teacher")
     fix: Annotated[dict[str, str], BeforeValidator(_as_texts)] = Field(
         default_factory=dict, description="Pin a dimension: --fix temperature=4"
     )
@@ -237,6 +254,15 @@ class Config(BaseModel):
     def study_dir(self) -> Path:
         """The folder of the study's own files."""
         return self.runs_dir / "studies" / self.study_name
+
+
+def find_cache() -> Path:
+    """The folder of what can be made again: pictures, teachers, what they know.
+
+    Returns:
+        AUTOKD_CACHE, or the user's cache folder.
+    """
+    return Path(os.environ.get("AUTOKD_CACHE") or platformdirs.user_cache_dir("autokd"))
 
 
 def load_config_file(path: Path) -> dict[str, Any]:

@@ -8,13 +8,16 @@
 A `SearchData` holds no pixel of the test split; only `load_test` gives it out.
 """
 
-from autokd.data.augmentation import Augment, as_view, build_augmentation
+from autokd.data.augmentation import N_VIEWS, Augment, Viewer, Views, as_view, build_augmentation
 from autokd.data.loading import SearchData, TestData, load_data, load_test
 
 __all__ = [
+    "N_VIEWS",
     "Augment",
     "SearchData",
     "TestData",
+    "Viewer",
+    "Views",
     "as_view",
     "build_augmentation",
     "load_data",

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from platformdirs import user_cache_dir
 from torch import Tensor
 
+from autokd.config import find_cache
 from autokd.data.pictures import Pictures
 from autokd.errors import DataError
 
@@ -61,8 +61,7 @@ def decode_pictures(pictures: Pictures, indices: NDArray[np.int64], *, is_cached
                     at += 1
         return Decoded(images=torch.from_numpy(images[:at]), is_read=is_read)
     key = hashlib.sha256(f"{pictures.fingerprint} {pictures.shape} ".encode() + indices.tobytes())
-    folder = Path(os.environ.get("AUTOKD_CACHE") or user_cache_dir("autokd")) / "data"
-    path = folder / f"{key.hexdigest()}.u8"
+    path = find_cache() / "data" / f"{key.hexdigest()}.u8"
     if not path.exists():
         _write_cache(path, pictures, indices)
     return _map_cache(path, n=len(indices), shape=pictures.shape)

@@ -24,6 +24,13 @@ from autokd.distillation.losses import distillation_loss, label_loss, teacher_lo
 from autokd.distillation.schedules import alpha_at, feature_weight_at, temperature_at
 from autokd.distillation.student import Student
 from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
+from autokd.distillation.teaching import (
+    FeatureTeaching,
+    LiveTeacher,
+    RememberedTeacher,
+    Teaching,
+    Views,
+)
 from autokd.distillation.training import (
     Augment,
     Plan,
@@ -39,11 +46,16 @@ __all__ = [
     "FeatureKind",
     "FeatureObjective",
     "FeatureReader",
+    "FeatureTeaching",
+    "LiveTeacher",
     "Plan",
+    "RememberedTeacher",
     "Student",
     "Tap",
+    "Teaching",
     "Training",
     "TrainingData",
+    "Views",
     "adaptive_temperature",
     "alpha_at",
     "angle_loss",

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from autokd.distillation.engine import Engine, measure_engine
 from autokd.distillation.losses import distillation_loss
-from autokd.distillation.schedules import alpha_at, temperature_at
+from autokd.distillation.schedules import alpha_at, feature_weight_at, temperature_at
+from autokd.distillation.teaching import Teaching, Views
 from autokd.errors import DivergedError
 from autokd.types import EpochLog, Recipe
 
@@ -24,8 +25,14 @@ _WARM_UP = 0.1  # of all steps
 _CLIP_NORM = 5.0
 _EVAL_BATCH = 512
 
-Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""uint8 pictures and labels to views in [0, 1] and a probability for each class."""
+
+@runtime_checkable
+class Augment(Protocol):
+    """Makes views and targets of a batch."""
+
+    def __call__(self, images: Tensor, labels: Tensor, *, indices: Tensor, epoch: int) -> Views:
+        """uint8 pictures and labels, which pictures of the data set they are, epoch from 0."""
+        ...
 
 
 @runtime_checkable
@@ -81,12 +88,14 @@ class Training:
         val_accuracy: Of the best epoch, in [0, 1].
         engine: How the steps were computed.
         seconds: Wall time.
+        answers: Where the teacher's came from: `live`, `kept` or `mixed`; empty without one.
     """
 
     curve: tuple[EpochLog, ...]
     val_accuracy: float
     engine: Engine
     seconds: float
+    answers: str = ""
 
 
 def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
@@ -96,7 +105,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
     recipe: Recipe,
     plan: Plan,
     augment: Augment,
-    teacher: nn.Module | None,
+    teaching: Teaching | None,
     on_epoch: Callable[[EpochLog], None] = lambda _: None,
 ) -> Training:
     """Trains a student in place, on the labels and on what the teacher says of the same views.
@@ -108,7 +117,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         recipe: Loss, schedules and optimiser; its augmentation is what `augment` does.
         plan: Epochs, batch, seed, device.
         augment: Makes views and targets of a batch; teacher and student see the same views.
-        teacher: Takes the same views; may be none where the recipe does not distil.
+        teaching: What the teacher says; may be none where the recipe does not distil.
         on_epoch: Called after each epoch.
 
     Returns:
@@ -118,20 +127,23 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         ValueError: The recipe distils and there is no teacher.
         DivergedError: The loss is not finite any more.
     """
-    if recipe.is_distilled and teacher is None:
-        raise ValueError("`teacher` must be given for a recipe that distils, got None")
+    if recipe.is_distilled and teaching is None:
+        raise ValueError("`teaching` must be given for a recipe that distils, got None")
     start = time.perf_counter()
     device = plan.device
     images, labels = data.train_images.to(device), data.train_labels.to(device)
     batch_size = min(plan.batch_size, len(images))
-    views, targets = augment(images[:batch_size], labels[:batch_size])
+    first = torch.arange(batch_size)
+    example = augment(images[:batch_size], labels[:batch_size], indices=first, epoch=0)
     engine = plan.engine or measure_engine(
-        student, views, n_classes=targets.shape[1], device=device
+        student, example.pictures, n_classes=example.targets.shape[1], device=device
     )
     student.to(device, memory_format=engine.memory_format)  # type: ignore[call-overload]
     order = torch.Generator().manual_seed(plan.seed)
     n_steps = len(images) // batch_size
-    optimiser = _build_optimiser(student, recipe)
+    features = None if teaching is None else teaching.features
+    parameters = [*student.parameters(), *(features.parameters() if features else ())]
+    optimiser = _build_optimiser(parameters, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
         max_lr=recipe.learning_rate,
@@ -139,7 +151,6 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         pct_start=_WARM_UP,
         cycle_momentum=False,
     )
-    parameters = list(student.parameters())
     curve: list[EpochLog] = []
     best: tuple[float, float] = (-1.0, 0.0)
     best_weights: dict[str, Tensor] = {}
@@ -148,26 +159,29 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         epoch_start = time.perf_counter()
         progress = epoch / max(1, plan.epochs - 1)
         alpha, temperature = alpha_at(recipe, progress), temperature_at(recipe, progress)
+        feature_weight = feature_weight_at(recipe, progress)
         student.train()
         loss_sum = torch.zeros((), device=device)
-        shuffled = torch.randperm(len(images), generator=order).to(device)
-        for batch in shuffled[: n_steps * batch_size].split(batch_size):
-            views, targets = augment(images[batch], labels[batch])
-            views = views.contiguous(memory_format=engine.memory_format)
+        shuffled = torch.randperm(len(images), generator=order)
+        for indices in shuffled[: n_steps * batch_size].split(batch_size):
+            batch = indices.to(device, non_blocking=True)
+            views = augment(images[batch], labels[batch], indices=indices, epoch=epoch)
+            pictures = views.pictures.contiguous(memory_format=engine.memory_format)
             teacher_logits = None
             with engine.precision():
-                if teacher is not None and alpha > 0:
-                    with torch.no_grad():
-                        teacher_logits = teacher(views).float()
-                student_logits = student(views)
+                if teaching is not None and (alpha > 0 or feature_weight > 0):
+                    teacher_logits = teaching.logits(views)
+                student_logits = student(pictures)
             loss = distillation_loss(
                 student_logits.float(),
-                targets,
+                views.targets,
                 teacher_logits=teacher_logits,
                 recipe=recipe,
                 alpha=alpha,
                 temperature=temperature,
             )
+            if features is not None and feature_weight > 0:
+                loss = loss + feature_weight * features.loss(views)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
@@ -203,6 +217,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         val_accuracy=best[0],
         engine=engine,
         seconds=time.perf_counter() - start,
+        answers="" if teaching is None else teaching.logits.name,
     )
 
 
@@ -241,9 +256,9 @@ def evaluate(
     return loss, n_right.item() / len(labels)
 
 
-def _build_optimiser(student: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _build_optimiser(weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser; biases and norms are not decayed."""
-    parameters = [p for p in student.parameters() if p.requires_grad]
+    parameters = [weight for weight in weights if weight.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

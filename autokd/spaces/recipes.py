@@ -146,6 +146,8 @@ def _normalise(recipe: Recipe) -> Recipe:
         idle.add("magnitude")
     if recipe.mix == "none":
         idle.add("mix_alpha")
+    if recipe.mix == "none" or not recipe.is_distilled or recipe.has_feature_loss:
+        idle.add("mix_targets")
     if not recipe.has_label_loss:
         idle.add("label_smoothing")
     return dataclasses.replace(recipe, **{name: getattr(plain, name) for name in idle})

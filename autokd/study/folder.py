@@ -30,6 +30,7 @@ _FREE = frozenset(
         "seeds",
         "device",
         "workers",
+        "bank",
         "runs_dir",
         "tracking_uri",
         "download",

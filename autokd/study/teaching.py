@@ -5,12 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from torch import nn
 
-from autokd.candidate import train_student
-from autokd.config import Config
+from autokd.candidate import KnownTeacher, train_student
+from autokd.config import Config, find_cache
 from autokd.data import SearchData
 from autokd.distillation import Plan
 from autokd.errors import ExportError, TeacherError, WorkerError
@@ -18,6 +17,7 @@ from autokd.exporters import export_onnx
 from autokd.study.crew import Crew, Job
 from autokd.study.progress import SearchProgress
 from autokd.teachers import (
+    KnowledgeBank,
     Teacher,
     TeacherPlan,
     check_teacher,
@@ -37,7 +37,7 @@ def build_teacher(
     device: torch.device,
     crew: Crew,
     progress: SearchProgress,
-) -> tuple[Teacher, TeacherCard, float]:
+) -> tuple[KnownTeacher, TeacherCard, float]:
     """The teacher behind `--teacher`, with its validation accuracy and latency.
 
     Args:
@@ -84,8 +84,7 @@ def build_teacher(
         spent.append(seconds)
         return network
 
-    cache = Path(platformdirs.user_cache_dir("autokd"))
-    teacher = load_teacher(config, data=data.card, fit=fit, cache=cache)
+    teacher = load_teacher(config, data=data.card, fit=fit, cache=find_cache())
     teacher.to(device)
     accuracy = evaluate_teacher(teacher, images=data.val_images, labels=data.val_labels)
     check_teacher(accuracy, labels=data.val_labels, classes=data.card.classes)
@@ -97,7 +96,24 @@ def build_teacher(
         latency_ms=_measure(teacher, data=data, target=target),
     )
     teacher.to(device)
-    return teacher, card, sum(spent)
+    return _remember(teacher, config=config, data=data), card, sum(spent)
+
+
+def _remember(teacher: Teacher, *, config: Config, data: SearchData) -> KnownTeacher:
+    """The teacher, with a bank of its answers unless the user wants none."""
+    bank = KnowledgeBank(
+        teacher,
+        cache=find_cache(),
+        teacher_digest=teacher.digest,
+        data_digest=data.card.digest,
+    )
+    return KnownTeacher(
+        network=teacher,
+        bank=bank if config.bank else None,
+        n_views=config.views,
+        student_taps=config.student_tap,
+        teacher_taps=config.teacher_tap,
+    )
 
 
 def _build_recipe(plan: TeacherPlan) -> Recipe:

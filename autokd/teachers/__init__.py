@@ -5,6 +5,7 @@
 trains a network lives in another room and comes in as a `FitNetwork`.
 """
 
+from autokd.teachers.bank import KnowledgeBank
 from autokd.teachers.evaluation import check_teacher, evaluate_teacher
 from autokd.teachers.loading import load_teacher
 from autokd.teachers.plans import FitNetwork, TeacherPlan
@@ -13,6 +14,7 @@ from autokd.teachers.teacher import Source, Teacher
 
 __all__ = [
     "FitNetwork",
+    "KnowledgeBank",
     "Preprocessing",
     "Source",
     "Teacher",

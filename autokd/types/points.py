@@ -12,6 +12,7 @@ __all__ = [
     "InputShape",
     "Loss",
     "Mix",
+    "MixTargets",
     "Optimiser",
     "Recipe",
     "Sample",
@@ -35,6 +36,9 @@ Augmentation = Literal["none", "crop", "flip_crop", "randaugment"]
 
 
 Mix = Literal["none", "mixup", "cutmix"]
+
+
+MixTargets = Literal["exact", "mixed"]
 
 
 Loss = Literal["soft_targets", "dkd", "dist", "multi_temperature", "cross_entropy"]
@@ -120,6 +124,8 @@ class Recipe:
         augmentation: What is done to each picture of a batch.
         magnitude: Strength of RandAugment in [0, 30]; unused otherwise.
         mix: Whether pictures of a batch are mixed; teacher and student see the same mixture.
+        mix_targets: What the teacher says of a mixture: `exact` asks it, `mixed` mixes what it
+            said of both pictures, which costs nothing and is not the same.
         mix_alpha: Parameter of the Beta distribution of the mixing ratio; positive.
         label_smoothing: Share of the label's mass spread over all classes, in [0, 1).
         optimiser: AdamW, or SGD with Nesterov momentum 0.9.
@@ -145,6 +151,7 @@ class Recipe:
     augmentation: Augmentation = "crop"
     magnitude: int = 0
     mix: Mix = "none"
+    mix_targets: MixTargets = "exact"
     mix_alpha: float = 0.2
     label_smoothing: float = 0.0
     optimiser: Optimiser = "adamw"

@@ -113,6 +113,8 @@ class TrialResult:
         overhead_s: Wall time of everything else in the trial.
         same_as: Number of an earlier trial that was the same in everything.
         engine: How the steps were computed, for example `bf16 channels_last`.
+        answers: Where the teacher's came from: `live`, `kept` in the bank, or `mixed` of those
+            to two pictures; empty without a teacher.
     """
 
     trial: int
@@ -129,6 +131,7 @@ class TrialResult:
     overhead_s: float = 0.0
     same_as: int | None = None
     engine: str = ""
+    answers: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -6,6 +8,7 @@ from autokd.types import Recipe
 
 AUGMENTATIONS = ["none", "crop", "flip_crop", "randaugment"]
 MIXES = ["none", "mixup", "cutmix"]
+N_PICTURES, N_EPOCHS = 400, 50
 SHAPES = [(32, 1, 8, 8), (13, 3, 20, 12), (1, 3, 9, 9)]
 
 
@@ -16,7 +19,17 @@ def batch(shape=(32, 1, 8, 8), *, n_classes=10):
 
 
 def build(*, seed=0, **recipe):
-    return build_augmentation(Recipe(**recipe), n_classes=10, seed=seed)
+    """The augmentation as a function of a batch; the n-th call is the n-th epoch."""
+    augment = build_augmentation(
+        Recipe(**recipe), n_classes=10, n_pictures=N_PICTURES, seed=seed, n_views=N_EPOCHS
+    )
+    epochs = itertools.count()
+
+    def make(images, labels):
+        views = augment(images, labels, indices=torch.arange(len(images)), epoch=next(epochs))
+        return views.pictures, views.targets
+
+    return make
 
 
 def test_a_view_is_the_picture_over_255():
@@ -135,7 +148,7 @@ def test_the_seed_decides_and_each_call_draws_anew(augmentation, mix):
     images, labels = batch()
 
     def run(seed):
-        augment = build(augmentation=augmentation, mix=mix, magnitude=9, seed=seed)
+        augment = build(augmentation=augmentation, mix=mix, mix_alpha=1.0, magnitude=9, seed=seed)
         return torch.stack([augment(images, labels)[0] for _ in range(3)])
 
     first = run(0)

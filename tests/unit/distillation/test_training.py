@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 from autokd.data import build_augmentation
-from autokd.distillation import Engine, Plan, Student, distill, evaluate, measure_engine
+from autokd.distillation import (
+    Engine,
+    LiveTeacher,
+    Plan,
+    Student,
+    Teaching,
+    distill,
+    evaluate,
+    measure_engine,
+)
 from autokd.errors import DivergedError
 from autokd.types import Recipe
 
@@ -35,15 +44,21 @@ def make_student(seed: int = 0) -> Student:
 
 
 def run(student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, **options):
+    data = data or make_data()
     return distill(
         student,
-        data or make_data(),
+        data,
         recipe=recipe,
         plan=Plan(epochs=epochs, batch_size=16, seed=0, device=CPU),
-        augment=build_augmentation(recipe, n_classes=2, seed=0),
-        teacher=teacher,
+        augment=augment(recipe, data),
+        teaching=None if teacher is None else Teaching(logits=LiveTeacher(teacher)),
         **options,
     )
+
+
+def augment(recipe, data):
+    n_pictures = len(data.train_images)
+    return build_augmentation(recipe, n_classes=2, n_pictures=n_pictures, seed=0)
 
 
 class SayZero(nn.Module):
@@ -150,7 +165,7 @@ def test_a_loss_that_is_not_finite_is_a_divergence():
 
 
 def test_distillation_without_a_teacher_is_refused():
-    with pytest.raises(ValueError, match="teacher"):
+    with pytest.raises(ValueError, match="teaching"):
         run(make_student(), Recipe())
 
 
@@ -176,12 +191,13 @@ def test_measuring_the_engine_does_not_change_the_student():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_same_loop_trains_on_cuda():
+    data = make_data()
     training = distill(
         make_student(),
-        make_data(),
+        data,
         recipe=PLAIN,
         plan=Plan(epochs=6, batch_size=16, seed=0, device=torch.device("cuda")),
-        augment=build_augmentation(PLAIN, n_classes=2, seed=0),
-        teacher=None,
+        augment=augment(PLAIN, data),
+        teaching=None,
     )
     assert training.val_accuracy >= 0.95

@@ -1,49 +1,35 @@
-"""One candidate: sample, student, latency, distillation, result; where the rooms meet.
+"""One candidate: sample, student, latency, distillation, result.
 
 A candidate that cannot be built, exported or measured, diverges or runs out of memory becomes a
 failed result with its reason. Any other exception is a bug and passes through.
 """
 
 import dataclasses
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
-from torch import nn
 
-from autokd.data import SearchData, build_augmentation
-from autokd.distillation import Engine, Plan, Student, Training, distill
+from autokd.candidate.students import build_student, save_student
+from autokd.candidate.training import KnownTeacher, train_student
+from autokd.data import SearchData
+from autokd.distillation import Engine, Plan, Student
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
 from autokd.exporters import export_onnx
 from autokd.latency import measure_footprint, network_key
 from autokd.spaces import Space
-from autokd.types import (
-    DataCard,
-    EpochLog,
-    Footprint,
-    Latency,
-    Recipe,
-    Sample,
-    Target,
-    TrialResult,
-)
+from autokd.types import EpochLog, Footprint, Latency, Recipe, Sample, Target, TrialResult
 
 __all__ = [
     "Candidate",
     "Known",
     "Workshop",
-    "build_student",
     "evaluate_candidate",
-    "load_student",
     "prepare_candidate",
-    "save_student",
     "screen_candidate",
     "train_candidate",
-    "train_student",
 ]
 
 Known = Mapping[tuple[str, Recipe], TrialResult]
@@ -57,7 +43,7 @@ class Workshop:
     Attributes:
         space: Where samples come from.
         data: Training and validation pictures; no test split.
-        teacher: Views in [0, 1] to logits; on the device of the plan.
+        teacher: Who teaches, on the device of the plan.
         target: What the latency is measured on.
         plan: Epochs, batch, seed and device of a trial.
         max_latency_ms: A slower candidate is not trained.
@@ -67,7 +53,7 @@ class Workshop:
 
     space: Space
     data: SearchData
-    teacher: nn.Module
+    teacher: KnownTeacher
     target: Target
     plan: Plan
     max_latency_ms: float | None
@@ -94,40 +80,6 @@ class Candidate:
     footprint: Footprint
 
 
-def build_student(
-    space: Space, sample: Sample, *, data: DataCard, seed: int
-) -> tuple[Student, Recipe]:
-    """The student of a sample, its fresh weights drawn from a seed.
-
-    Args:
-        space: Where the sample comes from.
-        sample: Label to value.
-        data: Shape, classes and normalisation.
-        seed: Of the weights.
-
-    Returns:
-        The student behind its normalisation, and the recipe.
-
-    Raises:
-        BuildError: The space's code fails, or gives something else than logits of the classes.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network, recipe = space.freeze(sample)
-    student = Student(network, mean=data.mean, std=data.std)
-    try:
-        with torch.no_grad():
-            logits = student.eval()(torch.zeros(2, *data.shape))
-    except Exception as error:
-        # The forward pass is the code of the space, which may raise anything.
-        reason = " ".join(str(error).split())
-        raise BuildError(f"student does not run: {type(error).__name__}: {reason}") from error
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, data.n_classes):
-        got = getattr(logits, "shape", type(logits).__name__)
-        raise BuildError(f"student must give (batch, {data.n_classes}) logits, got {got}")
-    return student, recipe
-
-
 def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
     """Builds a student, exports it as it is and measures the file.
 
@@ -149,40 +101,6 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
             latency=workshop.target.measure(model),
             footprint=measure_footprint(student, shape=card.shape, model=model),
         )
-
-
-def train_student(
-    student: nn.Module,
-    recipe: Recipe,
-    *,
-    data: SearchData,
-    teacher: nn.Module | None,
-    plan: Plan,
-    on_epoch: Callable[[EpochLog], None] = lambda _: None,
-) -> Training:
-    """Distils one student by its recipe; without its teacher where alpha is 0.
-
-    Args:
-        student: Trained in place.
-        recipe: Loss, schedules, augmentation and optimiser.
-        data: Training and validation pictures.
-        teacher: Views in [0, 1] to logits; none where the recipe does not distil.
-        plan: Epochs, batch, seed and device.
-        on_epoch: Called after each epoch.
-
-    Returns:
-        The curve and the best accuracy.
-    """
-    augment = build_augmentation(recipe, n_classes=data.card.n_classes, seed=plan.seed)
-    return distill(
-        student,
-        data,
-        recipe=recipe,
-        plan=plan,
-        augment=augment,
-        teacher=teacher if recipe.is_distilled else None,
-        on_epoch=on_epoch,
-    )
 
 
 def evaluate_candidate(
@@ -304,6 +222,7 @@ def train_candidate(
             val_accuracy=training.val_accuracy,
             curve=training.curve,
             engine=str(training.engine),
+            answers=training.answers,
             training_s=training.seconds,
             overhead_s=measured.overhead_s + spent - training.seconds,
         )
@@ -337,32 +256,3 @@ def _settle(result: TrialResult, work: Callable[[], TrialResult], *, start: floa
         reason = "out of memory: the CPU allocator could not give what was asked for"
     spent = result.overhead_s + time.perf_counter() - start
     return dataclasses.replace(result, state="failed", reason=reason, overhead_s=spent)
-
-
-def save_student(student: nn.Module, path: Path) -> None:
-    """Writes the weights; a reader never sees half a file, and a full disk is an `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    weights = {name: value.contiguous() for name, value in student.state_dict().items()}
-    try:
-        temporary.write_bytes(save(weights))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_student(space: Space, sample: Sample, *, data: DataCard, weights: Path) -> Student:
-    """A trained student.
-
-    Args:
-        space: Where the sample comes from.
-        sample: Label to value.
-        data: Shape, classes and normalisation.
-        weights: As `save_student` wrote them.
-
-    Returns:
-        The student in evaluation mode.
-    """
-    student, _ = build_student(space, sample, data=data, seed=0)
-    student.load_state_dict(load_file(weights))
-    return student.eval()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from autokd.candidate import (
+    KnownTeacher,
     Workshop,
     build_student,
     evaluate_candidate,
@@ -35,7 +36,7 @@ def workshop(data, tmp_path):
     return Workshop(
         space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
         data=data,
-        teacher=Teacher(),
+        teacher=KnownTeacher(network=Teacher()),
         target=FakeTarget(),
         plan=Plan(epochs=1, batch_size=32, seed=0, device=torch.device("cpu")),
         max_latency_ms=None,
@@ -83,15 +84,21 @@ def test_two_that_are_the_same_in_everything_share_the_result(workshop):
 
 
 def test_a_candidate_that_diverges_is_a_failed_result(workshop, monkeypatch):
-    from autokd import candidate
+    from autokd.candidate import training
 
-    monkeypatch.setattr(
-        candidate, "build_augmentation",
-        lambda *_, **__: lambda images, labels: (
-            images.float() * float("nan"), torch.nn.functional.one_hot(labels, 10).float()
-        ),
-    )  # fmt: skip
-    result = evaluate_candidate(TINY, workshop, trial=0, known={})
+    build = training.build_augmentation
+
+    def build_blinding(*arguments, **options):
+        augment = build(*arguments, **options)
+
+        def blind(*batch, **which):
+            views = augment(*batch, **which)
+            return dataclasses.replace(views, pictures=views.pictures * float("nan"))
+
+        return blind
+
+    monkeypatch.setattr(training, "build_augmentation", build_blinding)
+    result = evaluate_candidate({**TINY, "alpha": 0.0}, workshop, trial=0, known={})
     assert result.state == "failed"
     assert "loss is nan in epoch 1" in result.reason
 
@@ -106,12 +113,12 @@ def test_a_candidate_that_diverges_is_a_failed_result(workshop, monkeypatch):
     ],
 )
 def test_what_lies_in_the_candidate_is_recorded(workshop, monkeypatch, error, reason):
-    from autokd import candidate
+    from autokd.candidate import training
 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(candidate, "distill", fail)
+    monkeypatch.setattr(training, "distill", fail)
     result = evaluate_candidate(TINY, workshop, trial=0, known={})
     assert result.state == "failed"
     assert reason in result.reason
@@ -119,12 +126,12 @@ def test_what_lies_in_the_candidate_is_recorded(workshop, monkeypatch, error, re
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("x"), ZeroDivisionError()])
 def test_a_bug_stops_the_search(workshop, monkeypatch, error):
-    from autokd import candidate
+    from autokd.candidate import training
 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(candidate, "distill", fail)
+    monkeypatch.setattr(training, "distill", fail)
     with pytest.raises(type(error)):
         evaluate_candidate(TINY, workshop, trial=0, known={})
 

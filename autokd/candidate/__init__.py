@@ -1,0 +1,28 @@
+"""One candidate: sample, student, latency, distillation, result; where the rooms meet."""
+
+from autokd.candidate.evaluation import (
+    Candidate,
+    Known,
+    Workshop,
+    evaluate_candidate,
+    prepare_candidate,
+    screen_candidate,
+    train_candidate,
+)
+from autokd.candidate.students import build_student, load_student, save_student
+from autokd.candidate.training import KnownTeacher, train_student
+
+__all__ = [
+    "Candidate",
+    "Known",
+    "KnownTeacher",
+    "Workshop",
+    "build_student",
+    "evaluate_candidate",
+    "load_student",
+    "prepare_candidate",
+    "save_student",
+    "screen_candidate",
+    "train_candidate",
+    "train_student",
+]

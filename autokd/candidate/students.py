@@ -1,0 +1,78 @@
+"""A student from its sample, and from and to its file."""
+
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from autokd.distillation import Student
+from autokd.errors import BuildError
+from autokd.spaces import Space
+from autokd.types import DataCard, Recipe, Sample
+
+__all__ = ["build_student", "load_student", "save_student"]
+
+
+def build_student(
+    space: Space, sample: Sample, *, data: DataCard, seed: int
+) -> tuple[Student, Recipe]:
+    """The student of a sample, its fresh weights drawn from a seed.
+
+    Args:
+        space: Where the sample comes from.
+        sample: Label to value.
+        data: Shape, classes and normalisation.
+        seed: Of the weights.
+
+    Returns:
+        The student behind its normalisation, and the recipe.
+
+    Raises:
+        BuildError: The space's code fails, or gives something else than logits of the classes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network, recipe = space.freeze(sample)
+    student = Student(network, mean=data.mean, std=data.std)
+    try:
+        with torch.no_grad():
+            logits = student.eval()(torch.zeros(2, *data.shape))
+    except Exception as error:
+        # The forward pass is the code of the space, which may raise anything.
+        reason = " ".join(str(error).split())
+        raise BuildError(f"student does not run: {type(error).__name__}: {reason}") from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, data.n_classes):
+        got = getattr(logits, "shape", type(logits).__name__)
+        raise BuildError(f"student must give (batch, {data.n_classes}) logits, got {got}")
+    return student, recipe
+
+
+def save_student(student: nn.Module, path: Path) -> None:
+    """Writes the weights; a reader never sees half a file, and a full disk is an `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    weights = {name: value.contiguous() for name, value in student.state_dict().items()}
+    try:
+        temporary.write_bytes(save(weights))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_student(space: Space, sample: Sample, *, data: DataCard, weights: Path) -> Student:
+    """A trained student.
+
+    Args:
+        space: Where the sample comes from.
+        sample: Label to value.
+        data: Shape, classes and normalisation.
+        weights: As `save_student` wrote them.
+
+    Returns:
+        The student in evaluation mode.
+    """
+    student, _ = build_student(space, sample, data=data, seed=0)
+    student.load_state_dict(load_file(weights))
+    return student.eval()

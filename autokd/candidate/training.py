@@ -1,0 +1,228 @@
+"""One student trained by one recipe: pictures, teacher and loop are joined here."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from autokd.data import N_VIEWS, Augment, SearchData, build_augmentation
+from autokd.distillation import (
+    FeatureReader,
+    FeatureTeaching,
+    LiveTeacher,
+    Plan,
+    RememberedTeacher,
+    Student,
+    Tap,
+    Teaching,
+    Training,
+    Views,
+    build_feature_objective,
+    distill,
+)
+from autokd.errors import BuildError
+from autokd.teachers import KnowledgeBank, Teacher
+from autokd.types import EpochLog, Recipe
+
+__all__ = ["KnownTeacher", "train_student"]
+
+_FEATURES_LIMIT_BYTES = 256 * 2**20  # of one view; larger ones are asked for again
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownTeacher:
+    """A teacher, and what is remembered of it.
+
+    Attributes:
+        network: Views in [0, 1] to logits, frozen.
+        bank: Its answers; it is asked again and again if none.
+        n_views: Of each picture.
+        student_taps: Modules of the student to read features from; found where there are none.
+        teacher_taps: The same of the teacher.
+    """
+
+    network: nn.Module
+    bank: KnowledgeBank | None = None
+    n_views: int = N_VIEWS
+    student_taps: tuple[str, ...] = ()
+    teacher_taps: tuple[str, ...] = ()
+
+
+def train_student(
+    student: nn.Module,
+    recipe: Recipe,
+    *,
+    data: SearchData,
+    teacher: KnownTeacher | None,
+    plan: Plan,
+    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+) -> Training:
+    """Distils one student by its recipe; without its teacher where that is not listened to.
+
+    Args:
+        student: Trained in place.
+        recipe: Loss, schedules, augmentation and optimiser.
+        data: Training and validation pictures.
+        teacher: Who teaches; may be none where the recipe does not distil.
+        plan: Epochs, batch, seed and device.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        The curve and the best accuracy.
+    """
+    augment = build_augmentation(
+        recipe,
+        n_classes=data.card.n_classes,
+        n_pictures=len(data.train_images),
+        seed=plan.seed,
+        n_views=N_VIEWS if teacher is None else teacher.n_views,
+    )
+    with contextlib.ExitStack() as hooks:
+        teaching = None
+        if teacher is not None and recipe.is_distilled:
+            classroom = _Classroom(
+                student=student, recipe=recipe, data=data, teacher=teacher, plan=plan
+            )
+            teaching = classroom.prepare(augment, hooks=hooks)
+        return distill(
+            student,
+            data,
+            recipe=recipe,
+            plan=plan,
+            augment=augment,
+            teaching=teaching,
+            on_epoch=on_epoch,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Classroom:
+    """Who is taught by whom, how, with what."""
+
+    student: nn.Module
+    recipe: Recipe
+    data: SearchData
+    teacher: KnownTeacher
+    plan: Plan
+
+    def prepare(self, augment: Augment, *, hooks: contextlib.ExitStack) -> Teaching:
+        """What the recipe wants of the teacher, remembered where it can be.
+
+        Args:
+            augment: Whose views it is asked about.
+            hooks: Closes the readers of features after the training.
+
+        Returns:
+            The teaching.
+        """
+        bank = self.teacher.bank
+        is_mixed = self.recipe.mix != "none"
+        if is_mixed and (self.recipe.has_feature_loss or self.recipe.mix_targets == "exact"):
+            bank = None  # nobody knows what the teacher says of a mixture
+        features = None
+        if self.recipe.has_feature_loss:
+            features, is_kept = self._prepare_features(augment, bank=bank, hooks=hooks)
+            bank = bank if is_kept else None
+        if bank is None:
+            return Teaching(logits=LiveTeacher(self.teacher.network), features=features)
+        kept = RememberedTeacher(
+            partial(self._recall, bank, augment),
+            check=bank.check,
+            device=self.plan.device,
+            name="mixed" if is_mixed else "kept",
+        )
+        return Teaching(logits=kept, features=features)
+
+    def _recall(self, bank: KnowledgeBank, augment: Augment, view: int) -> Tensor:
+        return bank.recall(
+            str(augment.viewer),
+            view=view,
+            n_pictures=len(self.data.train_images),
+            render=partial(self.render, augment, view),
+        )
+
+    def render(self, augment: Augment, view: int, indices: Tensor) -> Tensor:
+        images = self.data.train_images[indices].to(self.plan.device)
+        return augment.viewer(images, indices, view=view)
+
+    def _prepare_features(
+        self, augment: Augment, *, bank: KnowledgeBank | None, hooks: contextlib.ExitStack
+    ) -> tuple[FeatureTeaching, bool]:
+        """The loss on features, and whether the teacher's side of it is remembered."""
+        device, kind = self.plan.device, self.recipe.feature_loss
+        if kind == "none" or not isinstance(self.student, Student):
+            raise BuildError(f"student must be a Student with --loss {kind}")
+        inner = self.teacher.network
+        views = self.render(augment, 0, torch.arange(min(2, len(self.data.train_images))))
+        wanted = views
+        if isinstance(inner, Teacher):
+            inner, wanted = inner.network, inner.prepare(views)
+        objective = build_feature_objective(
+            kind,
+            student=self.student.network,
+            teacher_network=inner,
+            student_example=views.cpu(),
+            teacher_example=wanted,
+            student_paths=self.teacher.student_taps,
+            teacher_paths=self.teacher.teacher_taps,
+            seed=self.plan.seed,
+        ).to(device)
+        ours = hooks.enter_context(FeatureReader(self.student.network, objective.student_taps))
+        theirs = hooks.enter_context(FeatureReader(inner, objective.teacher_taps, is_detached=True))
+        row_bytes = 2 * sum(tap.channels * tap.height * tap.width for tap in objective.teacher_taps)
+        is_kept = (
+            bank is not None and row_bytes * len(self.data.train_images) <= _FEATURES_LIMIT_BYTES
+        )
+        if bank is None or not is_kept:
+            return FeatureTeaching(objective, ours=ours, theirs=lambda _: theirs.features), False
+        remembered = _RememberedFeatures(
+            self, augment, bank=bank, reader=theirs, taps=objective.teacher_taps
+        )
+        return FeatureTeaching(objective, ours=ours, theirs=remembered), True
+
+
+class _RememberedFeatures:
+    """A teacher's features, out of the bank."""
+
+    def __init__(
+        self,
+        classroom: _Classroom,
+        augment: Augment,
+        *,
+        bank: KnowledgeBank,
+        reader: FeatureReader,
+        taps: Sequence[Tap],
+    ) -> None:
+        self._classroom, self._augment, self._bank = classroom, augment, bank
+        self._reader, self._taps = reader, taps
+        self._view = -1
+        self._kept = torch.empty(0)
+
+    def __call__(self, views: Views) -> list[Tensor]:
+        """The features of a batch, in the order of the taps."""
+        if views.view != self._view:
+            self._kept, self._view = self._recall(views.view), views.view
+        rows = self._kept[views.indices].to(self._classroom.plan.device).float()
+        parts = rows.split([tap.channels * tap.height * tap.width for tap in self._taps], dim=1)
+        return [
+            part if tap.layout == "embedding" else part.unflatten(1, (tap.channels, *tap.size))
+            for part, tap in zip(parts, self._taps, strict=True)
+        ]
+
+    def _recall(self, view: int) -> Tensor:
+        where = " ".join(f"{tap.path}/{tap.layout}" for tap in self._taps)
+        return self._bank.remember(
+            f"{self._augment.viewer} features {where}",
+            view=view,
+            n_pictures=len(self._classroom.data.train_images),
+            render=partial(self._classroom.render, self._augment, view),
+            answer=self._answer,
+        )
+
+    def _answer(self, views: Tensor) -> Tensor:
+        with torch.no_grad():
+            self._classroom.teacher.network(views)
+        return torch.cat([part.flatten(1) for part in self._reader.features], dim=1).half()

@@ -1,0 +1,145 @@
+"""How the loop learns what a teacher makes of a batch: asked now, or remembered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, final, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from autokd.distillation.feature_reader import FeatureReader
+from autokd.distillation.features import FeatureObjective
+
+__all__ = ["FeatureTeaching", "LiveTeacher", "RememberedTeacher", "Teaching", "Views"]
+
+Recall = Callable[[int], Tensor]
+"""Number of a view to what the teacher says of that view of every picture."""
+
+Check = Callable[[Tensor, Tensor], None]
+"""Remembered logits and the views that they belong to; raises if the teacher disagrees."""
+
+
+@runtime_checkable
+class Views(Protocol):
+    """A batch as teacher and student see it."""
+
+    @property
+    def pictures(self) -> Tensor:
+        """[batch channels height width] in [0, 1], mixed where the recipe mixes."""
+        ...
+
+    @property
+    def targets(self) -> Tensor:
+        """[batch classes], a probability for each class; zeros where there is no label."""
+        ...
+
+    @property
+    def clean(self) -> Tensor:
+        """The pictures before mixing."""
+        ...
+
+    @property
+    def indices(self) -> Tensor:
+        """Which picture of the data set each row is, on the CPU."""
+        ...
+
+    @property
+    def view(self) -> int:
+        """Number of the view."""
+        ...
+
+    def mix(self, rows: Tensor) -> Tensor:
+        """Rows that belong to the clean pictures, mixed as the pictures are."""
+        ...
+
+
+@final
+class LiveTeacher:
+    """Asks the teacher about the very pictures that the student sees."""
+
+    name = "live"
+
+    def __init__(self, network: nn.Module) -> None:
+        """Takes a frozen network from views to logits."""
+        self._network = network
+
+    def __call__(self, views: Views) -> Float[Tensor, "batch classes"]:
+        """Its logits."""
+        with torch.no_grad():
+            return self._network(views.pictures).float()
+
+
+@final
+class RememberedTeacher:
+    """Looks up what the teacher said; mixes it where pictures are mixed, which is not exact.
+
+    Attributes:
+        name: `kept`, or `mixed` where answers to two pictures are mixed.
+    """
+
+    def __init__(self, recall: Recall, *, check: Check, device: torch.device, name: str) -> None:
+        """Recalls nothing yet.
+
+        Args:
+            recall: Gives the logits of a view.
+            check: Compares the first batch with the teacher itself.
+            device: Where the student is trained.
+            name: For the tracker.
+        """
+        self.name = name
+        self._recall, self._check, self._device = recall, check, device
+        self._view = -1
+        self._kept = torch.empty(0)
+
+    def __call__(self, views: Views) -> Float[Tensor, "batch classes"]:
+        """The logits of these rows."""
+        is_first = self._view < 0
+        if views.view != self._view:
+            self._kept, self._view = self._recall(views.view).to(self._device), views.view
+        kept = self._kept[views.indices.to(self._device)]
+        if is_first:
+            self._check(kept, views.clean)
+        return views.mix(kept.float())
+
+
+@final
+class FeatureTeaching:
+    """A loss on features, ready for the loop: reads the student, knows the teacher's side."""
+
+    def __init__(
+        self,
+        objective: FeatureObjective,
+        *,
+        ours: FeatureReader,
+        theirs: Callable[[Views], Sequence[Tensor]],
+    ) -> None:
+        """Joins both sides.
+
+        Args:
+            objective: On the device of the student.
+            ours: On the student.
+            theirs: The teacher's features of a batch, after the teacher was asked.
+        """
+        self._objective, self._ours, self._theirs = objective, ours, theirs
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Of the projectors, which are trained beside the student."""
+        return self._objective.parameters()
+
+    def loss(self, views: Views) -> Float[Tensor, ""]:
+        """Of the last forward pass of the student, times the weight of its paper."""
+        return self._objective(self._ours.features, self._theirs(views))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """What a student has to learn from.
+
+    Attributes:
+        logits: The teacher's, of a batch.
+        features: The loss on features, if there is one.
+    """
+
+    logits: LiveTeacher | RememberedTeacher
+    features: FeatureTeaching | None = None

@@ -1,0 +1,191 @@
+"""What a teacher says of every view of every picture, asked once and kept.
+
+One file a view, in half precision: written when the view is first needed, by whichever trial
+comes first, mapped into memory by all others. A bank that is cut off goes on with the next view.
+
+References:
+    Shen & Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", 2022.
+    https://arxiv.org/abs/2112.01528
+    Wu et al., "TinyViT", 2022, section 3 (sparse logits).
+    https://arxiv.org/abs/2207.10666
+"""
+
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import Float, Float32, Int64
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autokd.errors import TeacherError
+
+__all__ = ["KnowledgeBank"]
+
+_DENSE = 1000  # classes; beyond, only the likeliest are kept
+_TOP = 32  # of them
+_BATCH = 256  # pictures that the teacher is asked at once
+_TOLERANCE = 1e-2  # of the largest logit: what half precision and another batch may change
+
+Answer = Callable[[Tensor], Tensor]
+"""Views in [0, 1] to a row for each."""
+
+Render = Callable[[Int64[Tensor, " b"]], Tensor]
+"""Indices of pictures, on the CPU, to one view of them."""
+
+
+@final
+class KnowledgeBank:
+    """Remembers a teacher's logits by view.
+
+    Attributes:
+        path: The folder of this teacher and these pictures.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, *, cache: Path, teacher_digest: str, data_digest: str
+    ) -> None:
+        """Opens no file.
+
+        Args:
+            teacher: Views in [0, 1] to logits.
+            cache: Where all banks lie.
+            teacher_digest: Of its weights and preprocessing.
+            data_digest: Of the pictures in their order.
+        """
+        key = hashlib.sha256(f"{teacher_digest} {data_digest} f16".encode()).hexdigest()[:32]
+        self.path = cache / "knowledge" / key
+        self._teacher = teacher
+
+    def recall(self, policy: str, *, view: int, n_pictures: int, render: Render) -> Tensor:
+        """The teacher's logits of one view of every picture; it is asked if nobody did before.
+
+        Args:
+            policy: All that the view depends on.
+            view: Its number.
+            n_pictures: Of the data set.
+            render: Makes the view.
+
+        Returns:
+            Shape [pictures classes] on the CPU, in half precision; beyond 1,000 classes,
+            log-probabilities in which all but the 32 likeliest classes share what is left.
+        """
+
+        def answer(views: Tensor) -> Tensor:
+            logits = self._ask(views)
+            return logits.half() if logits.shape[1] <= _DENSE else _compress(logits)
+
+        kept = self.remember(policy, view=view, n_pictures=n_pictures, render=render, answer=answer)
+        return kept if kept.ndim == 2 else _expand(kept)
+
+    def remember(
+        self, what: str, *, view: int, n_pictures: int, render: Render, answer: Answer
+    ) -> Tensor:
+        """Any answer of the teacher to one view of every picture, given once and kept.
+
+        Args:
+            what: All that the answer depends on, but for teacher, pictures and number.
+            view: Its number.
+            n_pictures: Of the data set.
+            render: Makes the view.
+            answer: Asks the teacher.
+
+        Returns:
+            A row for each picture, on the CPU, as `answer` gave it.
+        """
+        name = hashlib.sha256(what.encode()).hexdigest()[:16]
+        path = self.path / f"{name}-{view:04d}.npy"
+        if not path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not path.exists():
+                    _write(path, self._collect(n_pictures, render=render, answer=answer))
+        return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+    def check(
+        self,
+        kept: Float[Tensor, "b classes"],
+        views: Float[Tensor, "b channels height width"],
+    ) -> None:
+        """Refuses what is kept if the teacher says something else today.
+
+        Args:
+            kept: Of a batch, as `recall` gave it.
+            views: The same batch.
+
+        Raises:
+            TeacherError: They differ by more than half precision explains.
+        """
+        live = self._ask(views)
+        if live.shape[1] > _DENSE:
+            live = _expand(_compress(live))
+        difference = (live - kept.to(live.device).float()).abs().max().item()
+        allowed = _TOLERANCE * max(1.0, live.abs().max().item())
+        if not difference <= allowed:
+            raise TeacherError(
+                f"knowledge bank must agree with the teacher to {allowed:.2g}, got a difference "
+                f"of {difference:.2g}; the teacher has changed: remove {self.path}"
+            )
+
+    @torch.no_grad()
+    def _ask(self, views: Tensor) -> Float32[Tensor, "b classes"]:
+        with torch.autocast(views.device.type, enabled=False):
+            return self._teacher(views).float()
+
+    def _collect(self, n_pictures: int, *, render: Render, answer: Answer) -> NDArray[np.floating]:
+        """The answers to a view of all pictures."""
+        parts: list[Tensor] = []
+        for indices in torch.arange(n_pictures).split(_BATCH):
+            parts.append(answer(render(indices)).cpu())
+            if indices[0] == 0:
+                self._make_room(parts[0][0].nbytes * n_pictures)
+        return torch.cat(parts).numpy()
+
+    def _make_room(self, need: int) -> None:
+        """Refuses to begin what cannot be written.
+
+        Raises:
+            TeacherError: The disk has no room for another view.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < need:
+            raise TeacherError(
+                f"knowledge bank must have room for {need / 2**20:.1f} MiB a view, got "
+                f"{free / 2**20:.1f} MiB free in {self.path}; free some, set AUTOKD_CACHE to a "
+                "folder on another disk, or pass --no-bank"
+            )
+
+
+def _compress(logits: Float32[Tensor, "b classes"]) -> Float32[Tensor, "b 2 kept"]:
+    """Log-probabilities of the likeliest classes and of each of the rest, and which they are."""
+    n_classes = logits.shape[1]
+    likely, classes = logits.log_softmax(1).topk(_TOP, dim=1)
+    rest = (1 - likely.exp().sum(1, keepdim=True)).clamp_min(1e-12).log()
+    values = torch.cat([likely, rest - math.log(n_classes - _TOP)], dim=1)
+    names = torch.cat([classes, classes.new_full((len(classes), 1), n_classes)], dim=1)
+    return torch.stack([values, names.float()], dim=1)
+
+
+def _expand(kept: Float32[Tensor, "b 2 kept"]) -> Float32[Tensor, "b classes"]:
+    """Log-probabilities of all classes."""
+    values, names = kept[:, 0], kept[:, 1].long()
+    full = values[:, -1:].repeat(1, int(names[0, -1]))
+    return full.scatter_(1, names[:, :-1], values[:, :-1])
+
+
+def _write(path: Path, kept: NDArray[np.floating]) -> None:
+    """All of the file or nothing."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, kept)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Pictures, teacher and loop joined: what is remembered, what is asked, what is learnt."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from autokd.candidate import KnownTeacher, build_student, train_student
+from autokd.config import Config
+from autokd.data import load_data
+from autokd.distillation import Plan
+from autokd.errors import ConfigError, TeacherError
+from autokd.spaces import build_space
+from autokd.teachers import KnowledgeBank
+from autokd.types import Recipe
+
+TINY = {"depth_1": 1, "depth_2": 1, "depth_3": 1, "width_1": 8, "width_2": 16, "width_3": 32}
+PLAN = Plan(epochs=2, batch_size=32, seed=0, device=torch.device("cpu"))
+SPACE = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
+
+
+class Teacher(torch.nn.Module):
+    """A small convolutional network that counts how many pictures it was asked about."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.front = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3, padding=1), torch.nn.ReLU())
+            self.back = torch.nn.Sequential(
+                torch.nn.Conv2d(8, 16, 3, 2, padding=1), torch.nn.ReLU()
+            )
+            self.head = torch.nn.Linear(16, 10)
+        self.n_asked = 0
+
+    def forward(self, views):
+        self.n_asked += len(views)
+        return self.head(self.back(self.front(views)).mean((2, 3))) * 8
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(Config(train_limit=200))
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    network = Teacher().eval()
+    bank = KnowledgeBank(network, cache=tmp_path, teacher_digest="t", data_digest="d")
+    return KnownTeacher(network=network, bank=bank, n_views=4)
+
+
+def train(recipe, *, data, teacher, plan=PLAN):
+    student, _ = build_student(SPACE, TINY, data=data.card, seed=0)
+    return student, train_student(student, recipe, data=data, teacher=teacher, plan=plan)
+
+
+def test_a_second_training_never_asks_the_teacher_but_for_the_check(data, teacher):
+    recipe = Recipe(augmentation="crop")
+    _, first = train(recipe, data=data, teacher=teacher)
+    n_train, n_first = len(data.train_images), teacher.network.n_asked
+    assert first.answers == "kept"
+    assert n_first == 2 * n_train + PLAN.batch_size  # two views, and the check
+    train(dataclasses.replace(recipe, temperature=2.0), data=data, teacher=teacher)
+    assert teacher.network.n_asked == n_first + PLAN.batch_size
+
+
+def test_remembered_answers_teach_what_live_ones_do(data, teacher):
+    recipe = Recipe(augmentation="randaugment", magnitude=5)
+    live = KnownTeacher(network=teacher.network, n_views=4)
+    _, kept = train(recipe, data=data, teacher=teacher)
+    _, asked = train(recipe, data=data, teacher=live)
+    assert (kept.answers, asked.answers) == ("kept", "live")
+    losses = [[row.train_loss for row in one.curve] for one in (kept, asked)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+@pytest.mark.parametrize(("targets", "answers"), [("exact", "live"), ("mixed", "mixed")])
+def test_a_mixture_is_asked_about_or_its_answers_are_mixed(data, teacher, targets, answers):
+    recipe = Recipe(augmentation="crop", mix="mixup", mix_alpha=1.0, mix_targets=targets)
+    _, training = train(recipe, data=data, teacher=teacher)
+    assert training.answers == answers
+
+
+def test_plain_training_has_no_answers(data, teacher):
+    _, training = train(Recipe(alpha=0.0, alpha_end=0.0), data=data, teacher=teacher)
+    assert (training.answers, teacher.network.n_asked) == ("", 0)
+
+
+@pytest.mark.parametrize("kind", ["hint", "attention", "fsp", "rkd", "crd"])
+def test_features_are_learnt_from_the_bank_and_live(data, teacher, kind):
+    recipe = Recipe(augmentation="crop", feature_loss=kind, feature_weight=0.1)
+    _, kept = train(recipe, data=data, teacher=teacher)
+    _, live = train(recipe, data=data, teacher=KnownTeacher(network=teacher.network, n_views=4))
+    assert (kept.answers, live.answers) == ("kept", "live")
+    losses = [[row.train_loss for row in one.curve] for one in (kept, live)]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+    plain, _ = train(dataclasses.replace(recipe, feature_loss="none"), data=data, teacher=teacher)
+    assert not plain.network._forward_hooks
+
+
+def test_features_with_mixtures_ask_the_teacher(data, teacher):
+    recipe = Recipe(augmentation="none", mix="cutmix", mix_alpha=1.0, feature_loss="attention")
+    _, training = train(recipe, data=data, teacher=teacher)
+    assert training.answers == "live"
+
+
+def test_taps_can_be_named_and_must_exist(data, teacher):
+    recipe = Recipe(augmentation="none", feature_loss="hint", feature_weight=0.1)
+    named = dataclasses.replace(teacher, teacher_taps=("front",), student_taps=("stem",))
+    train(recipe, data=data, teacher=named)
+    wrong = dataclasses.replace(teacher, teacher_taps=("frnt",), student_taps=("stem",))
+    with pytest.raises(ConfigError, match="frnt"):
+        train(recipe, data=data, teacher=wrong)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")  # what the user may have
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_teacher_that_shows_no_features_is_refused_not_replaced(data, teacher):
+    traced = torch.jit.trace(teacher.network, torch.zeros(2, 1, 8, 8), check_trace=False)
+    blind = KnownTeacher(network=traced, n_views=4)
+    recipe = Recipe(augmentation="none", feature_loss="attention")
+    with pytest.raises(TeacherError, match="exposes none"):
+        train(recipe, data=data, teacher=blind)
+
+
+def test_a_teacher_that_changed_stops_the_training(data, teacher):
+    recipe = Recipe(augmentation="crop")
+    train(recipe, data=data, teacher=teacher)
+    with torch.no_grad():
+        teacher.network.head.bias.add_(5.0)
+    with pytest.raises(TeacherError, match="the teacher has changed"):
+        train(recipe, data=data, teacher=teacher)

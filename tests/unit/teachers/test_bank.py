@@ -1,0 +1,125 @@
+"""A teacher is asked once about each view of each picture."""
+
+import shutil
+from collections import namedtuple
+
+import pytest
+import torch
+
+from autokd.errors import TeacherError
+from autokd.teachers import KnowledgeBank
+
+N = 300
+
+
+class Counting(torch.nn.Module):
+    """Says something of each picture, and counts how many it was asked about."""
+
+    def __init__(self, n_classes=10, scale=1.0):
+        super().__init__()
+        self.n_asked, self.n_classes, self.scale = 0, n_classes, scale
+
+    def forward(self, views):
+        self.n_asked += len(views)
+        base = views.flatten(1).mean(1, keepdim=True)
+        return self.scale * torch.sin(base * torch.arange(1, self.n_classes + 1) * 7)
+
+
+def pictures(indices, *, view=0):
+    generator = torch.Generator().manual_seed(view)
+    return torch.rand(N, 1, 4, 4, generator=generator)[indices]
+
+
+def bank(folder, teacher, *, teacher_digest="t", data_digest="d"):
+    return KnowledgeBank(
+        teacher, cache=folder, teacher_digest=teacher_digest, data_digest=data_digest
+    )
+
+
+def recall(bank, *, view=0, policy="crop"):
+    return bank.recall(
+        policy, view=view, n_pictures=N, render=lambda indices: pictures(indices, view=view)
+    )
+
+
+def test_what_is_kept_is_what_the_teacher_says(tmp_path):
+    teacher = Counting()
+    kept = recall(bank(tmp_path, teacher))
+    assert kept.dtype == torch.float16
+    live = teacher(pictures(torch.arange(N)))
+    assert torch.allclose(kept.float(), live, atol=1e-3)
+
+
+def test_it_is_asked_once_for_all_trials_and_sessions(tmp_path):
+    teacher = Counting()
+    for _ in range(2):
+        one = bank(tmp_path, teacher)
+        recall(one)
+        recall(one)
+        recall(one, view=1)
+    assert teacher.n_asked == 2 * N
+
+
+@pytest.mark.parametrize("other", [{"teacher_digest": "other"}, {"data_digest": "other"}], ids=str)
+def test_another_teacher_or_other_pictures_are_another_bank(tmp_path, other):
+    teacher = Counting()
+    recall(bank(tmp_path, teacher))
+    recall(bank(tmp_path, teacher, **other))
+    assert teacher.n_asked == 2 * N
+
+
+def test_another_policy_is_asked_anew(tmp_path):
+    teacher = Counting()
+    recall(bank(tmp_path, teacher), policy="crop")
+    recall(bank(tmp_path, teacher), policy="flip")
+    assert teacher.n_asked == 2 * N
+
+
+def test_a_view_that_was_cut_off_leaves_nothing_and_is_made_again(tmp_path):
+    class Dying(Counting):
+        def forward(self, views):
+            if self.n_asked:
+                raise KeyboardInterrupt
+            return super().forward(views)
+
+    with pytest.raises(KeyboardInterrupt):
+        recall(bank(tmp_path, Dying()))
+    assert not list(tmp_path.rglob("*.npy"))
+    assert len(recall(bank(tmp_path, Counting()))) == N
+
+
+def test_many_classes_keep_the_likeliest_and_the_mass_of_the_rest(tmp_path):
+    teacher = Counting(n_classes=1500, scale=8.0)
+    kept = recall(bank(tmp_path, teacher))
+    live = teacher(pictures(torch.arange(N))).log_softmax(1)
+    assert kept.shape == live.shape
+    assert torch.allclose(kept.exp().sum(1), torch.ones(N), atol=1e-4)
+    top = live.topk(32, dim=1)
+    assert torch.allclose(kept.gather(1, top.indices), top.values, atol=1e-4)
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*.npy"))
+    assert size < N * 1500 * 2 / 4
+
+
+def test_a_bank_that_agrees_passes_the_check(tmp_path):
+    teacher = Counting(scale=30.0)
+    one, some = bank(tmp_path, teacher), torch.tensor([5, 250, 17])
+    one.check(recall(one)[some], pictures(some))
+    many = Counting(n_classes=1500)
+    one = bank(tmp_path, many, teacher_digest="many")
+    one.check(recall(one)[some], pictures(some))
+
+
+def test_a_stale_bank_is_refused_in_one_line(tmp_path):
+    recall(bank(tmp_path, Counting()))
+    changed, some = bank(tmp_path, Counting(scale=1.1)), torch.arange(8)
+    with pytest.raises(TeacherError, match="the teacher has changed: remove") as caught:
+        changed.check(recall(changed)[some], pictures(some))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bank_that_does_not_fit_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 99, 1))
+    with pytest.raises(TeacherError, match=r"must have room for .* MiB a view"):
+        recall(bank(tmp_path, Counting()))
+    assert not list(tmp_path.rglob("*.npy"))
