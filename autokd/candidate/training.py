@@ -1,9 +1,12 @@
 """One student trained by one recipe: pictures, teacher and loop are joined here."""
 
 import contextlib
+import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +23,7 @@ from autokd.distillation import (
     Teaching,
     Training,
     Views,
+    build_exits,
     build_feature_objective,
     distill,
 )
@@ -28,6 +32,9 @@ from autokd.teachers import KnowledgeBank, Teacher
 from autokd.types import EpochLog, Recipe
 
 __all__ = ["KnownTeacher", "train_student"]
+
+_BORN_AGAIN: dict[str, Any] = {"alpha": 0.5, "alpha_end": 0.5, "temperature": 1.0}
+"""How a student that had no teacher learns from its former self (Furlanello et al., 2018)."""
 
 _FEATURES_LIMIT_BYTES = 256 * 2**20  # of one view; larger ones are asked for again
 
@@ -62,6 +69,9 @@ def train_student(
 ) -> Training:
     """Distils one student by its recipe; without its teacher where that is not listened to.
 
+    Born-again generations begin with the same fresh weights, taught by the generation before:
+    Furlanello et al., "Born-Again Neural Networks", 2018. https://arxiv.org/abs/1805.04770
+
     Args:
         student: Trained in place.
         recipe: Loss, schedules, augmentation and optimiser.
@@ -73,6 +83,52 @@ def train_student(
     Returns:
         The curve and the best accuracy.
     """
+    fresh = copy.deepcopy(student.state_dict())
+    training = _train_once(
+        student, recipe, data=data, teacher=teacher, plan=plan, on_epoch=on_epoch
+    )
+    for generation in range(1, recipe.generations):
+        former = KnownTeacher(
+            network=copy.deepcopy(student).requires_grad_(requires_grad=False).to(plan.device),
+            n_views=N_VIEWS if teacher is None else teacher.n_views,
+        )
+        student.load_state_dict(fresh)
+        before = training
+        training = _train_once(
+            student,
+            recipe if recipe.is_distilled else dataclasses.replace(recipe, **_BORN_AGAIN),
+            data=data,
+            teacher=former,
+            plan=dataclasses.replace(plan, seed=plan.seed + 1000 * generation),
+            on_epoch=_count_on(on_epoch, n_before=len(before.curve)),
+        )
+        training = dataclasses.replace(
+            training,
+            curve=(*before.curve, *(_later(row, len(before.curve)) for row in training.curve)),
+            seconds=before.seconds + training.seconds,
+            answers=before.answers or training.answers,
+        )
+    return training
+
+
+def _later(row: EpochLog, n_before: int) -> EpochLog:
+    return dataclasses.replace(row, epoch=row.epoch + n_before)
+
+
+def _count_on(on_epoch: Callable[[EpochLog], None], *, n_before: int) -> Callable[[EpochLog], None]:
+    return lambda row: on_epoch(_later(row, n_before))
+
+
+def _train_once(
+    student: nn.Module,
+    recipe: Recipe,
+    *,
+    data: SearchData,
+    teacher: KnownTeacher | None,
+    plan: Plan,
+    on_epoch: Callable[[EpochLog], None],
+) -> Training:
+    """One generation."""
     augment = build_augmentation(
         recipe,
         n_classes=data.card.n_classes,
@@ -81,12 +137,22 @@ def train_student(
         n_views=N_VIEWS if teacher is None else teacher.n_views,
     )
     with contextlib.ExitStack() as hooks:
-        teaching = None
+        teaching = Teaching()
         if teacher is not None and recipe.is_distilled:
             classroom = _Classroom(
                 student=student, recipe=recipe, data=data, teacher=teacher, plan=plan
             )
             teaching = classroom.prepare(augment, hooks=hooks)
+        if recipe.exits:
+            exits, reader = build_exits(
+                student,
+                data.train_images[:2].float() / 255,
+                n_exits=recipe.exits,
+                n_classes=data.card.n_classes,
+                seed=plan.seed,
+            )
+            hooks.enter_context(reader)
+            teaching = dataclasses.replace(teaching, exits=exits.to(plan.device))
         return distill(
             student,
             data,

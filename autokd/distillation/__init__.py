@@ -1,6 +1,7 @@
 """How a student learns: losses, schedules, the engine of a step, one straight training loop."""
 
 from autokd.distillation.engine import Engine, measure_engine
+from autokd.distillation.exits import ExitTeaching, build_exits
 from autokd.distillation.feature_losses import (
     angle_loss,
     attention_loss,
@@ -43,6 +44,7 @@ from autokd.distillation.training import (
 __all__ = [
     "Augment",
     "Engine",
+    "ExitTeaching",
     "FeatureKind",
     "FeatureObjective",
     "FeatureReader",
@@ -60,6 +62,7 @@ __all__ = [
     "alpha_at",
     "angle_loss",
     "attention_loss",
+    "build_exits",
     "build_feature_objective",
     "contrastive_loss",
     "dist_loss",

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from autokd.distillation.exits import ExitTeaching
 from autokd.distillation.feature_reader import FeatureReader
 from autokd.distillation.features import FeatureObjective
 
@@ -137,9 +138,18 @@ class Teaching:
     """What a student has to learn from.
 
     Attributes:
-        logits: The teacher's, of a batch.
+        logits: The teacher's, of a batch, if there is a teacher.
         features: The loss on features, if there is one.
+        exits: Classifiers on the student's earlier layers, if there are any.
     """
 
-    logits: LiveTeacher | RememberedTeacher
+    logits: LiveTeacher | RememberedTeacher | None = None
     features: FeatureTeaching | None = None
+    exits: ExitTeaching | None = None
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained beside the student and thrown away."""
+        if self.features is not None:
+            yield from self.features.parameters()
+        if self.exits is not None:
+            yield from self.exits.parameters()

@@ -105,7 +105,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
     recipe: Recipe,
     plan: Plan,
     augment: Augment,
-    teaching: Teaching | None,
+    teaching: Teaching,
     on_epoch: Callable[[EpochLog], None] = lambda _: None,
 ) -> Training:
     """Trains a student in place, on the labels and on what the teacher says of the same views.
@@ -117,7 +117,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         recipe: Loss, schedules and optimiser; its augmentation is what `augment` does.
         plan: Epochs, batch, seed, device.
         augment: Makes views and targets of a batch; teacher and student see the same views.
-        teaching: What the teacher says; may be none where the recipe does not distil.
+        teaching: What it has to learn from beside the labels.
         on_epoch: Called after each epoch.
 
     Returns:
@@ -127,8 +127,8 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         ValueError: The recipe distils and there is no teacher.
         DivergedError: The loss is not finite any more.
     """
-    if recipe.is_distilled and teaching is None:
-        raise ValueError("`teaching` must be given for a recipe that distils, got None")
+    if recipe.is_distilled and teaching.logits is None:
+        raise ValueError("`teaching` must have a teacher for a recipe that distils, got none")
     start = time.perf_counter()
     device = plan.device
     images, labels = data.train_images.to(device), data.train_labels.to(device)
@@ -141,8 +141,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
     student.to(device, memory_format=engine.memory_format)  # type: ignore[call-overload]
     order = torch.Generator().manual_seed(plan.seed)
     n_steps = len(images) // batch_size
-    features = None if teaching is None else teaching.features
-    parameters = [*student.parameters(), *(features.parameters() if features else ())]
+    parameters = [*student.parameters(), *teaching.parameters()]
     optimiser = _build_optimiser(parameters, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -169,7 +168,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
             pictures = views.pictures.contiguous(memory_format=engine.memory_format)
             teacher_logits = None
             with engine.precision():
-                if teaching is not None and (alpha > 0 or feature_weight > 0):
+                if teaching.logits is not None and (alpha > 0 or feature_weight > 0):
                     teacher_logits = teaching.logits(views)
                 student_logits = student(pictures)
             loss = distillation_loss(
@@ -180,8 +179,10 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
                 alpha=alpha,
                 temperature=temperature,
             )
-            if features is not None and feature_weight > 0:
-                loss = loss + feature_weight * features.loss(views)
+            if teaching.features is not None and feature_weight > 0:
+                loss = loss + feature_weight * teaching.features.loss(views)
+            if teaching.exits is not None:
+                loss = loss + teaching.exits.loss(student_logits.float(), views.targets)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, _CLIP_NORM)
@@ -217,7 +218,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         val_accuracy=best[0],
         engine=engine,
         seconds=time.perf_counter() - start,
-        answers="" if teaching is None else teaching.logits.name,
+        answers="" if teaching.logits is None else teaching.logits.name,
     )
 
 

@@ -26,6 +26,8 @@ _BOUNDS = {
     "teacher_confidence": (0, 0.999),
     "feature_weight": (0, 1000),
     "feature_weight_end": (0, 1000),
+    "exits": (0, 3),
+    "generations": (1, 5),
     "magnitude": (0, 30),
     "mix_alpha": (1e-3, 100),
     "label_smoothing": (0, 0.999),

@@ -29,7 +29,7 @@ __all__ = ["Crew", "Done", "ForkedCrew", "InlineCrew", "Job", "PausingTarget", "
 
 OnEpoch = Callable[[EpochLog], None]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
-_TRIAL_S = 20.0  # for a forked process to show that it can train
+_TRIAL_S = 10.0  # for a forked process to show that it can train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,7 @@ class Job:
         key: What it is, for whoever started it; not looked at.
         title: For people.
         epochs: It will take, for people.
+        is_wide: Whether it may use all cores, having no other job beside it.
         work: Trains; calls its argument after each epoch and gives something that can be
             pickled.
     """
@@ -48,6 +49,7 @@ class Job:
     title: str
     epochs: int
     work: Callable[[OnEpoch], object]
+    is_wide: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,7 +229,9 @@ class ForkedCrew:
     def _fork(self, job: Job, *, slot: int) -> _Worker:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_run, args=(job, theirs, self._cores(slot)), daemon=True)
+        process = context.Process(
+            target=_run, args=(job, theirs, self._cores(job, slot)), daemon=True
+        )
         with warnings.catch_warnings():
             # Python warns of any fork beside threads; `build_crew` has tried that it works.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -235,9 +239,9 @@ class ForkedCrew:
         theirs.close()
         return _Worker(job=job, slot=slot, process=process, pipe=ours)
 
-    def _cores(self, slot: int) -> list[int]:
+    def _cores(self, job: Job, slot: int) -> list[int]:
         cores = sorted(os.sched_getaffinity(0))
-        return cores[slot % len(cores) :: self.size] or cores
+        return cores if job.is_wide else cores[slot % len(cores) :: self.size] or cores
 
     def _remove(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -286,7 +290,7 @@ def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         os.sched_setaffinity(0, cores)
-    torch.set_num_threads(1)  # a team of threads does not survive a fork
+    torch.set_num_threads(1)  # until its engine is known
     try:
         result = job.work(lambda row: pipe.send(("epoch", row)))
         pipe.send(("done", result))
@@ -325,11 +329,12 @@ def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
     size = n_workers or len(os.sched_getaffinity(0))
     if size == 1 or threading.active_count() > 1 or not _can_fork():
         return InlineCrew()
+    torch.set_num_threads(1)  # a team of threads in this process would be lost by each fork
     return ForkedCrew(size)
 
 
 def _can_fork() -> bool:
-    """Whether a forked process can compute a gradient."""
+    """Whether a forked process can compute a gradient, on several threads too."""
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_try_gradient, daemon=True)
     process.start()
@@ -340,6 +345,8 @@ def _can_fork() -> bool:
 
 
 def _try_gradient() -> None:
-    """Ends with exit code 1 where torch refuses."""
+    """Ends with exit code 1 where torch refuses, and not at all where its threads are lost."""
     sys.stderr = None  # torch's refusal is no news
-    torch.ones(1, requires_grad=True).sum().backward()
+    torch.set_num_threads(2)
+    many = torch.ones(2**20, requires_grad=True)
+    (many * many).sum().backward()

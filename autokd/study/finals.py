@@ -321,10 +321,17 @@ def find_weights(folder: StudyFolder, *, trial: int, same_as: int | None = None)
 
 
 def _is_distilled(result: TrialResult) -> bool:
-    return result.recipe is not None and result.recipe.is_distilled
+    recipe = result.recipe
+    return recipe is not None and (recipe.is_distilled or recipe.is_self_distilled)
 
 
 def _without_teacher(recipe: Recipe) -> Recipe:
     return dataclasses.replace(
-        recipe, alpha=0.0, alpha_end=0.0, alpha_schedule="constant", feature_loss="none"
+        recipe,
+        alpha=0.0,
+        alpha_end=0.0,
+        alpha_schedule="constant",
+        feature_loss="none",
+        exits=0,
+        generations=1,
     )

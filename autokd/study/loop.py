@@ -127,7 +127,8 @@ class TrialLoop:
             Job(
                 key=_Running(trial=trial, measured=result),
                 title=f"trial {trial.number}",
-                epochs=self._workshop.plan.epochs,
+                epochs=self._workshop.plan.epochs
+                * (result.recipe.generations if result.recipe else 1),
                 work=self._build_work(result),
             )
         )

@@ -74,7 +74,7 @@ def build_teacher(
             progress.step(done=row.epoch)
             progress.epoch("teacher", row, epochs=plan.epochs)
 
-        crew.start(Job(key=None, title="teacher", epochs=plan.epochs, work=train))
+        crew.start(Job(key=None, title="teacher", epochs=plan.epochs, work=train, is_wide=True))
         done = crew.wait(show)
         progress.end()
         if done.fault:

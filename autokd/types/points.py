@@ -121,6 +121,10 @@ class Recipe:
         feature_weight_end: The same at the last epoch; unused when `feature_schedule` is constant
             or warm_up.
         feature_schedule: As of alpha.
+        exits: Classifiers on earlier layers, taught by the student's own end and left out of
+            what is exported; 0 for none.
+        generations: How often the student is trained; each time after the first, its former self
+            is the teacher.
         augmentation: What is done to each picture of a batch.
         magnitude: Strength of RandAugment in [0, 30]; unused otherwise.
         mix: Whether pictures of a batch are mixed; teacher and student see the same mixture.
@@ -148,6 +152,8 @@ class Recipe:
     feature_weight: float = 1.0
     feature_weight_end: float = 0.0
     feature_schedule: Schedule = "constant"
+    exits: int = 0
+    generations: int = 1
     augmentation: Augmentation = "crop"
     magnitude: int = 0
     mix: Mix = "none"
@@ -180,6 +186,11 @@ class Recipe:
     def is_distilled(self) -> bool:
         """Whether the teacher is listened to at any time."""
         return self.has_logit_loss or self.has_feature_loss
+
+    @property
+    def is_self_distilled(self) -> bool:
+        """Whether the student teaches itself."""
+        return self.exits > 0 or self.generations > 1
 
     @property
     def is_pure_distillation(self) -> bool:

@@ -132,3 +132,33 @@ def test_a_teacher_that_changed_stops_the_training(data, teacher):
         teacher.network.head.bias.add_(5.0)
     with pytest.raises(TeacherError, match="the teacher has changed"):
         train(recipe, data=data, teacher=teacher)
+
+
+def test_a_student_teaches_itself_without_a_teacher(data):
+    recipe = Recipe(alpha=0.0, alpha_end=0.0, augmentation="none", exits=2)
+    student, training = train(recipe, data=data, teacher=None)
+    assert len(training.curve) == PLAN.epochs
+    assert training.answers == ""
+    assert not any(module._forward_hooks for module in student.modules())
+    fresh, _ = build_student(SPACE, TINY, data=data.card, seed=0)
+    assert set(student.state_dict()) == set(fresh.state_dict())
+
+
+def test_a_generation_is_taught_by_the_one_before(data, teacher):
+    rows = []
+    recipe = Recipe(augmentation="none", generations=3)
+    student, _ = build_student(SPACE, TINY, data=data.card, seed=0)
+    training = train_student(
+        student, recipe, data=data, teacher=teacher, plan=PLAN, on_epoch=rows.append
+    )
+    assert [row.epoch for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert list(training.curve) == rows
+    n_train = len(data.train_images)
+    assert teacher.network.n_asked == n_train + PLAN.batch_size  # by the first generation alone
+
+
+def test_a_student_without_a_teacher_is_born_again_too(data):
+    recipe = Recipe(alpha=0.0, alpha_end=0.0, augmentation="none", generations=2)
+    _, training = train(recipe, data=data, teacher=None)
+    assert [row.alpha for row in training.curve] == [0.0, 0.0, 0.5, 0.5]
+    assert training.answers == "live"

@@ -51,7 +51,7 @@ def run(student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, **options):
         recipe=recipe,
         plan=Plan(epochs=epochs, batch_size=16, seed=0, device=CPU),
         augment=augment(recipe, data),
-        teaching=None if teacher is None else Teaching(logits=LiveTeacher(teacher)),
+        teaching=Teaching(logits=None if teacher is None else LiveTeacher(teacher)),
         **options,
     )
 
@@ -198,6 +198,6 @@ def test_the_same_loop_trains_on_cuda():
         recipe=PLAIN,
         plan=Plan(epochs=6, batch_size=16, seed=0, device=torch.device("cuda")),
         augment=augment(PLAIN, data),
-        teaching=None,
+        teaching=Teaching(),
     )
     assert training.val_accuracy >= 0.95

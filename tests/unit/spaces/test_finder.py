@@ -6,7 +6,7 @@ from autokd.spaces import build_space, copy_space, describe_space, list_spaces, 
 
 def test_every_bundled_file_is_listed_with_what_it_is():
     found = list_spaces()
-    assert set(found) == {"default", "features", "hub", "mobile", "resnet", "vit"}
+    assert set(found) == {"default", "features", "hub", "mobile", "resnet", "self", "vit"}
     assert all(len(text) > 20 for text in found.values())
 
 
@@ -27,7 +27,7 @@ def test_copying_an_unknown_name_is_refused(tmp_path):
         copy_space("none", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["mobile", "default", "features"])
+@pytest.mark.parametrize("name", ["mobile", "default", "features", "self"])
 def test_a_space_and_a_recipe_can_be_described(name):
     space = describe_space(name, input_shape=(3, 32, 32), n_classes=10)
     assert {d.room for d in space.dimensions} == {"architecture", "recipe"}

@@ -1,0 +1,240 @@
+"""Seconds of one distillation step: autokd with its bank, plain training, and torchdistill.
+
+Same teacher, student, pictures, batch and number of threads; the three loops take turns in one
+process. torchdistill (`pip install torchdistill`) gets the easiest data set there is: finished
+float tensors, no augmentation, no worker processes. autokd crops and flips its uint8 pictures.
+Networks have random weights: a step takes as long as a trained one's.
+"""
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+from torchvision.models import mobilenet_v2
+
+from autokd.candidate import KnownTeacher, train_student
+from autokd.data import build_augmentation
+from autokd.distillation import Engine, Plan, Student, measure_engine
+from autokd.latency import device_fingerprint, library_versions
+from autokd.teachers import KnowledgeBank
+from autokd.types import Recipe
+
+N_CLASSES, SIDE = 10, 32
+DISTILLED = Recipe(augmentation="flip_crop", learning_rate=1e-3)
+PLAIN = Recipe(alpha=0.0, alpha_end=0.0, augmentation="flip_crop", learning_rate=1e-3)
+MOBILE = [
+    [1, 16, 1, 1],
+    [6, 24, 2, 1],
+    [6, 32, 3, 2],
+    [6, 64, 4, 2],
+    [6, 96, 3, 1],
+    [6, 160, 3, 2],
+    [6, 320, 1, 1],
+]  # expansion, width, depth, stride: MobileNetV2 as it is used at 32 pixels
+
+
+def build_mobile() -> nn.Module:
+    """MobileNetV2 x0.5 for 32 pixels: 28 million multiply-accumulates."""
+    network = mobilenet_v2(
+        num_classes=N_CLASSES, width_mult=0.5, inverted_residual_setting=MOBILE, weights=None
+    )
+    network.features[0][0].stride = (1, 1)
+    return network
+
+
+def make_data(n: int) -> SimpleNamespace:
+    """Noise with labels, as many pictures as the steps of one epoch need."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (n, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, N_CLASSES, (n,), generator=generator)
+    return SimpleNamespace(
+        card=SimpleNamespace(n_classes=N_CLASSES, digest=f"noise {n}"),
+        train_images=images,
+        train_labels=labels,
+        val_images=images[:8],
+        val_labels=labels[:8],
+    )
+
+
+class Loops:
+    """The three training loops of one pair."""
+
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module, *, arguments: argparse.Namespace
+    ) -> None:
+        """Builds everything that is not a step: the bank, the engine, torchdistill's box."""
+        self.batch, self.n_steps = arguments.batch, arguments.steps
+        self.teacher, self.data = teacher.eval(), make_data(arguments.batch * arguments.steps)
+        self.student = Student(student, mean=[0.5] * 3, std=[0.25] * 3)
+        views = torch.rand(self.batch, 3, SIDE, SIDE)
+        device = torch.device("cpu")
+        torch.set_num_threads(arguments.threads)
+        engine = measure_engine(self.student, views, n_classes=N_CLASSES, device=device)
+        self.engine = Engine(
+            device=device,
+            is_bf16=engine.is_bf16,
+            is_channels_last=engine.is_channels_last,
+            threads=arguments.threads,
+        )
+        self.plan = Plan(epochs=1, batch_size=self.batch, seed=0, device=device, engine=self.engine)
+        self.bank = KnowledgeBank(
+            self.teacher,
+            cache=Path(arguments.cache),
+            teacher_digest=f"{type(student).__name__}",
+            data_digest=self.data.card.digest,
+        )
+        self._fill_bank()
+        self.box = self._build_box(student, threads=arguments.threads)
+
+    def _fill_bank(self) -> None:
+        n = len(self.data.train_images)
+        augment = build_augmentation(DISTILLED, n_classes=N_CLASSES, n_pictures=n, seed=0)
+
+        def render(indices: Tensor) -> Tensor:
+            return augment.viewer(self.data.train_images[indices], indices, view=0)
+
+        self.bank.recall(str(augment.viewer), view=0, n_pictures=n, render=render)
+
+    def _build_box(self, student: nn.Module, *, threads: int) -> object:
+        from torchdistill.core.distillation import get_distillation_box
+        from torchdistill.core.interfaces import forward_proc  # noqa: F401 - fills its registry
+        from torchdistill.losses import high_level, mid_level  # noqa: F401
+
+        torch.set_num_threads(threads)
+        pictures = TensorDataset(self.data.train_images.float() / 255, self.data.train_labels)
+        loss = {
+            "key": "KDLoss",
+            "kwargs": {
+                "student_module_path": ".",
+                "student_module_io": "output",
+                "teacher_module_path": ".",
+                "teacher_module_io": "output",
+                "temperature": 4.0,
+                "alpha": 0.1,  # of the labels' loss
+                "reduction": "batchmean",
+            },
+        }
+        config = {
+            "num_epochs": 1,
+            "train_data_loader": {
+                "dataset_id": "train",
+                "sampler": {
+                    "class_or_func": torch.utils.data.RandomSampler,
+                    "kwargs": {},
+                },
+                "kwargs": {"batch_size": self.batch, "num_workers": 0, "drop_last": True},
+            },
+            "teacher": {"forward_proc": "forward_batch_only", "requires_grad": False},
+            "student": {"forward_proc": "forward_batch_only"},
+            "optimizer": {"key": "AdamW", "kwargs": {"lr": 1e-3}},
+            "criterion": {
+                "key": "WeightedSumLoss",
+                "kwargs": {"sub_terms": {"kd": {"criterion": loss, "weight": 1.0}}},
+            },
+        }
+        return get_distillation_box(
+            self.teacher,
+            student,
+            {"train": pictures},
+            config,
+            device=torch.device("cpu"),
+            device_ids=None,
+            distributed=False,
+            lr_factor=1,
+        )
+
+    def step_autokd(self, recipe: Recipe) -> float:
+        """Seconds a step of autokd's loop, validation of eight pictures included."""
+        teacher = KnownTeacher(network=self.teacher, bank=self.bank)
+        training = train_student(
+            self.student, recipe, data=self.data, teacher=teacher, plan=self.plan
+        )
+        return training.curve[0].seconds / self.n_steps
+
+    def step_torchdistill(self) -> float:
+        """Seconds a step of torchdistill's loop, as its example scripts write it."""
+        box = self.box
+        self.student.network.to(memory_format=torch.contiguous_format).train()
+        start = time.perf_counter()
+        box.pre_epoch_process(epoch=0)
+        for batch, targets, extra in box.train_data_loader:
+            loss = box.forward_process(batch, targets, extra)
+            box.post_forward_process(loss)
+        box.post_epoch_process()
+        return (time.perf_counter() - start) / self.n_steps
+
+
+def measure_pair(loops: Loops, *, repeats: int, title: str) -> dict[str, object]:
+    """Medians and ratios of the three loops, one after another, several times."""
+    times: dict[str, list[float]] = {"autokd": [], "plain": [], "torchdistill": []}
+    steps = {
+        "autokd": partial(loops.step_autokd, DISTILLED),
+        "plain": partial(loops.step_autokd, PLAIN),
+        "torchdistill": loops.step_torchdistill,
+    }
+    rounds = track(range(repeats + 1), title, console=None, disable=not sys.stderr.isatty())
+    for number in rounds:
+        for name, step in steps.items():
+            seconds = step()
+            if number:  # the first round warms up
+                times[name].append(seconds)
+    median = {name: statistics.median(values) for name, values in times.items()}
+
+    def ratios(above: str, below: str) -> list[float]:
+        return sorted(a / b for a, b in zip(times[above], times[below], strict=True))
+
+    with_bank, against = ratios("autokd", "plain"), ratios("torchdistill", "autokd")
+    return {
+        "autokd_vs_plain": statistics.median(with_bank),
+        "autokd_vs_plain_range": [with_bank[0], with_bank[-1]],
+        "torchdistill_vs_autokd": statistics.median(against),
+        "torchdistill_vs_autokd_range": [against[0], against[-1]],
+        "seconds": median,
+        "engine": str(loops.engine),
+        "n": repeats,
+    }
+
+
+def main() -> None:
+    """Reads the arguments, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 6 steps")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20, help="of a round")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.steps, arguments.repeats = 6, 3
+    try:
+        from torchdistill.models.classification.resnet import resnet20, resnet56
+    except ImportError:
+        sys.exit("torchdistill must be installed to be compared with: pip install torchdistill")
+    logging.disable(logging.WARNING)
+    builders = {
+        "resnet56_to_resnet20": partial(resnet20, num_classes=N_CLASSES),
+        "resnet56_to_mobilenetv2_x0.5": build_mobile,
+    }
+    figures: dict[str, object] = {"device": device_fingerprint(), **library_versions()}
+    with tempfile.TemporaryDirectory() as arguments.cache:
+        for pair, build in builders.items():
+            torch.manual_seed(0)
+            loops = Loops(resnet56(num_classes=N_CLASSES), build(), arguments=arguments)
+            figures[pair] = measure_pair(loops, repeats=arguments.repeats, title=pair)
+    print(json.dumps(figures) if arguments.json else json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
