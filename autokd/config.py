@@ -115,6 +115,14 @@ class Config(BaseModel):
         description="Use at most this many pictures for "
         "training and validation together, stratified",
     )
+    unlabelled: Path | None = Field(
+        None,
+        description="DIR | npz:FILE with pictures without labels, from which students learn what "
+        "the teacher says; must not hold the test split",
+    )
+    unlabelled_limit: int | None = Field(
+        None, ge=1, description="Use at most this many of them, drawn at random"
+    )
     val_ratio: float = Field(
         0.2, gt=0, lt=0.9, description="Share of the training pictures that is kept for choosing"
     )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autokd.data import N_VIEWS, Augment, SearchData, build_augmentation
+from autokd.data import N_VIEWS, Augment, SearchData, build_augmentation, join_unlabelled
 from autokd.distillation import (
     FeatureReader,
     FeatureTeaching,
@@ -75,7 +75,8 @@ def train_student(
     Args:
         student: Trained in place.
         recipe: Loss, schedules, augmentation and optimiser.
-        data: Training and validation pictures.
+        data: Training and validation pictures; those without labels join where a teacher can
+            say something of them.
         teacher: Who teaches; may be none where the recipe does not distil.
         plan: Epochs, batch, seed and device.
         on_epoch: Called after each epoch.
@@ -129,10 +130,11 @@ def _train_once(
     on_epoch: Callable[[EpochLog], None],
 ) -> Training:
     """One generation."""
+    pictures = join_unlabelled(data) if recipe.is_distilled else data
     augment = build_augmentation(
         recipe,
         n_classes=data.card.n_classes,
-        n_pictures=len(data.train_images),
+        n_pictures=len(pictures.train_images),
         seed=plan.seed,
         n_views=N_VIEWS if teacher is None else teacher.n_views,
     )
@@ -140,7 +142,11 @@ def _train_once(
         teaching = Teaching()
         if teacher is not None and recipe.is_distilled:
             classroom = _Classroom(
-                student=student, recipe=recipe, data=data, teacher=teacher, plan=plan
+                student=student,
+                recipe=recipe,
+                images=pictures.train_images,
+                teacher=teacher,
+                plan=plan,
             )
             teaching = classroom.prepare(augment, hooks=hooks)
         if recipe.exits:
@@ -155,7 +161,7 @@ def _train_once(
             teaching = dataclasses.replace(teaching, exits=exits.to(plan.device))
         return distill(
             student,
-            data,
+            pictures,
             recipe=recipe,
             plan=plan,
             augment=augment,
@@ -166,11 +172,11 @@ def _train_once(
 
 @dataclass(frozen=True, kw_only=True)
 class _Classroom:
-    """Who is taught by whom, how, with what."""
+    """Who is taught by whom, how, with which pictures."""
 
     student: nn.Module
     recipe: Recipe
-    data: SearchData
+    images: Tensor
     teacher: KnownTeacher
     plan: Plan
 
@@ -206,12 +212,12 @@ class _Classroom:
         return bank.recall(
             str(augment.viewer),
             view=view,
-            n_pictures=len(self.data.train_images),
+            n_pictures=len(self.images),
             render=partial(self.render, augment, view),
         )
 
     def render(self, augment: Augment, view: int, indices: Tensor) -> Tensor:
-        images = self.data.train_images[indices].to(self.plan.device)
+        images = self.images[indices].to(self.plan.device)
         return augment.viewer(images, indices, view=view)
 
     def _prepare_features(
@@ -222,7 +228,7 @@ class _Classroom:
         if kind == "none" or not isinstance(self.student, Student):
             raise BuildError(f"student must be a Student with --loss {kind}")
         inner = self.teacher.network
-        views = self.render(augment, 0, torch.arange(min(2, len(self.data.train_images))))
+        views = self.render(augment, 0, torch.arange(min(2, len(self.images))))
         wanted = views
         if isinstance(inner, Teacher):
             inner, wanted = inner.network, inner.prepare(views)
@@ -239,9 +245,7 @@ class _Classroom:
         ours = hooks.enter_context(FeatureReader(self.student.network, objective.student_taps))
         theirs = hooks.enter_context(FeatureReader(inner, objective.teacher_taps, is_detached=True))
         row_bytes = 2 * sum(tap.channels * tap.height * tap.width for tap in objective.teacher_taps)
-        is_kept = (
-            bank is not None and row_bytes * len(self.data.train_images) <= _FEATURES_LIMIT_BYTES
-        )
+        is_kept = bank is not None and row_bytes * len(self.images) <= _FEATURES_LIMIT_BYTES
         if bank is None or not is_kept:
             return FeatureTeaching(objective, ours=ours, theirs=lambda _: theirs.features), False
         remembered = _RememberedFeatures(
@@ -283,7 +287,7 @@ class _RememberedFeatures:
         return self._bank.remember(
             f"{self._augment.viewer} features {where}",
             view=view,
-            n_pictures=len(self._classroom.data.train_images),
+            n_pictures=len(self._classroom.images),
             render=partial(self._classroom.render, self._augment, view),
             answer=self._answer,
         )

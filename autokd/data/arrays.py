@@ -17,16 +17,51 @@ from autokd.data.pictures import (
     TEST,
     TRAIN,
     LoosePictures,
+    Pictures,
     Source,
     StackedPictures,
     check_classes,
     fit_picture,
 )
 from autokd.errors import DataError
+from autokd.types import InputShape
 
-__all__ = ["build_array_source", "load_digits", "load_npz"]
+__all__ = [
+    "build_array_pictures",
+    "build_array_source",
+    "check_pixels",
+    "load_digits",
+    "load_npz",
+    "read_npz",
+]
 
 _BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+def build_array_pictures(pixels: UInt8[np.ndarray, "n h w c"], shape: InputShape) -> Pictures:
+    """Pictures out of an array.
+
+    Args:
+        pixels: Grey or colour.
+        shape: Channels, height and width wanted.
+
+    Returns:
+        The array itself where it has that shape; else pictures that are fitted when read.
+    """
+    _, height, width, channels = pixels.shape
+    if shape == (channels, height, width):
+        return StackedPictures(pixels=pixels)
+
+    def decode(index: int) -> UInt8[np.ndarray, "c h w"]:
+        picture = pixels[index]
+        return fit_picture(Image.fromarray(picture[:, :, 0] if channels == 1 else picture), shape)
+
+    return LoosePictures(
+        decode=decode,
+        names=[f"picture {index}" for index in range(len(pixels))],
+        shape=shape,
+        fingerprint=hashlib.sha256(np.ascontiguousarray(pixels).reshape(-1).data).hexdigest(),
+    )
 
 
 def build_array_source(
@@ -55,21 +90,8 @@ def build_array_source(
     roles = np.full(len(labels), TEST, dtype=np.int64)
     roles[:n_train] = TRAIN
     _, height, width, channels = pixels.shape
-    if image_size is None or (height, width) == (image_size, image_size):
-        pictures = StackedPictures(pixels=pixels)
-        return Source(pictures=pictures, labels=labels, roles=roles, classes=names)
-    shape = (channels, image_size, image_size)
-
-    def decode(index: int) -> UInt8[np.ndarray, "c h w"]:
-        picture = pixels[index]
-        return fit_picture(Image.fromarray(picture[:, :, 0] if channels == 1 else picture), shape)
-
-    pictures = LoosePictures(
-        decode=decode,
-        names=[f"picture {index}" for index in range(len(pixels))],
-        shape=shape,
-        fingerprint=hashlib.sha256(np.ascontiguousarray(pixels).reshape(-1).data).hexdigest(),
-    )
+    shape = (channels, image_size or height, image_size or width)
+    pictures = build_array_pictures(pixels, shape)
     return Source(pictures=pictures, labels=labels, roles=roles, classes=names)
 
 
@@ -109,7 +131,7 @@ def load_npz(path: Path, *, image_size: int | None) -> Source:
         DataError: The file cannot be read, or an array is missing or not as it must be.
     """
     name = f"npz:{path}"
-    arrays = _read_npz(path)
+    arrays = read_npz(path, name=f"`--data {name}`")
     missing = [key for key in ("x_train", "y_train") if key not in arrays]
     if ("x_test" in arrays) != ("y_test" in arrays):
         missing.append("y_test" if "x_test" in arrays else "x_test")
@@ -118,7 +140,7 @@ def load_npz(path: Path, *, image_size: int | None) -> Source:
             f"{name} must hold `{missing[0]}`, got {', '.join(sorted(arrays)) or 'nothing'}"
         )
     parts = ["train", "test"] if "x_test" in arrays else ["train"]
-    pixels = [_check_pixels(arrays[f"x_{part}"], name=f"{name}: `x_{part}`") for part in parts]
+    pixels = [check_pixels(arrays[f"x_{part}"], name=f"{name}: `x_{part}`") for part in parts]
     labels = [
         _check_labels(arrays[f"y_{part}"], n=len(x), name=f"{name}: `y_{part}`")
         for part, x in zip(parts, pixels, strict=True)
@@ -138,8 +160,20 @@ def load_npz(path: Path, *, image_size: int | None) -> Source:
     )
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    rule = f"`--data npz:{path}` must be a readable file of numpy.savez"
+def read_npz(path: Path, *, name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a file.
+
+    Args:
+        path: Written by `numpy.savez`; nothing in it is unpickled.
+        name: How to call it in a message.
+
+    Returns:
+        Key to array.
+
+    Raises:
+        DataError: The file cannot be read or is no such file.
+    """
+    rule = f"{name} must be a readable file of numpy.savez"
     try:
         with path.open("rb") as file:  # np.load would leave a broken one open
             arrays = np.load(file, allow_pickle=False)
@@ -154,7 +188,19 @@ def _first_line(error: BaseException) -> str:
     return str(error).split("\n", maxsplit=1)[0]
 
 
-def _check_pixels(pixels: NDArray[Any], *, name: str) -> UInt8[np.ndarray, "n h w c"]:
+def check_pixels(pixels: NDArray[Any], *, name: str) -> UInt8[np.ndarray, "n h w c"]:
+    """The array of pictures, once it is known to be one.
+
+    Args:
+        pixels: From a file.
+        name: How to call it in a message.
+
+    Returns:
+        The same with channels last, one where there was none.
+
+    Raises:
+        DataError: It is not uint8, has another shape or is empty.
+    """
     if pixels.dtype != np.uint8:
         raise DataError(f"{name} must be uint8, got {pixels.dtype}; scale it to 0..255")
     if pixels.ndim == 3:

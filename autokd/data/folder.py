@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from autokd.data.pictures import (
     run_threaded,
 )
 from autokd.errors import DataError
+from autokd.types import InputShape
 
-__all__ = ["load_folder"]
+__all__ = ["find_pictures", "load_folder", "open_pictures", "read_heads"]
 
 _ROLES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
@@ -59,9 +61,9 @@ def load_folder(root: Path, *, image_size: int | None) -> Source:
         _File(path=path, label=label, role=role)
         for role, folder in folders.items()
         for label, each in enumerate(classes)
-        for path in _find_pictures(folder / each, name=name)
+        for path in _find_members(folder / each, name=name)
     ]
-    heads = run_threaded(_read_head, [file.path for file in files])
+    heads = read_heads([file.path for file in files])
     good = [(file, head) for file, head in zip(files, heads, strict=True) if head is not None]
     skipped = [str(file.path) for file, head in zip(files, heads, strict=True) if head is None]
     refuse_unreadable(skipped, share=len(skipped) / len(files), name=name)
@@ -70,23 +72,78 @@ def load_folder(root: Path, *, image_size: int | None) -> Source:
         is_colour=not all(is_grey(mode) for _, (_, mode) in good),
         image_size=image_size,
     )
-    paths = [file.path for file, _ in good]
+    return Source(
+        pictures=open_pictures([file.path for file, _ in good], shape),
+        labels=np.array([file.label for file, _ in good], dtype=np.int64),
+        roles=np.array([file.role for file, _ in good], dtype=np.int64),
+        classes=classes,
+        skipped=tuple(skipped),
+    )
+
+
+def find_pictures(folder: Path, *, name: str) -> list[Path]:
+    """The files in a folder and below it whose names are those of pictures, in order.
+
+    Args:
+        folder: Searched with all its sub-folders; links are followed.
+        name: How to call it in a message.
+
+    Returns:
+        Their paths; they may be unreadable all the same.
+
+    Raises:
+        DataError: A folder cannot be looked into.
+    """
+    faults: list[OSError] = []
+    readable = {
+        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
+    }
+    paths = sorted(
+        Path(at) / file
+        for at, _, files in os.walk(folder, followlinks=True, onerror=faults.append)
+        for file in files
+        if file[0] != "." and Path(file).suffix.lower() in readable
+    )
+    if faults:
+        got = f"{faults[0].strerror} in {faults[0].filename}"
+        raise DataError(
+            f"{name} must be readable, got {got}; move it away or change its permissions"
+        )
+    return paths
+
+
+def read_heads(paths: Sequence[Path]) -> list[tuple[tuple[int, int], str] | None]:
+    """Width and height and mode of each file, without decoding it.
+
+    Args:
+        paths: Of pictures.
+
+    Returns:
+        One entry per file; none for one that is no picture.
+    """
+    return run_threaded(_read_head, paths)
+
+
+def open_pictures(paths: Sequence[Path], shape: InputShape) -> LoosePictures:
+    """Files that are decoded and fitted when they are read.
+
+    Args:
+        paths: Of files whose heads could be read.
+        shape: Channels, height and width wanted.
+
+    Returns:
+        The pictures in the same order.
+    """
 
     def decode(index: int) -> UInt8[np.ndarray, "c h w"]:
         with Image.open(paths[index]) as image:
             return fit_picture(image, shape)
 
-    return Source(
-        pictures=LoosePictures(
-            decode=decode,
-            names=[str(path) for path in paths],
-            shape=shape,
-            fingerprint=_fingerprint(paths),
-        ),
-        labels=np.array([file.label for file, _ in good], dtype=np.int64),
-        roles=np.array([file.role for file, _ in good], dtype=np.int64),
-        classes=classes,
-        skipped=tuple(skipped),
+    return LoosePictures(
+        decode=decode,
+        names=[str(path) for path in paths],
+        shape=shape,
+        fingerprint=_fingerprint(paths),
     )
 
 
@@ -121,16 +178,8 @@ def _find_classes(folders: dict[int, Path], *, name: str) -> tuple[str, ...]:
     return tuple(classes[TRAIN])
 
 
-def _find_pictures(folder: Path, *, name: str) -> list[Path]:
-    readable = {
-        suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
-    }
-    paths = sorted(
-        Path(at) / file
-        for at, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if file[0] != "." and Path(file).suffix.lower() in readable
-    )
+def _find_members(folder: Path, *, name: str) -> list[Path]:
+    paths = find_pictures(folder, name=name)
     if not paths:
         raise DataError(
             f"{name}: each class must have a picture, got none in {folder}; remove it or fill it"
@@ -139,7 +188,6 @@ def _find_pictures(folder: Path, *, name: str) -> list[Path]:
 
 
 def _read_head(path: Path) -> tuple[tuple[int, int], str] | None:
-    """Width and height and mode, without decoding the picture."""
     try:
         with Image.open(path) as image:
             return image.size, image.mode
@@ -147,7 +195,7 @@ def _read_head(path: Path) -> tuple[tuple[int, int], str] | None:
         return None
 
 
-def _fingerprint(paths: list[Path]) -> str:
+def _fingerprint(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         state = path.stat()

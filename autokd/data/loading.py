@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autokd.config import Config
-from autokd.data.cache import MEMORY_LIMIT_BYTES, decode_pictures
-from autokd.data.pictures import refuse_unreadable
+from autokd.data.cache import MEMORY_LIMIT_BYTES, Decoded, decode_pictures
+from autokd.data.pictures import Source, refuse_unreadable
 from autokd.data.sources import load_source
 from autokd.data.splits import Splits, build_splits, check_trained
+from autokd.data.unlabelled import JoinedPictures, Unlabelled, load_unlabelled
 from autokd.types import DataCard
 
 __all__ = ["SearchData", "TestData", "load_data", "load_test"]
@@ -36,6 +37,8 @@ class SearchData:
         train_labels: Below `card.n_classes`.
         val_images: Pixels in 0..255.
         val_labels: Below `card.n_classes`.
+        unlabelled_images: Pixels in 0..255; of length 0 where the user gave none. They lie
+            right behind `train_images`, so that `join_unlabelled` need not copy.
     """
 
     card: DataCard
@@ -43,6 +46,7 @@ class SearchData:
     train_labels: Int64[Tensor, " n_train"]
     val_images: UInt8[Tensor, "n_val c h w"]
     val_labels: Int64[Tensor, " n_val"]
+    unlabelled_images: UInt8[Tensor, "n_unlabelled c h w"]
 
 
 @final
@@ -64,10 +68,10 @@ class TestData:
 
 
 def load_data(config: Config, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> SearchData:
-    """The training and the validation split.
+    """The training and the validation split, and the pictures without labels.
 
     Args:
-        config: Names the data set and how it is split.
+        config: Names the data set, how it is split, and where pictures without labels lie.
         memory_limit_bytes: Larger sets are decoded into a cache file instead of memory.
 
     Returns:
@@ -99,53 +103,101 @@ def _load(config: Config, *, memory_limit_bytes: int) -> tuple[SearchData, TestD
         train_limit=config.train_limit,
         seed=config.seed,
     )
-    pictures = source.pictures
-    searched = np.concatenate([splits.train, splits.val])
-    n_decoded = len(searched) + len(splits.test)
-    is_cached = n_decoded * int(np.prod(pictures.shape)) > memory_limit_bytes
-    search = decode_pictures(pictures, searched, is_cached=is_cached)
-    test = decode_pictures(pictures, splits.test, is_cached=is_cached)
-
-    failed = [*searched[~search.is_read].tolist(), *splits.test[~test.is_read].tolist()]
-    skipped = [*source.skipped, *(pictures.name(index) for index in failed)]
-    n_listed = len(source.labels) + len(source.skipped)
-    share = len(source.skipped) / n_listed + len(failed) / n_decoded
-    line = refuse_unreadable(skipped, share=share, name=config.data)
-    if line:
-        _LOGGER.warning("%s", line)
-    n_train = len(splits.train)
+    unlabelled = load_unlabelled(config, shape=source.pictures.shape)
+    decoded = _decode(source, splits, unlabelled, memory_limit_bytes=memory_limit_bytes)
+    n_skipped = _count_skipped(source, splits, decoded, name=config.data)
+    _warn_of_unreadable(unlabelled, decoded.unlabelled)
     splits = Splits(
-        train=splits.train[search.is_read[:n_train]],
-        val=splits.val[search.is_read[n_train:]],
-        test=splits.test[test.is_read],
+        train=splits.train[decoded.train.is_read],
+        val=splits.val[decoded.val.is_read],
+        test=splits.test[decoded.test.is_read],
     )
-    n_train = len(splits.train)
     check_trained(source.labels[splits.train], source.classes)
-    mean, std = _measure_pixels(search.images[:n_train])
+    train, val, test = decoded.train.images, decoded.val.images, decoded.test.images
+    mean, std = _measure_pixels(train)
     card = DataCard(
         name=config.data,
-        digest=_digest([search.images, test.images], source.labels, splits=splits),
-        shape=pictures.shape,
+        digest=_digest([[train, val], [test]], source.labels, splits=splits),
+        shape=source.pictures.shape,
         classes=source.classes,
         mean=mean,
         std=std,
-        n_train=n_train,
-        n_val=len(splits.val),
-        n_test=len(splits.test),
-        n_skipped=len(skipped),
+        n_train=len(train),
+        n_val=len(val),
+        n_test=len(test),
+        n_skipped=n_skipped,
+        n_unlabelled=len(decoded.unlabelled.images),
+        unlabelled_digest=_digest_unlabelled(decoded.unlabelled.images),
     )
     return (
         SearchData(
             card=card,
-            train_images=search.images[:n_train],
+            train_images=train,
             train_labels=torch.from_numpy(source.labels[splits.train]),
-            val_images=search.images[n_train:],
+            val_images=val,
             val_labels=torch.from_numpy(source.labels[splits.val]),
+            unlabelled_images=decoded.unlabelled.images,
         ),
-        TestData(
-            card=card, images=test.images, labels=torch.from_numpy(source.labels[splits.test])
-        ),
+        TestData(card=card, images=test, labels=torch.from_numpy(source.labels[splits.test])),
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _DecodedSplits:
+    """What could be read of each split, and of the pictures without labels."""
+
+    train: Decoded
+    val: Decoded
+    test: Decoded
+    unlabelled: Decoded
+
+
+def _decode(
+    source: Source, splits: Splits, unlabelled: Unlabelled, *, memory_limit_bytes: int
+) -> _DecodedSplits:
+    """All but the test split as one tensor, the pictures without labels behind the training's."""
+    n_source = len(source.labels)
+    pictures = JoinedPictures(
+        first=source.pictures,
+        second=unlabelled.pictures,
+        n_first=n_source,
+        n_second=unlabelled.n,
+    )
+    parts = [splits.val, splits.train, np.arange(n_source, n_source + unlabelled.n)]
+    n_decoded = sum(len(part) for part in (*parts, splits.test))
+    is_cached = n_decoded * int(np.prod(pictures.shape)) > memory_limit_bytes
+    search = decode_pictures(pictures, np.concatenate(parts), is_cached=is_cached)
+    test = decode_pictures(source.pictures, splits.test, is_cached=is_cached)
+    flags = np.split(search.is_read, np.cumsum([len(part) for part in parts])[:-1])
+    images = search.images.split([int(each.sum()) for each in flags])
+    val, train, rest = (
+        Decoded(images=some, is_read=each) for some, each in zip(images, flags, strict=True)
+    )
+    return _DecodedSplits(train=train, val=val, test=test, unlabelled=rest)
+
+
+def _count_skipped(source: Source, splits: Splits, decoded: _DecodedSplits, *, name: str) -> int:
+    """How many pictures with labels cannot be read, where they are few enough."""
+    asked = np.concatenate([splits.train, splits.val, splits.test])
+    is_read = np.concatenate([decoded.train.is_read, decoded.val.is_read, decoded.test.is_read])
+    failed = asked[~is_read].tolist()
+    skipped = [*source.skipped, *(source.pictures.name(index) for index in failed)]
+    n_listed = len(source.labels) + len(source.skipped)
+    share = len(source.skipped) / n_listed + len(failed) / len(asked)
+    line = refuse_unreadable(skipped, share=share, name=name)
+    if line:
+        _LOGGER.warning("%s", line)
+    return len(skipped)
+
+
+def _warn_of_unreadable(unlabelled: Unlabelled, decoded: Decoded) -> None:
+    """Names the pictures without labels that cannot be read, where they are few enough."""
+    failed = np.flatnonzero(~decoded.is_read).tolist()
+    skipped = [*unlabelled.skipped, *(unlabelled.pictures.name(index) for index in failed)]
+    share = len(skipped) / max(1, unlabelled.n + len(unlabelled.skipped))
+    line = refuse_unreadable(skipped, share=share, name=unlabelled.name)
+    if line:
+        _LOGGER.warning("%s", line)
 
 
 def _measure_pixels(
@@ -165,15 +217,26 @@ def _measure_pixels(
 
 
 def _digest(
-    images: list[UInt8[Tensor, "_ c h w"]], labels: NDArray[np.int64], *, splits: Splits
+    images: list[list[UInt8[Tensor, "_ c h w"]]], labels: NDArray[np.int64], *, splits: Splits
 ) -> str:
     """SHA-256 of all splits' pictures, labels and indices, test included."""
     digest = hashlib.sha256()
-    for each in images:
-        digest.update(repr(tuple(each.shape)).encode())
-        digest.update(each.numpy().reshape(-1).data)
+    for parts in images:
+        n = sum(len(each) for each in parts)
+        digest.update(repr((n, *parts[0].shape[1:])).encode())
+        for each in parts:
+            digest.update(each.numpy().reshape(-1).data)
     for indices in (splits.train, splits.val, splits.test):
         digest.update(repr(len(indices)).encode())
         digest.update(indices.astype("<i8").tobytes())
         digest.update(labels[indices].astype("<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _digest_unlabelled(images: UInt8[Tensor, "n c h w"]) -> str:
+    """SHA-256 of pictures; empty where there are none."""
+    if len(images) == 0:
+        return ""
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.numpy().reshape(-1).data)
     return digest.hexdigest()

@@ -60,8 +60,11 @@ class Findings:
         return chosen
 
     def baseline(self) -> TrialResult | None:
-        """The default student without distillation, which is the first trial."""
-        return next((r for r in self._results if r.trial == 0 and r.state == "complete"), None)
+        """The default student without distillation: the first trial, unless it had to distil."""
+        first = next((r for r in self._results if r.trial == 0 and r.state == "complete"), None)
+        if first is None or first.recipe is None or first.recipe.is_distilled:
+            return None
+        return first
 
     def hypervolume(self) -> float:
         """Of the front so far."""

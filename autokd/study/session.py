@@ -197,9 +197,10 @@ class _Session:
             )
         )
         shape = "x".join(map(str, data.shape))
+        more = f" + {data.n_unlabelled:,} without labels" if data.n_unlabelled else ""
         self.progress.say(
-            f"study {self.config.study_name}: {data.n_train} training, {data.n_val} validation, "
-            f"{data.n_test} test pictures of {shape}, {data.n_classes} classes"
+            f"study {self.config.study_name}: {data.n_train} training{more}, {data.n_val} "
+            f"validation, {data.n_test} test pictures of {shape}, {data.n_classes} classes"
         )
         self.progress.say(
             f"teacher {self.teacher.name}: {self.teacher.val_accuracy:.1%} on validation, "

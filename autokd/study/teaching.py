@@ -105,7 +105,7 @@ def _remember(teacher: Teacher, *, config: Config, data: SearchData) -> KnownTea
         teacher,
         cache=find_cache(),
         teacher_digest=teacher.digest,
-        data_digest=data.card.digest,
+        data_digest=data.card.digest + data.card.unlabelled_digest,
     )
     return KnownTeacher(
         network=teacher,

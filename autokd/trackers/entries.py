@@ -86,6 +86,9 @@ def study_tags(event: StudyOpened) -> dict[str, str]:
     """The teacher, the data and the machine of a study."""
     teacher = event.teacher
     tags = {f"environment.{name}": value for name, value in event.environment.items()}
+    if event.data.n_unlabelled:
+        tags["data.n_unlabelled"] = str(event.data.n_unlabelled)
+        tags["data.unlabelled_digest"] = event.data.unlabelled_digest
     return {
         **tags,
         "teacher.name": teacher.name,
@@ -126,5 +129,7 @@ def data_profile(data: DataCard) -> str:
             "n_val": data.n_val,
             "n_test": data.n_test,
             "digest": data.digest,
+            "n_unlabelled": data.n_unlabelled,
+            "unlabelled_digest": data.unlabelled_digest,
         }
     )

@@ -202,7 +202,9 @@ class DataCard:
         n_train: Pictures trained on.
         n_val: Pictures that choose.
         n_test: Pictures that report.
-        n_skipped: Pictures that could not be read.
+        n_skipped: Pictures of the data set that could not be read.
+        n_unlabelled: Pictures without labels that are trained on besides.
+        unlabelled_digest: SHA-256 of them; empty where there are none.
     """
 
     name: str
@@ -215,6 +217,8 @@ class DataCard:
     n_val: int
     n_test: int
     n_skipped: int = 0
+    n_unlabelled: int = 0
+    unlabelled_digest: str = ""
 
     @property
     def n_classes(self) -> int:

@@ -64,6 +64,8 @@ def make_npz(folder):
     np.savez(folder / "d.npz", x_train=np.zeros((40, 8, 8), np.uint8), y_train=np.arange(40) % 2)
     whole = (folder / "d.npz").read_bytes()
     (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    np.savez(folder / "flat.npz", x=np.zeros((40, 64), np.uint8))
+    np.savez(folder / "other.npz", pixels=np.zeros((40, 8, 8), np.uint8))
 
 
 def make_files(folder):
@@ -88,6 +90,18 @@ CASES = [
     (["search", "--data", "folder:bad"], "bad0.png", make_unreadable),
     (["search", "--data", "npz:cut.npz"], "cut.npz", make_npz),
     (["search", "--data", "npz:nowhere.npz"], "nowhere.npz", None),
+    (["search", "--unlabelled", "nowhere"], "`--unlabelled nowhere` must be a folder", None),
+    (["search", "--unlabelled", "none"], "`--unlabelled none` must hold pictures", make_empty),
+    (
+        ["search", "--unlabelled", "bad"],
+        "`--unlabelled bad` must hold less than 1 %",
+        make_unreadable,
+    ),
+    (["search", "--unlabelled", "d.npz"], "did you mean `npz:d.npz`", make_npz),
+    (["search", "--unlabelled", "npz:cut.npz"], "`--unlabelled npz:cut.npz` must be", make_npz),
+    (["search", "--unlabelled", "npz:flat.npz"], "`x` must be NHW or NHWC", make_npz),
+    (["search", "--unlabelled", "npz:other.npz"], "must hold `x` or `x_train`", make_npz),
+    (["search", "--unlabelled-limit", "0"], "`--unlabelled-limit` must be", None),
     (
         ["search", "--teacher", "python:thousand:teacher"],
         "1000 classes, the data has 10",

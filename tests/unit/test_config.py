@@ -121,3 +121,20 @@ def test_a_wrong_loss_is_one_line(text, rule, remedy):
     ) as error:
         build_config(flags={"loss": text, "budget": 0})
     assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["pictures/more", "npz:more.npz", "npz:/some/where/more.npz"])
+def test_pictures_without_labels_are_named_by_a_folder_or_a_file(text):
+    config = build_config(flags={"unlabelled": text, "unlabelled_limit": "12"})
+    assert (str(config.unlabelled), config.unlabelled_limit) == (text, 12)
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+def test_without_them_a_study_has_the_settings_that_it_had():
+    config = Config()
+    assert (config.unlabelled, config.unlabelled_limit) == (None, None)
+
+
+def test_a_limit_of_them_is_at_least_one():
+    with pytest.raises(ConfigError, match=r"`--unlabelled-limit` must be .* 1, got 0"):
+        build_config(flags={"unlabelled_limit": 0})

@@ -18,7 +18,8 @@ def test_no_test_picture_is_in_search_data(make_npz):
     config = make_npz()
     search, test = load_data(config), load_test(config)
     fields = {field.name for field in dataclasses.fields(search)}
-    assert fields == {"card", "train_images", "train_labels", "val_images", "val_labels"}
+    labelled = {"train_images", "train_labels", "val_images", "val_labels"}
+    assert fields == {"card", "unlabelled_images"} | labelled
     for images in (search.train_images, search.val_images):
         assert not rows(images) & rows(test.images)
         shared = images.untyped_storage().nbytes()

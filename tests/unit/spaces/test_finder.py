@@ -6,7 +6,7 @@ from autokd.spaces import build_space, copy_space, describe_space, list_spaces, 
 
 def test_every_bundled_file_is_listed_with_what_it_is():
     found = list_spaces()
-    assert set(found) == {"default", "features", "hub", "mobile", "resnet", "self", "vit"}
+    assert set(found) == {"default", "features", "hub", "mobile", "resnet", "self", "shift", "vit"}
     assert all(len(text) > 20 for text in found.values())
 
 
@@ -27,7 +27,7 @@ def test_copying_an_unknown_name_is_refused(tmp_path):
         copy_space("none", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["mobile", "default", "features", "self"])
+@pytest.mark.parametrize("name", ["mobile", "default", "features", "self", "shift"])
 def test_a_space_and_a_recipe_can_be_described(name):
     space = describe_space(name, input_shape=(3, 32, 32), n_classes=10)
     assert {d.room for d in space.dimensions} == {"architecture", "recipe"}
@@ -42,6 +42,28 @@ def test_the_recipe_with_features_is_the_default_one_and_features():
     default, features = recipe_of("default")[1], recipe_of("features")[1]
     assert default.items() <= features.items()
     assert set(features) - set(default) == {"feature_loss", "feature_weight", "feature_schedule"}
+
+
+def test_the_recipe_for_a_shift_is_the_default_one_but_for_what_it_believes():
+    default, shift = recipe_of("default")[1], recipe_of("shift")[1]
+    changed = {"alpha", "alpha_end", "is_adaptive"}
+    assert set(default) - set(shift) == {"loss", "dkd_beta"}
+    assert set(shift) - set(default) == {"teacher_confidence"}
+    assert all(shift[label] == default[label] for label in set(shift) & set(default) - changed)
+    assert [(shift[name].low, shift[name].high) for name in ("alpha", "alpha_end")] == [
+        (0.5, 1)
+    ] * 2
+    assert shift["teacher_confidence"].choices == (0.0, 0.5, 0.7, 0.9)
+    assert shift["is_adaptive"].choices == (True, False)
+
+
+def test_no_trial_of_the_recipe_for_a_shift_is_without_the_teacher():
+    space = recipe_of("shift")[0]
+    recipes = [space.freeze(space.random(seed))[1] for seed in range(20)]
+    assert all(recipe.loss == "soft_targets" and recipe.has_logit_loss for recipe in recipes)
+    assert space.freeze(space.prior("plain"))[1].is_distilled
+    textbook = space.freeze(space.prior("textbook"))[1]
+    assert (textbook.teacher_confidence, textbook.is_adaptive) == (0.0, False)
 
 
 def test_overrides_win_over_the_recipe_file_and_are_searched_no_more():

@@ -12,13 +12,16 @@ DATA = DataCard(
 TEACHER = TeacherCard(name="t", digest="t", n_params=9, val_accuracy=0.95, latency_ms=1.0)
 
 
-def result(trial, accuracy, ms, state="complete", reason=""):
+PLAIN = Recipe(alpha=0.0, alpha_end=0.0)
+
+
+def result(trial, accuracy, ms, state="complete", reason="", recipe=PLAIN):
     latency = Latency(
         median_ms=ms, ci95_low_ms=ms, ci95_high_ms=ms, p10_ms=ms, p90_ms=ms, n_runs=100, batch=1,
         threads=1, runtime="r", device="d", drift=1.0,
     )  # fmt: skip
     return TrialResult(
-        trial=trial, state=state, sample={}, recipe=Recipe(), val_accuracy=accuracy,
+        trial=trial, state=state, sample={}, recipe=recipe, val_accuracy=accuracy,
         latency=latency, footprint=Footprint(n_params=1, macs=1, size_bytes=1), reason=reason,
     )  # fmt: skip
 
@@ -97,3 +100,8 @@ def test_a_limit_that_nothing_meets_is_named(find, options, message):
 def test_failures_are_told_with_their_reasons(find):
     failed = TrialResult(trial=0, state="failed", sample={}, reason="out of memory")
     assert "in 1 trials: out of memory" in find([failed]).describe_misery()
+
+
+def test_a_first_trial_that_is_distilled_is_no_baseline(find):
+    first = result(0, 0.8, 0.1, recipe=Recipe(alpha=0.5, alpha_end=0.5))
+    assert find([first]).build_front(None, wall_s=2.0, training_s=1.0).baseline is None

@@ -1,5 +1,6 @@
 """What a study looks like in MLflow."""
 
+import json
 import logging
 from dataclasses import replace
 
@@ -79,6 +80,18 @@ def test_the_search_shows_settings_data_teacher_and_machine(open_tracker, client
     assert run.data.tags["teacher.digest"] == "b" * 64
     (entry,) = run.inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("digits", "a" * 36)
+
+
+def test_the_search_shows_pictures_without_labels(open_tracker, client):
+    event = opened()
+    data = replace(event.data, n_unlabelled=1200, unlabelled_digest="c" * 64)
+    open_tracker().log(replace(event, data=data))
+    run = find_parent(client)
+    assert run.data.tags["data.digest"] == "a" * 64
+    assert run.data.tags["data.unlabelled_digest"] == "c" * 64
+    assert run.data.tags["data.n_unlabelled"] == "1200"
+    profile = json.loads(run.inputs.dataset_inputs[0].dataset.profile)
+    assert (profile["n_unlabelled"], profile["unlabelled_digest"]) == (1200, "c" * 64)
 
 
 def test_a_trial_shows_latency_footprint_and_the_whole_recipe(open_tracker, client):
