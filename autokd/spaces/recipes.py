@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import Categorical, Mutable, Numerical
-from autokd.types import Recipe, TemperatureSchedule
+from autokd.types import Recipe, TaughtBy, TemperatureSchedule
 
-__all__ = ["load_recipe", "validate_recipe"]
+__all__ = ["load_recipe", "settle_teachers", "validate_recipe"]
 
 _TYPES = get_type_hints(Recipe)
 _BOUNDS = {
@@ -105,6 +105,36 @@ def load_recipe(path: Path) -> dict[str, Any]:
     return fields
 
 
+def settle_teachers(fields: Mapping[str, Any], *, has_assistant: bool) -> dict[str, Any]:
+    """The fields of a recipe with a `taught_by` that can be served.
+
+    Args:
+        fields: As `load_recipe` gives them.
+        has_assistant: Whether there is an assistant; who teaches is then searched, unless the
+            recipe says it.
+
+    Returns:
+        Field to NNI mutable, or to the plain value.
+
+    Raises:
+        SpaceError: The recipe asks for an assistant, and there is none.
+    """
+    asked = fields.get("taught_by")
+    if has_assistant:
+        chosen = (
+            Categorical(list(get_args(TaughtBy)), label="taught_by") if asked is None else asked
+        )
+        return {**fields, "taught_by": chosen}
+    choices = asked.values if isinstance(asked, Categorical) else [asked]
+    for choice in choices:
+        if choice not in (None, "teacher"):
+            raise SpaceError(
+                f"`taught_by` must be teacher where there is no assistant, got {choice}; "
+                "pass --assistant timm:NAME, torchvision:NAME, file:PATH or python:module:function"
+            )
+    return dict(fields)
+
+
 def validate_recipe(values: Mapping[str, Any]) -> Recipe:
     """The frozen recipe of concrete values.
 
@@ -142,6 +172,8 @@ def _normalise(recipe: Recipe) -> Recipe:
         idle.add("is_adaptive")
     if not recipe.has_feature_loss:
         idle |= set(_ON_FEATURES)
+    if not recipe.is_distilled:
+        idle.add("taught_by")
     if recipe.augmentation != "randaugment":
         idle.add("magnitude")
     if recipe.mix == "none":

@@ -235,6 +235,7 @@ _PRIORS: Mapping[str, Mapping[str, Any]] = {
         "temperature_end": 1.0,
         "temperature_schedule": "constant",
         "loss": "soft_targets",
+        "taught_by": "teacher",
         "is_standardised": False,
         "is_adaptive": False,
         "dkd_beta": 8,

@@ -67,6 +67,11 @@ class Teacher(nn.Module):
         self.is_exportable = source.form in ("module", "script")
         self._is_script = source.form == "script"
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies, and wants its views."""
+        return self.prepare.mean.device
+
     def forward(self, views: Tensor) -> Tensor:
         """What the teacher makes of pictures, without gradients.
 
