@@ -42,7 +42,9 @@ def _search_options(command: Callable[..., None]) -> Callable[..., None]:
         flag = f"--{name.replace('_', '-').removesuffix('-s')}"
         default = field.get_default(call_default_factory=True)
         text = field.description or ""
-        if default not in (None, {}, ()) and not isinstance(default, bool):
+        if isinstance(default, tuple):
+            default = ", ".join(default)
+        if default not in (None, {}, "") and not isinstance(default, bool):
             text += f" [default: {default}]"
         if isinstance(default, bool):
             flags = f"{flag}/--no-{flag[2:]}"
@@ -51,6 +53,8 @@ def _search_options(command: Callable[..., None]) -> Callable[..., None]:
             option = click.option(flag, name, multiple=True, metavar="LABEL=VALUE", help=text)
         elif name in ("student_tap", "teacher_tap"):
             option = click.option(flag, name, multiple=True, metavar="MODULE", help=text)
+        elif name in ("teacher", "teacher_weights", "assistant"):
+            option = click.option(flag, name, multiple=True, help=text)
         elif name in ("teacher_mean", "teacher_std"):
             option = click.option(flag, name, metavar="X,Y,Z", help=text)
         else:

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WrapSerializer,
 )
 from pydantic_core import PydanticCustomError
 
@@ -86,6 +87,37 @@ def _loss_fault(rule: str, *, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("loss", "must {rule}", {"rule": rule, "remedy": remedy})
 
 
+def _as_several(value: object) -> object:
+    """A single value as a list of one; none as an empty one."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | Path) else value
+
+
+def _as_one(values: object, dump: Callable[[Any], Any]) -> object:
+    """A list of one as its value and an empty one as none, as they were written before lists."""
+    dumped = dump(values)
+    return dumped if len(dumped) > 1 else next(iter(dumped), None)
+
+
+def _check_teachers(names: tuple[str, ...]) -> tuple[str, ...]:
+    """At least one teacher."""
+    if not names:
+        raise PydanticCustomError("teacher", "must name a teacher")
+    return names
+
+
+def _check_assistants(names: tuple[str, ...]) -> tuple[str, ...]:
+    """No assistant at all, said by leaving the option out or by `none`."""
+    if names == ("none",):
+        return ()
+    if "none" in names:
+        raise PydanticCustomError("assistant", "must have nothing beside none")
+    return names
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_as_several), WrapSerializer(_as_one)]
+_Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_several), WrapSerializer(_as_one)]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
@@ -127,12 +159,26 @@ class Config(BaseModel):
         0.2, gt=0, lt=0.9, description="Share of the training pictures that is kept for choosing"
     )
 
-    teacher: str = Field(
-        "auto",
-        description="auto | timm:NAME | torchvision:NAME | file:PATH | python:module:function",
+    teacher: Annotated[_Names, AfterValidator(_check_teachers)] = Field(
+        ("auto",),
+        description="auto | timm:NAME | torchvision:NAME | file:PATH | python:module:function; "
+        "may be repeated",
     )
-    teacher_weights: Path | None = Field(
-        None, description="State dict of the teacher: .pt, .pth, .th or .safetensors"
+    teacher_weights: _Paths = Field(
+        (),
+        description="State dict of the teacher: .pt, .pth, .th or .safetensors; of several "
+        "teachers, one for each timm: and torchvision: among them, in their order",
+    )
+    teacher_vote: Literal["mean", "accuracy", "confidence"] = Field(
+        "mean",
+        description="What several teachers say together: mean (all count alike) | accuracy (the "
+        "better on validation, the more) | confidence (the surer of a picture, the more)",
+    )
+    assistant: Annotated[_Names, AfterValidator(_check_assistants)] = Field(
+        (),
+        description="Network between teacher and student, taught by the teacher: none | auto (made "
+        "only if the student is far smaller) | as --teacher; repeated, each is taught by the one "
+        "before [default: none]",
     )
     teacher_pretrained: bool = Field(False, description="Let timm or torchvision fetch weights")
     teacher_finetune: bool = Field(

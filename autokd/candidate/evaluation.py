@@ -20,7 +20,7 @@ from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
 from autokd.exporters import export_onnx
 from autokd.latency import measure_footprint, network_key
 from autokd.spaces import Space
-from autokd.types import EpochLog, Footprint, Latency, Recipe, Sample, Target, TrialResult
+from autokd.types import EpochLog, Footprint, Latency, Recipe, Sample, Target, TaughtBy, TrialResult
 
 __all__ = [
     "Candidate",
@@ -43,7 +43,7 @@ class Workshop:
     Attributes:
         space: Where samples come from.
         data: Training and validation pictures; no test split.
-        teacher: Who teaches, on the device of the plan.
+        teachers: Who can teach, on the device of the plan, by `Recipe.taught_by`.
         target: What the latency is measured on.
         plan: Epochs, batch, seed and device of a trial.
         max_latency_ms: A slower candidate is not trained.
@@ -53,7 +53,7 @@ class Workshop:
 
     space: Space
     data: SearchData
-    teacher: KnownTeacher
+    teachers: Mapping[TaughtBy, KnownTeacher]
     target: Target
     plan: Plan
     max_latency_ms: float | None
@@ -210,7 +210,7 @@ def train_candidate(
             student,
             recipe,
             data=workshop.data,
-            teacher=workshop.teacher,
+            teacher=workshop.teachers[recipe.taught_by],
             plan=dataclasses.replace(workshop.plan, engine=workshop.engines.get(measured.network)),
             on_epoch=on_epoch,
         )

@@ -27,7 +27,7 @@ from autokd.distillation import (
     build_feature_objective,
     distill,
 )
-from autokd.errors import BuildError
+from autokd.errors import BuildError, TeacherError
 from autokd.teachers import KnowledgeBank, Teacher
 from autokd.types import EpochLog, Recipe
 
@@ -45,6 +45,8 @@ class KnownTeacher:
 
     Attributes:
         network: Views in [0, 1] to logits, frozen.
+        name: For messages.
+        has_features: Whether one network can be looked into.
         bank: Its answers; it is asked again and again if none.
         n_views: Of each picture.
         student_taps: Modules of the student to read features from; found where there are none.
@@ -52,6 +54,8 @@ class KnownTeacher:
     """
 
     network: nn.Module
+    name: str = "teacher"
+    has_features: bool = True
     bank: KnowledgeBank | None = None
     n_views: int = N_VIEWS
     student_taps: tuple[str, ...] = ()
@@ -228,6 +232,11 @@ class _Classroom:
         if kind == "none" or not isinstance(self.student, Student):
             raise BuildError(f"student must be a Student with --loss {kind}")
         inner = self.teacher.network
+        if not self.teacher.has_features:
+            raise TeacherError(
+                f"`--loss {kind}` needs the features of one teacher made of modules, got "
+                f"{self.teacher.name}; use a loss on logits"
+            )
         views = self.render(augment, 0, torch.arange(min(2, len(self.images))))
         wanted = views
         if isinstance(inner, Teacher):

@@ -12,7 +12,7 @@ from typing import Any
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import ModelSpace
-from autokd.spaces.recipes import load_recipe
+from autokd.spaces.recipes import load_recipe, settle_teachers
 from autokd.spaces.space import Space
 from autokd.types import InputShape, Scalar
 
@@ -87,6 +87,7 @@ def build_space(
     input_shape: InputShape,
     n_classes: int,
     overrides: Mapping[str, Scalar] = _NOTHING,
+    has_assistant: bool = False,
 ) -> Space:
     """The joint space of an architecture and a recipe.
 
@@ -96,6 +97,7 @@ def build_space(
         input_shape: Channels, height and width of the pictures.
         n_classes: Of the data.
         overrides: Fields of the recipe that have this plain value, whatever the file says.
+        has_assistant: Whether a student can be taught by an assistant, which is then searched.
 
     Returns:
         The space.
@@ -103,6 +105,7 @@ def build_space(
     path = Path(recipe)
     is_file = path.suffix in (".yaml", ".yml", ".json") or path.exists()
     fields = load_recipe(path if is_file else _bundled(recipe, suffix=".yaml"))
+    fields = settle_teachers(fields, has_assistant=has_assistant)
     architecture = load_architecture(name, input_shape=input_shape, n_classes=n_classes)
     return Space(name, architecture=architecture, recipe={**fields, **overrides})
 

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import Categorical, Mutable, Numerical
-from autokd.types import Recipe, TemperatureSchedule
+from autokd.types import Recipe, TaughtBy, TemperatureSchedule
 
-__all__ = ["load_recipe", "validate_recipe"]
+__all__ = ["load_recipe", "settle_teachers", "validate_recipe"]
 
 _TYPES = get_type_hints(Recipe)
 _BOUNDS = {
@@ -107,6 +107,36 @@ def load_recipe(path: Path) -> dict[str, Any]:
     return fields
 
 
+def settle_teachers(fields: Mapping[str, Any], *, has_assistant: bool) -> dict[str, Any]:
+    """The fields of a recipe with a `taught_by` that can be served.
+
+    Args:
+        fields: As `load_recipe` gives them.
+        has_assistant: Whether there is an assistant; who teaches is then searched, unless the
+            recipe says it.
+
+    Returns:
+        Field to NNI mutable, or to the plain value.
+
+    Raises:
+        SpaceError: The recipe asks for an assistant, and there is none.
+    """
+    asked = fields.get("taught_by")
+    if has_assistant:
+        chosen = (
+            Categorical(list(get_args(TaughtBy)), label="taught_by") if asked is None else asked
+        )
+        return {**fields, "taught_by": chosen}
+    choices = asked.values if isinstance(asked, Categorical) else [asked]
+    for choice in choices:
+        if choice not in (None, "teacher"):
+            raise SpaceError(
+                f"`taught_by` must be teacher where there is no assistant, got {choice}; "
+                "pass --assistant timm:NAME, torchvision:NAME, file:PATH or python:module:function"
+            )
+    return dict(fields)
+
+
 def validate_recipe(values: Mapping[str, Any]) -> Recipe:
     """The frozen recipe of concrete values.
 
@@ -135,24 +165,21 @@ def _normalise(recipe: Recipe) -> Recipe:
         off: dict[str, Any] = {"alpha": 0.0, "alpha_schedule": "constant", "feature_loss": "none"}
         recipe = dataclasses.replace(recipe, loss=plain.loss, **off)
     recipe = _normalise_schedules(recipe)
-    idle: set[str] = set()
-    if not recipe.has_logit_loss:
-        idle |= set(_ON_LOGITS)
-    if recipe.loss != "dkd":
-        idle.add("dkd_beta")
-    if recipe.temperature == 1 and recipe.temperature_schedule == "constant":
-        idle.add("is_adaptive")
-    if not recipe.has_feature_loss:
-        idle |= set(_ON_FEATURES)
-    if recipe.augmentation != "randaugment":
-        idle.add("magnitude")
-    if recipe.mix == "none":
-        idle.add("mix_alpha")
-    if recipe.mix == "none" or not recipe.is_distilled or recipe.has_feature_loss:
-        idle.add("mix_targets")
-    if not recipe.has_label_loss:
-        idle.add("label_smoothing")
-    return dataclasses.replace(recipe, **{name: getattr(plain, name) for name in idle})
+    is_steady = recipe.temperature == 1 and recipe.temperature_schedule == "constant"
+    is_mixed = recipe.mix != "none"
+    idle = {
+        _ON_LOGITS: not recipe.has_logit_loss,
+        ("dkd_beta",): recipe.loss != "dkd",
+        ("is_adaptive",): is_steady,
+        _ON_FEATURES: not recipe.has_feature_loss,
+        ("taught_by",): not recipe.is_distilled,
+        ("magnitude",): recipe.augmentation != "randaugment",
+        ("mix_alpha",): not is_mixed,
+        ("mix_targets",): not (is_mixed and recipe.is_distilled) or recipe.has_feature_loss,
+        ("label_smoothing",): not recipe.has_label_loss,
+    }
+    names = [name for fields, is_idle in idle.items() if is_idle for name in fields]
+    return dataclasses.replace(recipe, **{name: getattr(plain, name) for name in names})
 
 
 def _normalise_schedules(recipe: Recipe) -> Recipe:

@@ -43,6 +43,7 @@ class Space:
             SpaceError: A label stands in both halves, or a dimension has no counterpart.
         """
         self.name = name
+        self._recipe = dict(recipe)
         self._joint = MutableDict(
             {"architecture": architecture, "recipe": MutableDict(dict(recipe))}
         )
@@ -81,6 +82,15 @@ class Space:
                 remedy = f"did you mean `{near[0]}`?" if near else "see `autokd spaces show`"
                 raise SpaceError(f"`--fix {label}` must name a dimension of the space; {remedy}")
             self._pinned[label] = parse_value(self._all[label], text)
+
+    def values_of(self, field: str) -> set[Any]:
+        """Every value that a field of the recipe can take; none where the recipe leaves it out."""
+        mutable = self._recipe.get(field)
+        if not isinstance(mutable, LabeledMutable):
+            return set() if mutable is None else {mutable}
+        if mutable.label in self._pinned:
+            return {self._pinned[mutable.label]}
+        return set(self._all[mutable.label].choices)
 
     def complete(self, sample: Mapping[str, Any]) -> Sample:
         """The sample with the pinned dimensions in it, and defaults where it has nothing."""
@@ -235,6 +245,7 @@ _PRIORS: Mapping[str, Mapping[str, Any]] = {
         "temperature_end": 1.0,
         "temperature_schedule": "constant",
         "loss": "soft_targets",
+        "taught_by": "teacher",
         "is_standardised": False,
         "is_adaptive": False,
         "dkd_beta": 8,

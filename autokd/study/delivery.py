@@ -58,6 +58,7 @@ def export(
         input_shape=data.card.shape,
         n_classes=data.card.n_classes,
         overrides=config.loss_fields,
+        has_assistant=bool(config.assistant),
     )
     network = load_student(
         space,

@@ -260,7 +260,7 @@ class Finals:
             student,
             _without_teacher(recipe) if entry.is_twin else recipe,
             data=data,
-            teacher=self._workshop.teacher,
+            teacher=self._workshop.teachers[recipe.taught_by],
             plan=dataclasses.replace(
                 self._workshop.plan,
                 epochs=self._epochs,

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from filelock import FileLock, Timeout
 
-from autokd.config import Config
+from autokd.config import Config, build_config
 from autokd.errors import StudyError
 from autokd.types import Dimension, Front, dump_json, load_json
 
@@ -104,10 +104,12 @@ class StudyFolder:
         shape = [json.loads(dump_json(dimension)) for dimension in dimensions]
         if (self.path / "settings.json").exists():
             before = self._read("settings.json")
+            defaults = build_config().model_dump(mode="json")  # of options that there were not then
             for key in sorted(set(now) - _FREE):
-                if before["config"].get(key) != now[key]:
+                known = before["config"].get(key, defaults[key])
+                if known != now[key]:
                     raise StudyError(
-                        f"study `{self.path.name}` was made with {key}={before['config'].get(key)},"
+                        f"study `{self.path.name}` was made with {key}={known},"
                         f" got {now[key]}; pass another --study"
                     )
             if before["dimensions"] != shape:

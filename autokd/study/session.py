@@ -22,7 +22,7 @@ from autokd.latency import (
     library_versions,
 )
 from autokd.reports import draw_curves, draw_front
-from autokd.spaces import build_space
+from autokd.spaces import Space, build_space
 from autokd.study.crew import Crew, PausingTarget, build_crew
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
@@ -30,10 +30,11 @@ from autokd.study.folder import StudyFolder, find_study
 from autokd.study.loop import TrialLoop
 from autokd.study.progress import SearchProgress
 from autokd.study.sampling import build_sampler, first_samples
-from autokd.study.teaching import build_teacher
+from autokd.study.teaching import build_teachers, check_features
 from autokd.study.trials import Trials, open_storage
 from autokd.trackers import build_tracker
 from autokd.types import (
+    DataCard,
     Front,
     StudyClosed,
     StudyOpened,
@@ -275,14 +276,7 @@ def _open_session(
     crew = build_crew(config.workers, device=device)
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
-    space = build_space(
-        config.space,
-        recipe=config.recipe,
-        input_shape=data.card.shape,
-        n_classes=data.card.n_classes,
-        overrides=config.loss_fields,
-    )
-    space.pin(config.fix)
+    space = _build_space(config, data.card, has_assistant=bool(config.assistant))
     folder.check_settings(config, dimensions=space.dimensions)
     target = CachedTarget(
         PausingTarget(
@@ -291,13 +285,16 @@ def _open_session(
         ),
         folder=config.runs_dir / "latency",
     )
-    teacher, card, training_s = build_teacher(
-        config, data, target=target, device=device, crew=crew, progress=progress
+    faculty = build_teachers(
+        config, data, space=space, target=target, device=device, crew=crew, progress=progress
     )
+    if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
+        space = _build_space(config, data.card, has_assistant=False)
+    check_features(faculty, space=space)
     workshop = Workshop(
         space=space,
         data=data,
-        teacher=teacher,
+        teachers=faculty.teachers,
         target=target,
         plan=_build_plan(config, data=data, device=device),
         max_latency_ms=config.max_latency_ms,
@@ -312,13 +309,27 @@ def _open_session(
         config,
         folder,
         workshop=workshop,
-        teacher=card,
+        teacher=faculty.card,
         trials=trials,
         crew=crew,
         progress=progress,
         start=start,
-        training_s=training_s,
+        training_s=faculty.training_s,
     )
+
+
+def _build_space(config: Config, data: DataCard, *, has_assistant: bool) -> Space:
+    """The joint space with what `--loss` and `--fix` hold fast in it."""
+    space = build_space(
+        config.space,
+        recipe=config.recipe,
+        input_shape=data.shape,
+        n_classes=data.n_classes,
+        overrides=config.loss_fields,
+        has_assistant=has_assistant,
+    )
+    space.pin(config.fix)
+    return space
 
 
 def _choose_device(config: Config) -> torch.device:

@@ -7,13 +7,13 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from autokd.errors import TeacherError
-from autokd.teachers.teacher import Teacher
+from autokd.teachers.committee import AnyTeacher
 
 __all__ = ["check_teacher", "evaluate_teacher"]
 
 
 def evaluate_teacher(
-    teacher: Teacher,
+    teacher: AnyTeacher,
     *,
     images: UInt8[Tensor, "pictures channels height width"],
     labels: Int64[Tensor, " pictures"],
@@ -35,7 +35,7 @@ def evaluate_teacher(
     """
     if len(images) == 0:
         raise ValueError("`images` must not be empty")
-    device = teacher.prepare.mean.device
+    device = teacher.device
     n_right = 0
     for batch, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         logits = teacher(batch.to(device).float() / 255)

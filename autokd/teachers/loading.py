@@ -1,7 +1,8 @@
-"""From `--teacher` to a teacher."""
+"""From what was asked for to a teacher or an assistant."""
 
-import difflib
+import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -9,11 +10,14 @@ import torch
 from autokd.config import Config
 from autokd.errors import TeacherError
 from autokd.teachers.auto_teacher import build_auto
+from autokd.teachers.committee import AnyTeacher
 from autokd.teachers.file_teacher import load_file_teacher
 from autokd.teachers.fitting import fit_once
 from autokd.teachers.heads import replace_head
 from autokd.teachers.plans import (
     FitNetwork,
+    TeacherPlan,
+    TeachNetwork,
     Workload,
     count_macs,
     plan_finetuning,
@@ -22,23 +26,23 @@ from autokd.teachers.plans import (
 from autokd.teachers.preprocessing import override_preprocessing
 from autokd.teachers.probing import count_logits
 from autokd.teachers.python_teacher import load_python
+from autokd.teachers.requests import TeacherRequest
 from autokd.teachers.teacher import Source, Teacher, digest_weights
 from autokd.teachers.timm_teacher import load_timm
 from autokd.teachers.torchvision_teacher import load_torchvision
-from autokd.types import DataCard
+from autokd.types import RECIPE_PRIORS, DataCard
 
-__all__ = ["load_teacher"]
-
-_FORMS = "auto, timm:NAME, torchvision:NAME, file:PATH or python:module:function"
-_KINDS = ("auto", "timm", "torchvision", "file", "python")
-_ZOOS = ("timm", "torchvision")
+__all__ = ["load_assistant", "load_teacher"]
 
 
-def load_teacher(config: Config, *, data: DataCard, fit: FitNetwork, cache: Path) -> Teacher:
-    """The teacher that the user asked for, ready to be asked.
+def load_teacher(
+    request: TeacherRequest, *, config: Config, data: DataCard, fit: FitNetwork, cache: Path
+) -> Teacher:
+    """A teacher that the user asked for, ready to be asked.
 
     Args:
-        config: Its `teacher` says which, its other `teacher_` options how.
+        request: Which.
+        config: How its pictures are prepared, where it is trained and with what seed.
         data: What it shall classify.
         fit: Trains a network; called for `auto` and `--teacher-finetune` only, and once only
             for the same data, network and plan.
@@ -46,75 +50,115 @@ def load_teacher(config: Config, *, data: DataCard, fit: FitNetwork, cache: Path
 
     Returns:
         A frozen network that predicts the data's classes.
-
-    Raises:
-        TeacherError: There is no such teacher, it cannot be read, or it does not fit the data.
     """
-    kind, name = _split(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)  # of new weights; the caller's generator stays as it was
-        source, origin = _load(kind, name=name, data=data, config=config)
-        own = override_preprocessing(source.preprocessing, config=config)
-        source = replace(source, preprocessing=own)
-        n_logits = count_logits(source.network, shape=own.shape)
-        if kind == "auto" or config.teacher_finetune:
-            if n_logits != data.n_classes:
-                replace_head(source.network, n_logits=n_logits, n_classes=data.n_classes)
-            _fit(source, origin=origin, data=data, config=config, fit=fit, cache=cache)
-        elif n_logits != data.n_classes:
-            raise TeacherError(
-                f"`--teacher` predicts {n_logits} classes, the data has {data.n_classes}; "
-                f"{_head_remedy(source)}"
-            )
-    return Teacher(source, name=config.teacher, view_shape=data.shape)
+        source, origin = _load(request, data=data, config=config)
+        source = _prepare(source, config=config)
+        _finish(source, request, origin=origin, data=data, config=config, fit=fit, cache=cache)
+    return Teacher(source, name=request.spec, view_shape=data.shape)
 
 
-def _split(config: Config) -> tuple[str, str]:
-    """The kind of teacher and its name, once the options go together."""
-    kind, _, name = config.teacher.partition(":")
-    if kind not in _KINDS or bool(name) == (kind == "auto"):
-        near = difflib.get_close_matches(kind, _KINDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near and near[0] != kind else ""
-        raise TeacherError(f"`--teacher` must be {_FORMS}, got {config.teacher!r}{hint}")
-    has_weights = config.teacher_weights is not None or config.teacher_pretrained
-    if kind in _ZOOS and not (has_weights or config.teacher_finetune):
-        raise TeacherError(
-            f"`--teacher` must be trained, got {config.teacher} without weights: an untrained "
-            "teacher teaches nothing; pass --teacher-weights, --teacher-pretrained or "
-            "--teacher-finetune"
-        )
-    if kind not in _ZOOS and has_weights:
-        option = "--teacher-pretrained" if config.teacher_pretrained else "--teacher-weights"
-        raise TeacherError(
-            f"`{option}` must go with timm:NAME or torchvision:NAME, got {config.teacher}"
-        )
-    if kind == "file" and config.teacher_finetune:
-        raise TeacherError(
-            "`--teacher-finetune` must have modules to train, got the fixed network of "
-            f"{config.teacher}; build it in Python and pass --teacher python:module:function"
-        )
-    return kind, name
+def load_assistant(
+    request: TeacherRequest,
+    *,
+    teacher: AnyTeacher,
+    n_params: int | None,
+    config: Config,
+    data: DataCard,
+    teach: TeachNetwork,
+    cache: Path,
+) -> Teacher:
+    """A network between a teacher and a student, taught by that teacher.
+
+    The options that say how a teacher's pictures are prepared hold for a named assistant too; an
+    `auto` one goes by the data.
+
+    Args:
+        request: Which. A file is taken as it is.
+        teacher: Who teaches it: the teacher of the study, or the assistant before. On the device
+            where it is asked.
+        n_params: How many parameters an `auto` one should have.
+        config: How its pictures are prepared, where it is trained and with what seed.
+        data: What it shall classify.
+        teach: Trains it; called once only for the same teacher, data, network and plan.
+        cache: Trained weights lie in its folder `teachers`.
+
+    Returns:
+        A frozen network that predicts the data's classes.
+
+    References:
+        Mirzadeh, Farajtabar, Li, Levine, Matsukawa & Ghasemzadeh, "Improved Knowledge
+        Distillation via Teacher Assistant", AAAI 2020. https://arxiv.org/abs/1902.03393
+    """
+    lesson = json.dumps(dict(RECIPE_PRIORS["textbook"]), sort_keys=True)
+    fit = partial(teach, teacher=teacher)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        source, origin = _load(request, data=data, config=config, n_params=n_params)
+        if request.kind != "auto":
+            source = _prepare(source, config=config)
+        origin = f"{origin} taught by {teacher.digest} {lesson}"
+        _finish(source, request, origin=origin, data=data, config=config, fit=fit, cache=cache)
+    return Teacher(source, name=request.spec, view_shape=data.shape)
 
 
-def _load(kind: str, *, name: str, data: DataCard, config: Config) -> tuple[Source, str]:
+def _load(
+    request: TeacherRequest, *, data: DataCard, config: Config, n_params: int | None = None
+) -> tuple[Source, str]:
     """The source, and a line that says what it is and what its weights are."""
+    kind, name = request.kind, request.name
     if kind == "auto":
-        return build_auto(data, has_cuda=_has_cuda(config))
+        return build_auto(data, has_cuda=_has_cuda(config), n_params=n_params)
     if kind == "timm":
-        source = load_timm(name, config=config)
+        source = load_timm(name, path=request.weights, is_pretrained=request.is_pretrained)
     elif kind == "torchvision":
-        source = load_torchvision(name, config=config)
+        source = load_torchvision(name, path=request.weights, is_pretrained=request.is_pretrained)
     elif kind == "file":
         source = load_file_teacher(name, data=data, config=config)
     else:
         source = load_python(name, data=data, config=config)
-    return source, f"{config.teacher} {digest_weights(source.network)}"
+    return source, f"{request.spec} {digest_weights(source.network)}"
 
 
-def _fit(
-    source: Source, *, origin: str, data: DataCard, config: Config, fit: FitNetwork, cache: Path
+def _prepare(source: Source, *, config: Config) -> Source:
+    """The source with the preprocessing that the user says."""
+    own = override_preprocessing(source.preprocessing, config=config)
+    return replace(source, preprocessing=own)
+
+
+def _finish(
+    source: Source,
+    request: TeacherRequest,
+    *,
+    origin: str,
+    data: DataCard,
+    config: Config,
+    fit: FitNetwork,
+    cache: Path,
 ) -> None:
-    """Trains the network on the data, carefully where it has been trained before."""
+    """Sees to it that the network predicts the data's classes, and trains it where it is asked to.
+
+    Raises:
+        TeacherError: It predicts other classes and is not trained.
+    """
+    n_logits = count_logits(source.network, shape=source.preprocessing.shape)
+    if request.is_trained:
+        if n_logits != data.n_classes:
+            replace_head(source.network, n_logits=n_logits, n_classes=data.n_classes)
+        plan = _plan(source, request, data=data, config=config)
+        fit_once(source, origin=origin, plan=plan, data=data, fit=fit, cache=cache)
+    elif n_logits != data.n_classes:
+        raise TeacherError(
+            f"`--teacher` predicts {n_logits} classes, the data has {data.n_classes}; "
+            f"{_head_remedy(source)}"
+        )
+
+
+def _plan(
+    source: Source, request: TeacherRequest, *, data: DataCard, config: Config
+) -> TeacherPlan:
+    """How the network is trained on the data, carefully where it has been trained before."""
     work = Workload(
         macs=count_macs(source.network, shape=source.preprocessing.shape),
         n_train=data.n_train,
@@ -122,11 +166,8 @@ def _fit(
         has_cuda=_has_cuda(config),
         seed=config.seed,
     )
-    has_weights = config.teacher_weights is not None or config.teacher_pretrained
     source.network.requires_grad_(requires_grad=True)  # all of it, whatever was frozen before
-    is_trained = has_weights or config.teacher.startswith("python:")
-    plan = plan_finetuning(work) if is_trained else plan_training(work)
-    fit_once(source, origin=origin, plan=plan, data=data, fit=fit, cache=cache)
+    return plan_finetuning(work) if request.has_knowledge else plan_training(work)
 
 
 def _has_cuda(config: Config) -> bool:

@@ -11,6 +11,7 @@ from autokd.types import InputShape
 
 __all__ = [
     "FitNetwork",
+    "TeachNetwork",
     "TeacherPlan",
     "Workload",
     "count_macs",
@@ -62,6 +63,28 @@ class FitNetwork(Protocol):
         Args:
             network: Takes views in [0, 1] at the data's size, gives logits.
             plan: How to train it.
+
+        Returns:
+            The network or a copy of it: the names in its state dict are the same.
+        """
+        ...
+
+
+@runtime_checkable
+class TeachNetwork(Protocol):
+    """Trains an assistant on the training split and on what its teacher says, by the textbook.
+
+    The recipe is `RECIPE_PRIORS["textbook"]`: soft targets at temperature 4, alpha 0.9. Not
+    called when the result is cached.
+    """
+
+    def __call__(self, network: nn.Module, *, plan: TeacherPlan, teacher: nn.Module) -> nn.Module:
+        """The network with its best weights.
+
+        Args:
+            network: Takes views in [0, 1] at the data's size, gives logits.
+            plan: How to train it.
+            teacher: Takes the same views, gives logits of the same classes.
 
         Returns:
             The network or a copy of it: the names in its state dict are the same.

@@ -45,6 +45,7 @@ class Teacher(nn.Module):
         view_shape: Channels, height and width of the views it takes.
         preprocessing: What is done to a view.
         onnx_file: The file of an ONNX teacher, which takes *prepared* pictures.
+        has_features: Whether its layers can be looked into.
         is_exportable: Whether `build_exportable` gives a module that can go to ONNX.
     """
 
@@ -64,8 +65,14 @@ class Teacher(nn.Module):
         self.n_params = (
             None if source.form == "onnx" else sum(p.numel() for p in self.network.parameters())
         )
+        self.has_features = source.form == "module"
         self.is_exportable = source.form in ("module", "script")
         self._is_script = source.form == "script"
+
+    @property
+    def device(self) -> torch.device:
+        """Where it lies, and wants its views."""
+        return self.prepare.mean.device
 
     def forward(self, views: Tensor) -> Tensor:
         """What the teacher makes of pictures, without gradients.

@@ -2,13 +2,13 @@
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import timm
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
-from autokd.config import Config
 from autokd.errors import TeacherError
 from autokd.teachers.preprocessing import Preprocessing
 from autokd.teachers.probing import shorten
@@ -18,13 +18,14 @@ from autokd.teachers.weights import load_weights, read_weights
 __all__ = ["load_timm"]
 
 
-def load_timm(name: str, *, config: Config) -> Source:
+def load_timm(name: str, *, path: Path | None, is_pretrained: bool) -> Source:
     """A network of timm.
 
     Args:
         name: As timm has it, with or without a tag.
-        config: Where its weights come from; a file goes before fetched ones. The checkpoint's
-            classes and channels are kept.
+        path: A file with its weights, which goes before fetched ones. The checkpoint's classes
+            and channels are kept.
+        is_pretrained: Whether timm fetches weights.
 
     Returns:
         The network with its weights and timm's preprocessing for it.
@@ -36,9 +37,8 @@ def load_timm(name: str, *, config: Config) -> Source:
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         remedy = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
         raise TeacherError(f"`--teacher` must be a network of timm, got {name!r}; {remedy}")
-    path = config.teacher_weights
     weights = None if path is None else read_weights(path)
-    network = _build(name, weights=weights, is_pretrained=config.teacher_pretrained)
+    network = _build(name, weights=weights, is_pretrained=is_pretrained)
     if path is not None and weights is not None:
         load_weights(network, weights=weights, path=path)
     own = resolve_model_data_config(network)

@@ -1,12 +1,12 @@
 """Teachers out of torchvision."""
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torchvision import models
 
-from autokd.config import Config
 from autokd.errors import TeacherError
 from autokd.teachers.heads import find_head
 from autokd.teachers.preprocessing import Preprocessing
@@ -21,7 +21,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _WITH_AUXILIARIES = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
-def load_torchvision(name: str, *, config: Config) -> Source:
+def load_torchvision(name: str, *, path: Path | None, is_pretrained: bool) -> Source:
     """A classifier of torchvision.
 
     Auxiliary heads of googlenet and inception_v3 are left out. Their fetched weights come with
@@ -30,7 +30,8 @@ def load_torchvision(name: str, *, config: Config) -> Source:
 
     Args:
         name: As torchvision has it.
-        config: Where its weights come from; a file goes before fetched ones.
+        path: A file with its weights, which goes before fetched ones.
+        is_pretrained: Whether torchvision fetches weights.
 
     Returns:
         The network with its weights; ImageNet's preprocessing at 224 pixels (299 for
@@ -46,11 +47,11 @@ def load_torchvision(name: str, *, config: Config) -> Source:
         raise TeacherError(
             f"`--teacher` must be a classifier of torchvision, got {name!r}; {remedy}"
         )
-    if config.teacher_pretrained and config.teacher_weights is None:
+    if is_pretrained and path is None:
         return _fetch(name)
     side = 299 if name == "inception_v3" else 224
     preprocessing = Preprocessing(shape=(3, side, side), mean=_MEAN, std=_STD)
-    return Source(network=_load(name, config=config), preprocessing=preprocessing)
+    return Source(network=_load(name, path=path), preprocessing=preprocessing)
 
 
 def _fetch(name: str) -> Source:
@@ -70,12 +71,11 @@ def _fetch(name: str) -> Source:
     return Source(network=network, preprocessing=preprocessing)
 
 
-def _load(name: str, *, config: Config) -> nn.Module:
+def _load(name: str, *, path: Path | None) -> nn.Module:
     """The network with the weights of a file, or random ones where there is no file."""
     auxiliaries = _WITH_AUXILIARIES.get(name)
     options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if auxiliaries else {}
     network = models.get_model(name, weights=None, **options)
-    path = config.teacher_weights
     if path is None:
         return network
     weights = read_weights(path)

@@ -24,6 +24,7 @@ from autokd.types.points import (
     Sample,
     Scalar,
     Schedule,
+    TaughtBy,
     TemperatureSchedule,
 )
 from autokd.types.results import (
@@ -63,6 +64,7 @@ __all__ = [
     "StudyClosed",
     "StudyOpened",
     "Target",
+    "TaughtBy",
     "TeacherCard",
     "TemperatureSchedule",
     "Tracker",

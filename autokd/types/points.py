@@ -18,6 +18,7 @@ __all__ = [
     "Sample",
     "Scalar",
     "Schedule",
+    "TaughtBy",
     "TemperatureSchedule",
 ]
 
@@ -65,6 +66,10 @@ TemperatureSchedule = Literal[Schedule, "decay"]
 Optimiser = Literal["adamw", "sgd"]
 
 
+TaughtBy = Literal["teacher", "assistant", "both"]
+"""Who a student listens to; `both` is what teacher and assistant say together."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
     """One searched dimension of the joint space, as any sampler can understand it.
@@ -109,6 +114,7 @@ class Recipe:
         loss: What is learnt from the teacher's logits: `soft_targets` (Hinton's), `dkd`, `dist`,
             `multi_temperature`; with `cross_entropy` the teacher is not listened to at all, which
             is plain supervised training.
+        taught_by: Whose predictions and layers are meant wherever the teacher is named here.
         is_standardised: Whether each picture's logits, the teacher's and the student's, are
             brought to mean 0 and standard deviation 1 before the loss.
         is_adaptive: Whether each picture has its own temperature, between 1 where the teacher
@@ -144,6 +150,7 @@ class Recipe:
     temperature_end: float = 1.0
     temperature_schedule: TemperatureSchedule = "constant"
     loss: Loss = "soft_targets"
+    taught_by: TaughtBy = "teacher"
     is_standardised: bool = False
     is_adaptive: bool = False
     dkd_beta: float = 8.0

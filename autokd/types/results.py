@@ -231,11 +231,12 @@ class TeacherCard:
     """What a teacher is and how good it is.
 
     Attributes:
-        name: As the user gave it.
+        name: As the user gave it; of several teachers, their names joined by ` + `.
         digest: Hash of its weights and preprocessing.
-        n_params: Parameters; none where the file does not tell.
+        n_params: Parameters, of several teachers together; none where a file does not tell.
         val_accuracy: Top-1 on the validation split, in [0, 1].
-        latency_ms: Median of its ONNX file, measured like a student's.
+        latency_ms: Median of its ONNX file, measured like a student's. Of several teachers it is
+            the sum of theirs, measured one by one: what deploying all of them would cost.
     """
 
     name: str

@@ -80,6 +80,7 @@ def make_files(folder):
         "    m = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
         "    torch.nn.init.zeros_(m[1].weight); torch.nn.init.zeros_(m[1].bias); return m\n"
     )
+    (folder / "assisted.yaml").write_text("taught_by: both\n")
 
 
 CASES = [
@@ -109,6 +110,15 @@ CASES = [
     ),
     (["search", "--teacher", "python:thousand:ignorant"], "majority class", make_files),
     (["search", "--teacher", "timm:resnet1"], "resnet1", None),
+    (
+        ["search", "--teacher", "python:thousand:teacher", "--teacher", "auto"],
+        "`--teacher python:thousand:teacher` predicts 1000 classes, the data has 10",
+        make_files,
+    ),
+    (["search", "--teacher", "auto", "--teacher", "auto"], "name each teacher once", None),
+    (["search", "--teacher-vote", "max"], "`--teacher-vote` must be 'mean'", None),
+    (["search", "--assistant", "atuo"], "`--assistant` must be auto, timm:NAME", None),
+    (["search", "--recipe", "assisted.yaml"], "where there is no assistant, got both", make_files),
     (["search", "--teacher", "file:none.onnx"], "none.onnx", None),
     (["search", "--space", "broken.py:build"], "my bug", make_files),
     (["search", "--space", "mobil"], "must be one of", None),
@@ -149,7 +159,10 @@ def test_a_wrong_input_is_one_line_and_exit_code_2(words, message, make, invoke,
     assert code == 2, output
     assert message in output
     assert "Traceback" not in output
-    assert not list(tmp_path.glob("mlruns/studies/*/settings.json")) or "--teacher" in words
+    assert not list(tmp_path.glob("mlruns/studies/*/settings.json")) or {
+        "--teacher",
+        "--assistant",
+    } & {*words}
 
 
 def test_a_port_in_use_is_told_before_anything_starts(invoke, searched, monkeypatch):

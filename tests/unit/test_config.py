@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import TypeAdapter
 
@@ -67,6 +69,58 @@ def test_a_missing_file_is_refused(tmp_path):
 )
 def test_a_study_is_named_after_data_and_space(data, space, name):
     assert Config(data=data, space=space).study_name == name
+
+
+@pytest.mark.parametrize("value", ["timm:x", ["timm:x"], ("timm:x",)])
+def test_one_teacher_is_given_as_a_text_or_a_list(value):
+    config = build_config(flags={"teacher": value})
+    assert config.teacher == ("timm:x",)
+    assert config.model_dump(mode="json")["teacher"] == "timm:x"
+    assert config.study_name == Config().study_name
+
+
+def test_several_teachers_are_a_list_in_a_file(tmp_path):
+    file = tmp_path / "search.yaml"
+    file.write_text("teacher: [auto, timm:x]\nteacher-weights: a.pt\nassistant: auto\n")
+    config = build_config(file)
+    assert config.teacher == ("auto", "timm:x")
+    assert config.teacher_weights == (Path("a.pt"),)
+    assert config.assistant == ("auto",)
+    dumped = config.model_dump(mode="json")
+    assert (dumped["teacher"], dumped["teacher_weights"]) == (["auto", "timm:x"], "a.pt")
+    assert Config.model_validate(dumped) == config
+    assert build_config(file, flags={"teacher": ("auto",)}).teacher == ("auto",)
+
+
+def test_the_settings_of_a_study_before_there_were_several_teachers_are_read():
+    old = {"teacher": "timm:x", "teacher_weights": "w.pt", "data": "digits"}
+    config = Config.model_validate(old)
+    assert (config.teacher, config.teacher_weights) == (("timm:x",), (Path("w.pt"),))
+    dumped = config.model_dump(mode="json")
+    assert {key: dumped[key] for key in old} == old
+    assert Config.model_validate({**old, "teacher_weights": None}).teacher_weights == ()
+    assert Config().model_dump(mode="json")["teacher_weights"] is None
+
+
+@pytest.mark.parametrize("value", [None, "none", ["none"], []])
+def test_no_assistant_is_said_in_several_ways(value):
+    assert Config(assistant=value) == Config()
+    assert Config(assistant=value).model_dump(mode="json")["assistant"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"teacher": []}, r"`--teacher` must name a teacher, got \[\]"),
+        ({"teacher": ["auto", 3]}, "`--teacher` must be a valid string, got 3"),
+        ({"teacher_vote": "max"}, "`--teacher-vote` must be 'mean', 'accuracy' or 'confidence'"),
+        ({"assistant": ["none", "auto"]}, "`--assistant` must have nothing beside none, got"),
+    ],
+)
+def test_wrong_teachers_are_one_line(flags, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        build_config(flags=flags)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_a_study_name_is_no_path():

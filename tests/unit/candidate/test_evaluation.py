@@ -36,7 +36,7 @@ def workshop(data, tmp_path):
     return Workshop(
         space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
         data=data,
-        teacher=KnownTeacher(network=Teacher()),
+        teachers={"teacher": KnownTeacher(network=Teacher())},
         target=FakeTarget(),
         plan=Plan(epochs=1, batch_size=32, seed=0, device=torch.device("cpu")),
         max_latency_ms=None,

@@ -86,6 +86,8 @@ def test_a_plain_value_pins_and_a_missing_field_keeps_its_default(tmp_path):
         ({"feature_loss": entry("choice", "none", None)}, "`feature_loss` must be one of none"),
         ({"alpha_schedule": "decay"}, "`alpha_schedule` must be one of constant"),
         ({"teacher_confidence": 1}, r"`teacher_confidence` must be in \[0, 0.999\], got 1"),
+        ({"taught_by": "nobody"}, "`taught_by` must be one of teacher, assistant, both, got"),
+        ({"taught_by": entry("uniform", 0, 1)}, "`taught_by` must be a choice of teacher"),
         ({"dkd_beta": -1}, r"`dkd_beta` must be in \[0, 1000\], got -1"),
         ({}, "mapping of dimensions"),
     ],
@@ -152,6 +154,8 @@ def test_recipes_that_do_the_same_are_equal():
             {"feature_loss": "rkd"},
         ),
         ({"alpha": 1.0, "loss": "dkd", "label_smoothing": 0.1}, {"alpha": 1.0, "loss": "dkd"}),
+        ({"alpha": 0.0, "taught_by": "both"}, {"alpha": 0.0}),
+        ({"loss": "cross_entropy", "taught_by": "assistant"}, {"alpha": 0.0}),
     ],
 )
 def test_fields_that_do_not_matter_do_not_tell_recipes_apart(values, same):
@@ -172,6 +176,8 @@ def test_fields_that_do_not_matter_do_not_tell_recipes_apart(values, same):
         {"feature_loss": "hint"},
         {"feature_loss": "hint", "feature_weight": 2.0},
         {"feature_loss": "hint", "feature_schedule": "linear"},
+        {"taught_by": "assistant"},
+        {"alpha": 0.0, "feature_loss": "hint", "taught_by": "both"},
     ],
 )
 def test_fields_that_matter_tell_recipes_apart_and_are_settled_once(values):
@@ -202,3 +208,39 @@ def test_a_flag_is_searched_or_pinned(tmp_path, values):
 def test_a_recipe_of_the_wrong_type_is_refused():
     with pytest.raises(SpaceError, match="`optimiser`"):
         validate_recipe({"optimiser": "lion"})
+
+
+def build(file, **options):
+    return build_space("mobile", recipe=str(file), input_shape=(1, 8, 8), n_classes=10, **options)
+
+
+def test_who_teaches_is_searched_where_there_is_an_assistant_and_only_there(tmp_path):
+    file = write(tmp_path, alpha=0.5)
+    assert [d.label for d in build(file).dimensions if d.room == "recipe"] == []
+    assert build(file).freeze({})[1].taught_by == "teacher"
+    space = build(file, has_assistant=True)
+    (dimension,) = [d for d in space.dimensions if d.room == "recipe"]
+    assert dimension.label == "taught_by"
+    assert dimension.choices == ("teacher", "assistant", "both")
+    assert dimension.default == "teacher"
+    for value in dimension.choices:
+        assert space.freeze({"taught_by": value})[1].taught_by == value
+    assert space.prior("textbook")["taught_by"] == "teacher"
+    space.pin({"taught_by": "both"})
+    assert space.freeze({})[1].taught_by == "both"
+
+
+def test_a_recipe_that_says_who_teaches_is_taken_at_its_word(tmp_path):
+    pinned = write(tmp_path, alpha=0.5, taught_by="assistant")
+    assert build(pinned, has_assistant=True).freeze({})[1].taught_by == "assistant"
+    chosen = write(tmp_path, alpha=0.5, taught_by=entry("choice", "both", "teacher"))
+    (dimension,) = [d for d in build(chosen, has_assistant=True).dimensions if d.room == "recipe"]
+    assert dimension.choices == ("both", "teacher")
+
+
+@pytest.mark.parametrize("asked", ["assistant", "both", entry("choice", "teacher", "both")])
+def test_a_recipe_that_asks_for_an_assistant_that_is_not_there_is_refused(tmp_path, asked):
+    message = "`taught_by` must be teacher where there is no assistant, got .*; pass --assistant"
+    with pytest.raises(SpaceError, match=message):
+        build(write(tmp_path, taught_by=asked))
+    build(write(tmp_path, taught_by="teacher"))

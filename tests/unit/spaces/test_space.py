@@ -197,3 +197,17 @@ def test_one_label_in_both_halves_is_refused(tmp_path):
     )
     with pytest.raises(SpaceError, match="`temperature`"):
         space_of(f"{file}:build")
+
+
+def test_the_values_that_a_field_of_the_recipe_can_take():
+    space = build_space("mobile", recipe="features", input_shape=(1, 8, 8), n_classes=10)
+    losses = {"none", "hint", "attention", "fsp", "rkd", "crd"}
+    assert space.values_of("feature_loss") == losses
+    space.pin({"feature_loss": "hint"})
+    assert space.values_of("feature_loss") == {"hint"}
+    plain = build_space(
+        "mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10,
+        overrides={"feature_loss": "rkd"},
+    )  # fmt: skip
+    assert plain.values_of("feature_loss") == {"rkd"}
+    assert plain.values_of("exits") == set()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autokd.config import Config
-from autokd.teachers import TeacherPlan, load_teacher
+from autokd.teachers import TeacherPlan, build_teacher_requests, load_teacher
 from autokd.types import DataCard
 
 
@@ -81,6 +81,9 @@ def load(tmp_path, fit):
 
     def _load(teacher, data=None, **options):
         config = Config(teacher=teacher, device="cpu", **options)
-        return load_teacher(config, data=data or make_card(), fit=fit, cache=tmp_path / "cache")
+        (request,) = build_teacher_requests(config)
+        return load_teacher(
+            request, config=config, data=data or make_card(), fit=fit, cache=tmp_path / "cache"
+        )
 
     return _load

@@ -1,0 +1,51 @@
+import json
+
+import pytest
+
+from autokd.config import Config
+from autokd.errors import StudyError
+from autokd.study.folder import StudyFolder
+
+NEW = ("teacher_vote", "assistant")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return StudyFolder(tmp_path)
+
+
+def forget(folder, *keys):
+    """Makes the settings those of an autokd that did not have some options yet."""
+    path = folder.path / "settings.json"
+    values = json.loads(path.read_text())
+    for key in keys:
+        del values["config"][key]
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("weights", [None, "w.pt"])
+def test_a_study_of_one_teacher_goes_on_as_it_was_written_before_there_were_several(
+    folder, weights
+):
+    config = Config(teacher="timm:x", teacher_weights=weights)
+    folder.check_settings(config, dimensions=())
+    values = json.loads((folder.path / "settings.json").read_text())["config"]
+    assert (values["teacher"], values["teacher_weights"]) == ("timm:x", weights)
+    forget(folder, *NEW)
+    assert folder.load_config() == config
+    folder.check_settings(config, dimensions=())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"teacher": ("auto", "timm:x")}, r"made with teacher=auto, got \['auto', 'timm:x'\]"),
+        ({"assistant": "auto"}, "made with assistant=None, got auto"),
+        ({"teacher_vote": "accuracy"}, "made with teacher_vote=mean, got accuracy"),
+    ],
+)
+def test_other_teachers_are_another_study(folder, options, message):
+    folder.check_settings(Config(), dimensions=())
+    forget(folder, *NEW)
+    with pytest.raises(StudyError, match=message):
+        folder.check_settings(Config(**options), dimensions=())

@@ -1,0 +1,225 @@
+"""The teachers and assistants of a study, joined, judged, measured and shown."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from autokd.config import Config
+from autokd.data import SearchData, load_data
+from autokd.distillation import Engine, Training
+from autokd.errors import TeacherError
+from autokd.spaces import build_space
+from autokd.study import teaching
+from autokd.study.crew import InlineCrew
+from autokd.study.progress import SearchProgress
+from autokd.study.teaching import build_teachers
+from autokd.teachers import Committee, Teacher
+from autokd.testing import FakeTarget
+
+NETWORKS = """
+import torch
+
+class Template(torch.nn.Module):
+    # Compares a picture with the mean of each class.
+    def __init__(self, scale, n_classes=10):
+        super().__init__()
+        means = torch.load("means.pt")
+        self.fc = torch.nn.Linear(64, n_classes)
+        with torch.no_grad():
+            self.fc.weight.copy_(scale * means[:n_classes])
+            self.fc.bias.copy_(-scale / 2 * (means[:n_classes] ** 2).sum(1))
+
+    def forward(self, x):
+        return self.fc(x.flatten(1))
+
+def calm(): return Template(0.5)
+def loud(): return Template(20.0)
+def half(): return Template(1.0, n_classes=5)
+def dull():
+    network = Template(1.0)
+    torch.nn.init.zeros_(network.fc.weight)
+    torch.nn.init.zeros_(network.fc.bias)
+    return network
+"""
+
+
+@pytest.fixture(scope="module")
+def data() -> SearchData:
+    return load_data(Config(train_limit=300))
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """What was trained, and by whom; nothing is, beyond a first guess of the class means."""
+    done = []
+
+    def train(student, recipe, *, data, teacher, plan, on_epoch):
+        done.append((None if teacher is None else teacher.name, recipe, plan.epochs))
+        with torch.no_grad():
+            for value in student.parameters():
+                value.add_(0.001)
+        del data, on_epoch
+        engine = Engine(device=torch.device("cpu"))
+        return Training(curve=(), val_accuracy=0.5, engine=engine, seconds=2.0)
+
+    monkeypatch.setattr(teaching, "train_student", train)
+    monkeypatch.setattr(teaching, "check_teacher", _check_unless_made(teaching.check_teacher))
+    return done
+
+
+def _check_unless_made(check):
+    """What the fake training makes knows nothing, which is not its fault."""
+
+    def check_unless_made(accuracy, **options):
+        if accuracy == pytest.approx(0.1, abs=0.06):
+            return
+        check(accuracy, **options)
+
+    return check_unless_made
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(SearchProgress, "say", lambda _, text: lines.append(text))
+    return lines
+
+
+@pytest.fixture
+def build(data, tmp_path, monkeypatch):
+    """`build_teachers` in a folder with some networks, with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "class_means.py").write_text(NETWORKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    pixels = data.train_images.flatten(1).float() / 255
+    means = torch.stack([pixels[data.train_labels == label].mean(0) for label in range(10)])
+    torch.save(means, tmp_path / "means.pt")
+    space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
+    target = FakeTarget()
+
+    def build(*teachers, **options):
+        config = Config(
+            teacher=[f"python:class_means:{name}" if ":" not in name and name != "auto" else name
+                     for name in teachers],
+            train_limit=300, device="cpu", **options,
+        )  # fmt: skip
+        return build_teachers(
+            config, data, space=space, target=target, device=torch.device("cpu"),
+            crew=InlineCrew(), progress=SearchProgress(is_silent=True),
+        )  # fmt: skip
+
+    return build
+
+
+def test_one_teacher_stays_itself(build, said):
+    faculty = build("calm")
+    assert set(faculty.networks) == {"teacher"}
+    assert isinstance(faculty.networks["teacher"], Teacher)
+    assert faculty.card.name == "python:class_means:calm"
+    assert faculty.card.n_params == 650
+    assert faculty.card.val_accuracy > 0.7
+    assert faculty.training_s == 0
+    assert said == []
+
+
+@pytest.mark.parametrize("vote", ["mean", "accuracy", "confidence"])
+def test_several_teachers_are_one_whose_latency_is_the_sum_of_theirs(build, said, vote):
+    alone = [build(name).card for name in ("calm", "loud")]
+    faculty = build("calm", "loud", teacher_vote=vote)
+    committee = faculty.networks["teacher"]
+    assert isinstance(committee, Committee)
+    assert committee.by_confidence == (vote == "confidence")
+    assert faculty.card.latency_ms == pytest.approx(sum(card.latency_ms for card in alone))
+    assert faculty.card.n_params == 1300
+    assert faculty.card.digest == committee.digest
+    assert faculty.card.name == "python:class_means:calm + python:class_means:loud"
+    assert [line.split(": ")[0] for line in said] == [
+        "teacher python:class_means:calm", "teacher python:class_means:loud",
+    ]  # fmt: skip
+    assert all("% on validation" in line for line in said)
+
+
+def test_each_of_several_teachers_must_beat_the_majority(build):
+    message = "^`--teacher python:class_means:dull` must beat the majority class"
+    with pytest.raises(TeacherError, match=message):
+        build("calm", "dull")
+
+
+def test_the_teacher_that_knows_other_classes_is_named(build):
+    message = "^`--teacher python:class_means:half` predicts 5 classes, the data has 10; pass"
+    with pytest.raises(TeacherError, match=message):
+        build("calm", "half")
+    with pytest.raises(TeacherError, match=r"^`--teacher` predicts 5 classes"):
+        build("half")
+
+
+def test_a_wrong_teacher_is_told_before_another_is_trained(build, trainings):
+    with pytest.raises(TeacherError, match="got timm:x without weights"):
+        build("auto", "timm:x")
+    with pytest.raises(TeacherError, match="`--assistant` must be auto"):
+        build("auto", assistant="atuo")
+    assert trainings == []
+
+
+def test_an_assistant_is_taught_by_the_textbook_and_stands_beside_the_teacher(
+    build, said, trainings
+):
+    faculty = build("calm", assistant="timm:test_resnet", teacher_image_size=8)
+    assert list(faculty.networks) == ["teacher", "assistant", "both"]
+    ((teacher, recipe, _),) = trainings
+    assert teacher == "python:class_means:calm"
+    assert (recipe.alpha, recipe.temperature, recipe.loss) == (0.9, 4.0, "soft_targets")
+    assert recipe.alpha_schedule == recipe.temperature_schedule == "constant"
+    both = faculty.networks["both"]
+    assert both.members == (faculty.networks["teacher"], faculty.networks["assistant"])
+    assert faculty.card.name == "python:class_means:calm"
+    assert faculty.training_s == 2.0
+    assert [line.split(":")[0] for line in said] == [
+        "epochs of the assistant", "assistant timm", "both together",
+    ]  # fmt: skip
+
+
+def test_a_chain_is_taught_in_its_order_and_comes_from_the_cache_the_second_time(build, trainings):
+    chain = ["timm:test_resnet", "timm:test_vit"]
+    first = build("calm", assistant=chain)
+    assert [teacher for teacher, _, _ in trainings] == ["python:class_means:calm", chain[0]]
+    second = build("calm", assistant=chain)
+    assert len(trainings) == 2
+    assert second.training_s == 0
+    for name, network in first.networks.items():
+        assert network.digest == second.networks[name].digest
+    assert first.networks["assistant"].name == "timm:test_vit"
+
+
+def test_auto_makes_an_assistant_only_where_the_teacher_is_far_larger(
+    build, said, trainings, monkeypatch
+):
+    small = build("calm", assistant="auto")
+    assert set(small.networks) == {"teacher"}
+    assert "no auto assistant: the teacher has 0.0 times" in said[-1]
+    monkeypatch.setattr("autokd.teachers.assistants.LARGE_GAP", 5)
+    large = build("auto", assistant="auto")
+    ratio = large.card.n_params / large.networks["assistant"].n_params
+    assert 2.5 < ratio < 3.5  # the root of 8.5
+    assert [teacher for teacher, _, _ in trainings] == [None, "auto"]
+    assert large.training_s == 4.0
+
+
+def test_a_wrong_assistant_is_named_by_its_option(build):
+    with pytest.raises(
+        TeacherError, match=r"^`--assistant timm:resnet1` must be a network of timm"
+    ):
+        build("calm", assistant="timm:resnet1")
+    with pytest.raises(TeacherError, match=r"^`--assistant file:x.onnx` must be a file"):
+        build("calm", assistant="file:x.onnx")
+
+
+def test_both_vote_as_several_teachers_do(build, trainings):
+    options = {"assistant": "timm:test_resnet", "teacher_image_size": 8}
+    del trainings
+    both = build("calm", "loud", teacher_vote="confidence", **options).networks["both"]
+    assert both.by_confidence
+    assert both.members[0].by_confidence
+    assert dataclasses.asdict(build("calm", **options).card)["name"] == "python:class_means:calm"
