@@ -158,3 +158,32 @@ def test_what_is_known_before_training_needs_no_training(workshop):
     assert candidate.latency.median_ms > 0
     assert candidate.footprint.macs > 0
     assert len(candidate.network) == 64
+
+
+def test_the_recipe_says_who_teaches(workshop):
+    class Deaf(torch.nn.Module):
+        def forward(self, views):
+            raise AssertionError("nobody asked")
+
+    class Counted(Teacher):
+        n_asked = 0
+
+        def forward(self, views):
+            self.n_asked += 1
+            return super().forward(views)
+
+    assistant = Counted()
+    teachers = {
+        "teacher": KnownTeacher(network=Deaf()),
+        "assistant": KnownTeacher(network=assistant),
+    }
+    workshop = dataclasses.replace(
+        workshop,
+        teachers=teachers,
+        space=build_space(
+            "mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10, has_assistant=True
+        ),
+    )
+    result = evaluate_candidate({**TINY, "taught_by": "assistant"}, workshop, trial=0, known={})
+    assert (result.state, result.answers) == ("complete", "live")
+    assert assistant.n_asked > 0

@@ -13,7 +13,7 @@ from autokd.spaces import build_space
 from autokd.study import teaching
 from autokd.study.crew import InlineCrew
 from autokd.study.progress import SearchProgress
-from autokd.study.teaching import build_teachers
+from autokd.study.teaching import build_teachers, check_features
 from autokd.teachers import Committee, Teacher
 from autokd.testing import FakeTarget
 
@@ -115,8 +115,8 @@ def build(data, tmp_path, monkeypatch):
 
 def test_one_teacher_stays_itself(build, said):
     faculty = build("calm")
-    assert set(faculty.networks) == {"teacher"}
-    assert isinstance(faculty.networks["teacher"], Teacher)
+    assert set(faculty.teachers) == {"teacher"}
+    assert isinstance(faculty.teachers["teacher"].network, Teacher)
     assert faculty.card.name == "python:class_means:calm"
     assert faculty.card.n_params == 650
     assert faculty.card.val_accuracy > 0.7
@@ -128,7 +128,7 @@ def test_one_teacher_stays_itself(build, said):
 def test_several_teachers_are_one_whose_latency_is_the_sum_of_theirs(build, said, vote):
     alone = [build(name).card for name in ("calm", "loud")]
     faculty = build("calm", "loud", teacher_vote=vote)
-    committee = faculty.networks["teacher"]
+    committee = faculty.teachers["teacher"].network
     assert isinstance(committee, Committee)
     assert committee.by_confidence == (vote == "confidence")
     assert faculty.card.latency_ms == pytest.approx(sum(card.latency_ms for card in alone))
@@ -167,13 +167,14 @@ def test_an_assistant_is_taught_by_the_textbook_and_stands_beside_the_teacher(
     build, said, trainings
 ):
     faculty = build("calm", assistant="timm:test_resnet", teacher_image_size=8)
-    assert list(faculty.networks) == ["teacher", "assistant", "both"]
+    assert list(faculty.teachers) == ["teacher", "assistant", "both"]
     ((teacher, recipe, _),) = trainings
     assert teacher == "python:class_means:calm"
     assert (recipe.alpha, recipe.temperature, recipe.loss) == (0.9, 4.0, "soft_targets")
     assert recipe.alpha_schedule == recipe.temperature_schedule == "constant"
-    both = faculty.networks["both"]
-    assert both.members == (faculty.networks["teacher"], faculty.networks["assistant"])
+    both = faculty.teachers["both"].network
+    roles = ("teacher", "assistant")
+    assert both.members == tuple(faculty.teachers[role].network for role in roles)
     assert faculty.card.name == "python:class_means:calm"
     assert faculty.training_s == 2.0
     assert [line.split(":")[0] for line in said] == [
@@ -188,20 +189,20 @@ def test_a_chain_is_taught_in_its_order_and_comes_from_the_cache_the_second_time
     second = build("calm", assistant=chain)
     assert len(trainings) == 2
     assert second.training_s == 0
-    for name, network in first.networks.items():
-        assert network.digest == second.networks[name].digest
-    assert first.networks["assistant"].name == "timm:test_vit"
+    for name, teacher in first.teachers.items():
+        assert teacher.network.digest == second.teachers[name].network.digest
+    assert first.teachers["assistant"].network.name == "timm:test_vit"
 
 
 def test_auto_makes_an_assistant_only_where_the_teacher_is_far_larger(
     build, said, trainings, monkeypatch
 ):
     small = build("calm", assistant="auto")
-    assert set(small.networks) == {"teacher"}
+    assert set(small.teachers) == {"teacher"}
     assert "no auto assistant: the teacher has 0.0 times" in said[-1]
     monkeypatch.setattr("autokd.teachers.assistants.LARGE_GAP", 5)
     large = build("auto", assistant="auto")
-    ratio = large.card.n_params / large.networks["assistant"].n_params
+    ratio = large.card.n_params / large.teachers["assistant"].network.n_params
     assert 2.5 < ratio < 3.5  # the root of 8.5
     assert [teacher for teacher, _, _ in trainings] == [None, "auto"]
     assert large.training_s == 4.0
@@ -219,7 +220,19 @@ def test_a_wrong_assistant_is_named_by_its_option(build):
 def test_both_vote_as_several_teachers_do(build, trainings):
     options = {"assistant": "timm:test_resnet", "teacher_image_size": 8}
     del trainings
-    both = build("calm", "loud", teacher_vote="confidence", **options).networks["both"]
+    both = build("calm", "loud", teacher_vote="confidence", **options).teachers["both"].network
     assert both.by_confidence
     assert both.members[0].by_confidence
     assert dataclasses.asdict(build("calm", **options).card)["name"] == "python:class_means:calm"
+
+
+def test_losses_on_features_are_refused_before_the_search_where_nothing_shows_any(build):
+    several = build("calm", "loud")
+    plain, wanting = (
+        build_space("mobile", recipe=recipe, input_shape=(1, 8, 8), n_classes=10)
+        for recipe in ("default", "features")
+    )
+    check_features(several, space=plain)
+    with pytest.raises(TeacherError, match="needs the features of one teacher made of modules"):
+        check_features(several, space=wanting)
+    check_features(build("calm"), space=wanting)
