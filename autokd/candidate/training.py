@@ -36,7 +36,7 @@ __all__ = ["KnownTeacher", "train_student"]
 _BORN_AGAIN: dict[str, Any] = {"alpha": 0.5, "alpha_end": 0.5, "temperature": 1.0}
 """How a student that had no teacher learns from its former self (Furlanello et al., 2018)."""
 
-_FEATURES_LIMIT_BYTES = 256 * 2**20  # of one view; larger ones are asked for again
+_FEATURES_LIMIT_BYTES = 32 * 2**20  # of one view; larger ones are asked for again
 
 
 @dataclass(frozen=True, kw_only=True)

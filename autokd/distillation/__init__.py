@@ -22,7 +22,7 @@ from autokd.distillation.logit_losses import (
     standardise,
 )
 from autokd.distillation.losses import distillation_loss, label_loss, teacher_loss
-from autokd.distillation.schedules import alpha_at, feature_weight_at, temperature_at
+from autokd.distillation.schedules import alpha_at, feature_weight_at, scale_at, temperature_at
 from autokd.distillation.student import Student
 from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
 from autokd.distillation.teaching import (
@@ -82,6 +82,7 @@ __all__ = [
     "measure_engine",
     "multi_temperature_loss",
     "named_taps",
+    "scale_at",
     "soft_target_loss",
     "standardise",
     "teacher_loss",

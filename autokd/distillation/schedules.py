@@ -4,7 +4,13 @@ import math
 
 from autokd.types import Recipe, TemperatureSchedule
 
-__all__ = ["alpha_at", "feature_weight_at", "temperature_at"]
+__all__ = ["SMALLEST_SCALE", "alpha_at", "feature_weight_at", "scale_at", "temperature_at"]
+
+SMALLEST_SCALE = 0.5
+"""Of a picture's side, where a training begins with smaller ones."""
+
+_SCALES = ((0.4, SMALLEST_SCALE), (0.7, 0.75))  # until which part of the training
+
 
 _WARM_UP = 0.2  # of the training
 _STEP = 0.5  # of the training
@@ -24,6 +30,25 @@ def alpha_at(recipe: Recipe, progress: float) -> float:
         return 0.0
     schedule = recipe.alpha_schedule
     return _value_at(recipe.alpha, recipe.alpha_end, schedule=schedule, progress=progress)
+
+
+def scale_at(recipe: Recipe, progress: float) -> float:
+    """Share of a picture's side that the student is shown at a point of the training.
+
+    Args:
+        recipe: Its `resizing`.
+        progress: 0 in the first epoch, 1 in the last.
+
+    Returns:
+        1, or less at the beginning.
+
+    References:
+        Howard, "Training Imagenet in 3 hours for USD 25", 2018 (progressive resizing).
+        Tan & Le, "EfficientNetV2", 2021, section 4. https://arxiv.org/abs/2104.00298
+    """
+    if recipe.resizing == "none":
+        return 1.0
+    return next((scale for end, scale in _SCALES if progress < end), 1.0)
 
 
 def temperature_at(recipe: Recipe, progress: float) -> float:

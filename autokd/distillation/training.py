@@ -14,9 +14,15 @@ from torch.nn import functional as F
 
 from autokd.distillation.engine import Engine, measure_engine
 from autokd.distillation.losses import distillation_loss
-from autokd.distillation.schedules import alpha_at, feature_weight_at, temperature_at
+from autokd.distillation.schedules import (
+    SMALLEST_SCALE,
+    alpha_at,
+    feature_weight_at,
+    scale_at,
+    temperature_at,
+)
 from autokd.distillation.teaching import Teaching, Views
-from autokd.errors import DivergedError
+from autokd.errors import BuildError, DivergedError
 from autokd.types import EpochLog, Recipe
 
 __all__ = ["Augment", "Plan", "Training", "TrainingData", "distill", "evaluate"]
@@ -138,6 +144,8 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
     engine = plan.engine or measure_engine(
         student, example.pictures, n_classes=example.targets.shape[1], device=device
     )
+    if recipe.resizing != "none":
+        _try_smaller(student, example.pictures)
     student.to(device, memory_format=engine.memory_format)  # type: ignore[call-overload]
     order = torch.Generator().manual_seed(plan.seed)
     n_steps = len(images) // batch_size
@@ -158,14 +166,15 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
         epoch_start = time.perf_counter()
         progress = epoch / max(1, plan.epochs - 1)
         alpha, temperature = alpha_at(recipe, progress), temperature_at(recipe, progress)
-        feature_weight = feature_weight_at(recipe, progress)
+        feature_weight, scale = feature_weight_at(recipe, progress), scale_at(recipe, progress)
         student.train()
         loss_sum = torch.zeros((), device=device)
         shuffled = torch.randperm(len(images), generator=order)
         for indices in shuffled[: n_steps * batch_size].split(batch_size):
             batch = indices.to(device, non_blocking=True)
             views = augment(images[batch], labels[batch], indices=indices, epoch=epoch)
-            pictures = views.pictures.contiguous(memory_format=engine.memory_format)
+            pictures = _shrink(views.pictures, scale)
+            pictures = pictures.contiguous(memory_format=engine.memory_format)
             teacher_logits = None
             with engine.precision():
                 if teaching.logits is not None and (alpha > 0 or feature_weight > 0):
@@ -255,6 +264,31 @@ def evaluate(
         n_right += (logits.argmax(1) == truth).sum()
     loss = torch.nan_to_num(loss_sum / len(labels), nan=1e9, posinf=1e9).item()
     return loss, n_right.item() / len(labels)
+
+
+def _shrink(pictures: Tensor, scale: float) -> Tensor:
+    """The pictures with a share of their side."""
+    if scale == 1:
+        return pictures
+    size = [max(1, round(side * scale)) for side in pictures.shape[2:]]
+    return F.interpolate(pictures, size=size, mode="bilinear", antialias=True)
+
+
+@torch.no_grad()
+def _try_smaller(student: nn.Module, pictures: Tensor) -> None:
+    """Refuses a student that takes pictures of one size only.
+
+    Raises:
+        BuildError: It fails on smaller ones.
+    """
+    smaller = _shrink(pictures[:2], SMALLEST_SCALE)
+    try:
+        copy.deepcopy(student).to(smaller.device).eval()(smaller)
+    except RuntimeError as error:
+        raise BuildError(
+            f"student must take pictures of {tuple(smaller.shape[2:])} too for progressive "
+            f"resizing, got {str(error).splitlines()[0][:120]}; pass --fix resizing=none"
+        ) from error
 
 
 def _build_optimiser(weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

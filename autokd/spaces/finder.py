@@ -12,7 +12,7 @@ from typing import Any
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import ModelSpace
-from autokd.spaces.recipes import load_recipe, settle_teachers
+from autokd.spaces.recipes import load_recipe, settle_resizing, settle_teachers
 from autokd.spaces.space import Space
 from autokd.types import InputShape, Scalar
 
@@ -106,6 +106,7 @@ def build_space(
     is_file = path.suffix in (".yaml", ".yml", ".json") or path.exists()
     fields = load_recipe(path if is_file else _bundled(recipe, suffix=".yaml"))
     fields = settle_teachers(fields, has_assistant=has_assistant)
+    fields = settle_resizing(fields, side=min(input_shape[1:]))
     architecture = load_architecture(name, input_shape=input_shape, n_classes=n_classes)
     return Space(name, architecture=architecture, recipe={**fields, **overrides})
 

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import Categorical, Mutable, Numerical
-from autokd.types import Recipe, TaughtBy, TemperatureSchedule
+from autokd.types import Recipe, Resizing, TaughtBy, TemperatureSchedule
 
-__all__ = ["load_recipe", "settle_teachers", "validate_recipe"]
+__all__ = ["load_recipe", "settle_resizing", "settle_teachers", "validate_recipe"]
 
 _TYPES = get_type_hints(Recipe)
 _BOUNDS = {
@@ -34,6 +34,7 @@ _BOUNDS = {
     "learning_rate": (1e-9, 100),
     "weight_decay": (0, 10),
 }
+_LARGE_SIDE = 64  # pixels
 _ON_LOGITS = ("loss", "is_standardised", "is_adaptive", "dkd_beta", "teacher_confidence")
 _ON_FEATURES = ("feature_loss", "feature_weight", "feature_weight_end", "feature_schedule")
 
@@ -135,6 +136,22 @@ def settle_teachers(fields: Mapping[str, Any], *, has_assistant: bool) -> dict[s
                 "pass --assistant timm:NAME, torchvision:NAME, file:PATH or python:module:function"
             )
     return dict(fields)
+
+
+def settle_resizing(fields: Mapping[str, Any], *, side: int) -> dict[str, Any]:
+    """The fields of a recipe with a `resizing` that fits the pictures.
+
+    Args:
+        fields: As `load_recipe` gives them.
+        side: The shorter one of the pictures, in pixels. From 64 on, progressive resizing is
+            searched unless the recipe says it; below, there is nothing to be saved.
+
+    Returns:
+        Field to NNI mutable, or to the plain value.
+    """
+    if side < _LARGE_SIDE:
+        return {**fields, "resizing": "none"}
+    return {"resizing": Categorical(list(get_args(Resizing)), label="resizing"), **fields}
 
 
 def validate_recipe(values: Mapping[str, Any]) -> Recipe:

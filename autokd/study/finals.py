@@ -237,6 +237,23 @@ class Finals:
         )
         return dataclasses.replace(filled, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
 
+    def fill_twin(self, student: FrontStudent) -> FrontStudent | None:
+        """A student that was in the finals, as it is without distillation; none without a refit."""
+        twins = [refit for refit in self._refits[student.trial] if refit.is_twin]
+        if not twins:
+            return None
+        test = estimate([refit.test_accuracy for refit in twins])
+        return dataclasses.replace(
+            student,
+            recipe=_without_teacher(student.recipe),
+            val_accuracy=estimate([refit.val_accuracy for refit in twins]).mean,
+            test_accuracy=test.mean,
+            test_accuracy_ci95=test.ci95,
+            n_seeds=test.n,
+            kd_gain=0.0,
+            kd_gain_ci95=0.0,
+        )
+
     @property
     def _epochs(self) -> int:
         return self._config.refit_epochs or math.ceil(1.5 * self._workshop.plan.epochs)

@@ -61,10 +61,14 @@ class Findings:
 
     def baseline(self) -> TrialResult | None:
         """The default student without distillation: the first trial, unless it had to distil."""
-        first = next((r for r in self._results if r.trial == 0 and r.state == "complete"), None)
+        first = self.first()
         if first is None or first.recipe is None or first.recipe.is_distilled:
             return None
         return first
+
+    def first(self) -> TrialResult | None:
+        """The default student, which is the first trial."""
+        return next((r for r in self._results if r.trial == 0 and r.state == "complete"), None)
 
     def hypervolume(self) -> float:
         """Of the front so far."""
@@ -85,10 +89,11 @@ class Findings:
             students = [self._build(result) for result in self.front()]
         else:
             students = finals.rank([self._build(result) for result in self.finalists()])
-        first = self.baseline()
-        baseline = None if first is None else self._build(first)
+        baseline = None if (plain := self.baseline()) is None else self._build(plain)
         if baseline is not None and finals is not None:
             baseline = finals.fill(baseline)
+        elif finals is not None and (first := self.first()) is not None:
+            baseline = finals.fill_twin(self._build(first))
         return Front(
             study=self._config.study_name,
             n_trials=len(self._results),

@@ -46,7 +46,7 @@ from autokd.types import (
 
 __all__ = ["load_front", "search"]
 
-_STEPS = 320  # of one trial, about, where the user names no epochs
+_STEPS = 208  # of one trial, about, where the user names no epochs: six epochs of digits
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
@@ -220,7 +220,7 @@ class _Session:
             progress=self.progress,
         )
         try:
-            baseline = self.findings.baseline()
+            baseline = self.findings.baseline() or self.findings.first()
             finalists = self.findings.finalists()
             finals.run([*finalists, *([baseline] if baseline else [])])
         finally:

@@ -69,6 +69,7 @@ def result_tags(result: TrialResult) -> dict[str, str]:
         "reason": result.reason,
         "same_as": "" if result.same_as is None else str(result.same_as),
         "engine": result.engine,
+        "answers": result.answers,
         "network": result.network,
     }
     if result.latency is not None:

@@ -15,6 +15,7 @@ __all__ = [
     "MixTargets",
     "Optimiser",
     "Recipe",
+    "Resizing",
     "Sample",
     "Scalar",
     "Schedule",
@@ -34,6 +35,9 @@ InputShape = tuple[int, int, int]
 
 
 Augmentation = Literal["none", "crop", "flip_crop", "randaugment"]
+
+
+Resizing = Literal["none", "progressive"]
 
 
 Mix = Literal["none", "mixup", "cutmix"]
@@ -133,6 +137,8 @@ class Recipe:
             is the teacher.
         augmentation: What is done to each picture of a batch.
         magnitude: Strength of RandAugment in [0, 30]; unused otherwise.
+        resizing: `progressive` shows the student smaller pictures at first: half the side for
+            two fifths of the training, three quarters until seven tenths of it.
         mix: Whether pictures of a batch are mixed; teacher and student see the same mixture.
         mix_targets: What the teacher says of a mixture: `exact` asks it, `mixed` mixes what it
             said of both pictures, which costs nothing and is not the same.
@@ -163,6 +169,7 @@ class Recipe:
     generations: int = 1
     augmentation: Augmentation = "crop"
     magnitude: int = 0
+    resizing: Resizing = "none"
     mix: Mix = "none"
     mix_targets: MixTargets = "exact"
     mix_alpha: float = 0.2

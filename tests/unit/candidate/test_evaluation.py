@@ -162,7 +162,7 @@ def test_what_is_known_before_training_needs_no_training(workshop):
 
 def test_the_recipe_says_who_teaches(workshop):
     class Deaf(torch.nn.Module):
-        def forward(self, views):
+        def forward(self, _views):
             raise AssertionError("nobody asked")
 
     class Counted(Teacher):

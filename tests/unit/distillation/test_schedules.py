@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autokd.distillation import alpha_at, feature_weight_at, temperature_at
+from autokd.distillation import alpha_at, feature_weight_at, scale_at, temperature_at
 from autokd.types import Recipe
 
 shares = st.floats(0, 1)
@@ -94,3 +94,10 @@ def test_what_is_not_listened_to_has_no_weight(progress):
     assert alpha_at(Recipe(loss="cross_entropy"), progress) == 0
     assert feature_weight_at(Recipe(), progress) == 0
     assert feature_weight_at(Recipe(loss="cross_entropy", feature_loss="rkd"), progress) == 0
+
+
+def test_progressive_resizing_grows_to_the_whole_picture():
+    recipe = Recipe(resizing="progressive")
+    scales = [scale_at(recipe, progress / 10) for progress in range(11)]
+    assert scales == [0.5] * 4 + [0.75] * 3 + [1.0] * 4
+    assert scale_at(Recipe(), 0.0) == 1.0

@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from autokd.distillation import (
     evaluate,
     measure_engine,
 )
-from autokd.errors import DivergedError
+from autokd.errors import BuildError, DivergedError
 from autokd.types import Recipe
 
 CPU = torch.device("cpu")
@@ -201,3 +202,33 @@ def test_the_same_loop_trains_on_cuda():
         teaching=Teaching(),
     )
     assert training.val_accuracy >= 0.95
+
+
+class AnySize(nn.Module):
+    """Takes pictures of any size, and remembers the sizes that it was trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.head = nn.Linear(4, 2)
+        self.sizes = []
+
+    def forward(self, views):
+        if self.training:
+            self.sizes.append(tuple(views.shape[2:]))
+        return self.head(self.conv(views).relu().mean((2, 3)))
+
+
+def test_a_student_sees_smaller_pictures_first():
+    network = AnySize()
+    recipe = dataclasses.replace(PLAIN, resizing="progressive")
+    run(Student(network, mean=[0.4], std=[0.3]), recipe, epochs=5)
+    steps = [size for size in network.sizes if size != (4, 4)]
+    assert set(steps) == {(2, 2), (3, 3)}
+    assert network.sizes[-1] == (4, 4)
+
+
+def test_a_student_of_one_size_cannot_be_resized():
+    recipe = dataclasses.replace(PLAIN, resizing="progressive")
+    with pytest.raises(BuildError, match="pass --fix resizing=none"):
+        run(make_student(), recipe)

@@ -211,3 +211,12 @@ def test_the_values_that_a_field_of_the_recipe_can_take():
     )  # fmt: skip
     assert plain.values_of("feature_loss") == {"rkd"}
     assert plain.values_of("exits") == set()
+
+
+@pytest.mark.parametrize(("side", "is_searched"), [(32, False), (64, True)])
+def test_pictures_from_64_pixels_on_may_be_resized_progressively(side, is_searched):
+    space = build_space("mobile", recipe="default", input_shape=(3, side, side), n_classes=10)
+    assert ("resizing" in {d.label for d in space.dimensions}) == is_searched
+    assert space.freeze(space.prior("textbook"))[1].resizing == "none"
+    if is_searched:
+        assert space.freeze({"resizing": "progressive"})[1].resizing == "progressive"

@@ -55,7 +55,7 @@ def trainings(monkeypatch):
     done = []
 
     def train(student, recipe, *, data, teacher, plan, on_epoch):
-        done.append((None if teacher is None else teacher.name, recipe, plan.epochs))
+        done.append((None if teacher is None else teacher.network.name, recipe, plan.epochs))
         with torch.no_grad():
             for value in student.parameters():
                 value.add_(0.001)

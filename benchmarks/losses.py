@@ -1,0 +1,142 @@
+"""Every loss and every teacher arrangement on one fixed pair: accuracy, gain, milliseconds a step.
+
+All train the default student of a space with the same seeds, views, schedule and length, beside
+the same student without distillation. The losses' own weights are those of their papers; nothing
+is tuned, so that a row says what one gets by default.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from matched import Bench, Lesson, Outcome, describe_machine, gain, open_bench
+from rich.console import Console
+from rich.table import Table
+
+from autokd.study.finals import estimate
+from autokd.types import Recipe
+
+BASE = Recipe(alpha=0.9, alpha_end=0.9, temperature=4.0, augmentation="crop")
+PLAIN = "no distillation"
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    PLAIN: {"alpha": 0.0, "alpha_end": 0.0},
+    "soft targets": {},
+    "dkd": {"loss": "dkd"},
+    "dist": {"loss": "dist"},
+    "multi-temperature": {"loss": "multi_temperature"},
+    "standardised": {"is_standardised": True, "temperature": 2.0},
+    "adaptive temperature": {"is_adaptive": True},
+    "temperature decay": {"temperature_schedule": "decay"},
+    "alpha warm-up": {"alpha_schedule": "warm_up"},
+    "hint": {"feature_loss": "hint"},
+    "attention": {"feature_loss": "attention"},
+    "fsp": {"feature_loss": "fsp"},
+    "rkd": {"feature_loss": "rkd"},
+    "crd": {"feature_loss": "crd"},
+    "mixup, no distillation": {"mix": "mixup", "alpha": 0.0, "alpha_end": 0.0},
+    "mixup, exact targets": {"mix": "mixup", "mix_targets": "exact"},
+    "mixup, mixed targets": {"mix": "mixup", "mix_targets": "mixed"},
+    "exits": {"exits": 2},
+    "exits, no teacher": {"exits": 2, "alpha": 0.0, "alpha_end": 0.0},
+    "born again": {"generations": 2},
+}
+ARRANGEMENTS = {"assistant": "by an assistant", "both": "by teacher and assistant"}
+
+
+def build_lessons(bench: Bench, *, epochs: int) -> list[Lesson]:
+    """A lesson for each row of the table."""
+    sample = bench.space.complete({})
+    teachers = bench.faculty.teachers
+    lessons = [
+        Lesson(
+            name=name,
+            recipe=dataclasses.replace(BASE, **changes),
+            teacher=teachers["teacher"],
+            sample=sample,
+            # A generation is a whole training: both together take as long as the others.
+            epochs=math.ceil(epochs / 2) if "generations" in changes else epochs,
+        )
+        for name, changes in RECIPES.items()
+    ]
+    return lessons + [
+        Lesson(name=name, recipe=BASE, teacher=teachers[role], sample=sample, epochs=epochs)
+        for role, name in ARRANGEMENTS.items()
+        if role in teachers
+    ]
+
+
+def summarise(outcomes: Mapping[str, list[Outcome]]) -> dict[str, dict[str, Any]]:
+    """Mean, interval, gain and time of each row."""
+    figures = {}
+    for name, rows in outcomes.items():
+        accuracy = estimate([row.test_accuracy for row in rows])
+        figures[name] = {
+            "test_accuracy": accuracy.mean,
+            "test_accuracy_ci95": accuracy.ci95,
+            **gain(rows, outcomes[PLAIN]),
+            "step_ms": min(row.step_ms for row in rows),
+            "n": accuracy.n,
+        }
+    return figures
+
+
+def print_table(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    """The table, on standard error."""
+    table = Table("", "test accuracy, %", "gain, points", "ms a step")
+    for name, row in figures.items():
+        half, gain_half = row["test_accuracy_ci95"] or 0.0, row["gain_ci95"] or 0.0
+        table.add_row(
+            name,
+            f"{row['test_accuracy']:.2%} ± {half * 100:.2f}",
+            f"{row['gain'] * 100:+.2f} ± {gain_half * 100:.2f}",
+            f"{row['step_ms']:.1f}",
+        )
+    Console(stderr=True, highlight=False).print(table)
+
+
+def main() -> None:
+    """Reads the arguments, trains, prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="600 digits, 4 epochs, 2 seeds")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--data", default="digits", help="as of autokd search")
+    parser.add_argument("--train-limit", type=int, help="pictures for training and validation")
+    parser.add_argument("--space", default="mobile")
+    parser.add_argument("--assistant", default="timm:test_resnet", help="as of autokd search")
+    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.train_limit, arguments.epochs, arguments.seeds = 600, 4, 2
+    bench = open_bench(
+        arguments.space,
+        batch_size=arguments.batch_size,
+        data=arguments.data,
+        train_limit=arguments.train_limit,
+        assistant=arguments.assistant,
+    )
+    outcomes = bench.run(build_lessons(bench, epochs=arguments.epochs), seeds=arguments.seeds)
+    figures = summarise(outcomes)
+    print_table(figures)
+    card = bench.faculty.card
+    print(
+        json.dumps(
+            {
+                **describe_machine(),
+                "data": arguments.data,
+                "n_train": len(bench.data.train_images),
+                "epochs": arguments.epochs,
+                "teacher_val_accuracy": card.val_accuracy,
+                "rows": figures,
+            },
+            indent=None if arguments.json else 2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
