@@ -100,7 +100,9 @@ def print_table(figures: Mapping[str, Mapping[str, Any]]) -> None:
 def main() -> None:
     """Reads the arguments, trains, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="600 digits, 4 epochs, 2 seeds")
+    parser.add_argument(
+        "--quick", action="store_true", help="600 digits, 3 epochs, 2 seeds, no assistant"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--data", default="digits", help="as of autokd search")
     parser.add_argument("--train-limit", type=int, help="pictures for training and validation")
@@ -111,7 +113,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.train_limit, arguments.epochs, arguments.seeds = 600, 4, 2
+        arguments.train_limit, arguments.epochs, arguments.seeds = 600, 3, 2
+        arguments.assistant = "none"
     bench = open_bench(
         arguments.space,
         batch_size=arguments.batch_size,
