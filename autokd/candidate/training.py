@@ -96,6 +96,8 @@ def train_student(
         former = KnownTeacher(
             network=copy.deepcopy(student).requires_grad_(requires_grad=False).to(plan.device),
             n_views=N_VIEWS if teacher is None else teacher.n_views,
+            student_taps=() if teacher is None else teacher.student_taps,
+            teacher_taps=_taps_of_former(teacher),
         )
         student.load_state_dict(fresh)
         before = training
@@ -114,6 +116,11 @@ def train_student(
             answers=before.answers or training.answers,
         )
     return training
+
+
+def _taps_of_former(teacher: KnownTeacher | None) -> tuple[str, ...]:
+    """The student's own taps, as they are called in the student behind its normalisation."""
+    return () if teacher is None else tuple(f"network.{path}" for path in teacher.student_taps)
 
 
 def _later(row: EpochLog, n_before: int) -> EpochLog:
@@ -222,7 +229,9 @@ class _Classroom:
 
     def render(self, augment: Augment, view: int, indices: Tensor) -> Tensor:
         images = self.images[indices].to(self.plan.device)
-        return augment.viewer(images, indices, view=view)
+        # Half precision would move the pixels of a rotation.
+        with torch.autocast(self.plan.device.type, enabled=False):
+            return augment.viewer(images, indices, view=view)
 
     def _prepare_features(
         self, augment: Augment, *, bank: KnowledgeBank | None, hooks: contextlib.ExitStack

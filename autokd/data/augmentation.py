@@ -105,7 +105,7 @@ class Viewer:
         self._draws = _Draws.of(0, n_pictures=n_pictures)
         self._view = 0
         magnitude = recipe.magnitude if self._randaugment is not None else 0
-        self._key = f"{recipe.augmentation} {magnitude} {_SHIFT_SHARE} {_N_DRAWS} 1"
+        self._key = f"{recipe.augmentation} {magnitude} {_SHIFT_SHARE} {_N_DRAWS} 2"
 
     def __str__(self) -> str:
         """All that a view depends on, but for the pictures and its number."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from autokd.distillation.taps import Tap, first_tensor
+from autokd.errors import BuildError
 
 __all__ = ["FeatureReader"]
 
@@ -112,7 +113,13 @@ def _fold(value: Tensor, tap: Tap) -> Float[Tensor, "batch channels height width
     if tap.layout == "nhwc":
         return value.permute(0, 3, 1, 2)
     if tap.layout == "tokens":
-        return value[:, tap.n_prefix :].transpose(1, 2).unflatten(2, tap.size)
+        places = value[:, tap.n_prefix :].transpose(1, 2)
+        if places.shape[2] != tap.height * tap.width:
+            raise BuildError(
+                f"tokens of {tap.path} must fold to {tap.height}x{tap.width}, got "
+                f"{places.shape[2]} of them; pass --fix resizing=none"
+            )
+        return places.unflatten(2, tap.size)
     return value
 
 

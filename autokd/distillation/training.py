@@ -284,10 +284,12 @@ def _try_smaller(student: nn.Module, pictures: Tensor) -> None:
     smaller = _shrink(pictures[:2], SMALLEST_SCALE)
     try:
         copy.deepcopy(student).to(smaller.device).eval()(smaller)
-    except RuntimeError as error:
+    except Exception as error:
+        # The forward pass is the code of the space, which may raise anything.
+        line = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise BuildError(
             f"student must take pictures of {tuple(smaller.shape[2:])} too for progressive "
-            f"resizing, got {str(error).splitlines()[0][:120]}; pass --fix resizing=none"
+            f"resizing, got {line}; pass --fix resizing=none"
         ) from error
 
 

@@ -144,13 +144,13 @@ def settle_resizing(fields: Mapping[str, Any], *, side: int) -> dict[str, Any]:
     Args:
         fields: As `load_recipe` gives them.
         side: The shorter one of the pictures, in pixels. From 64 on, progressive resizing is
-            searched unless the recipe says it; below, there is nothing to be saved.
+            searched unless the recipe says it; below, there is little to be saved.
 
     Returns:
         Field to NNI mutable, or to the plain value.
     """
     if side < _LARGE_SIDE:
-        return {**fields, "resizing": "none"}
+        return {"resizing": "none", **fields}
     return {"resizing": Categorical(list(get_args(Resizing)), label="resizing"), **fields}
 
 
@@ -193,7 +193,7 @@ def _normalise(recipe: Recipe) -> Recipe:
         ("magnitude",): recipe.augmentation != "randaugment",
         ("mix_alpha",): not is_mixed,
         ("mix_targets",): not (is_mixed and recipe.is_distilled) or recipe.has_feature_loss,
-        ("label_smoothing",): not recipe.has_label_loss,
+        ("label_smoothing",): not recipe.has_label_loss and recipe.exits == 0,
     }
     names = [name for fields, is_idle in idle.items() if is_idle for name in fields]
     return dataclasses.replace(recipe, **{name: getattr(plain, name) for name in names})

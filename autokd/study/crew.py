@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -286,6 +287,8 @@ class PausingTarget:
 
 def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
     """What a forked process does."""
+    # A progress bar of the parent may have held the lock of its own streams when this was forked.
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
@@ -296,14 +299,24 @@ def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
         pipe.send(("done", result))
     except BaseException as error:  # noqa: BLE001
         # Whatever it is, the parent raises it, with this traceback as its cause.
-        pipe.send(("error", ExceptionWithTraceback(error, error.__traceback__)))
+        pipe.send(("error", _make_portable(error)))
+
+
+def _make_portable(error: BaseException) -> object:
+    """The error with its traceback, or its text where it cannot travel."""
+    whole = ExceptionWithTraceback(error, error.__traceback__)
+    try:
+        pickle.loads(pickle.dumps(whole))
+    except Exception:  # noqa: BLE001 - whatever an unknown class raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return whole
 
 
 def _receive(pipe: Connection) -> tuple[str, Any]:
     """What a worker says next: `epoch`, `done` or `error` with a value, or that it was killed."""
     try:
         return pipe.recv()
-    except EOFError:
+    except (EOFError, OSError):  # before a message, or in the middle of one
         return "killed", None
 
 

@@ -78,6 +78,12 @@ class _Entry:
         return f"{self.result.trial}-{self.seed}-{'twin' if self.is_twin else 'kd'}"
 
     @property
+    def generations(self) -> int:
+        """How often the student is trained."""
+        recipe = self.result.recipe
+        return 1 if self.is_twin or recipe is None else recipe.generations
+
+    @property
     def title(self) -> str:
         """For people."""
         return f"trial {self.result.trial}, seed {self.seed}{', twin' if self.is_twin else ''}"
@@ -191,7 +197,7 @@ class Finals:
                 entry = waiting.pop()
                 self._crew.start(
                     Job(
-                        key=entry, title=entry.title, epochs=self._epochs,
+                        key=entry, title=entry.title, epochs=self._epochs * entry.generations,
                         work=partial(self._refit, entry),
                     )
                 )  # fmt: skip
@@ -258,6 +264,12 @@ class Finals:
     def _epochs(self) -> int:
         return self._config.refit_epochs or math.ceil(1.5 * self._workshop.plan.epochs)
 
+    def _count_twin_epochs(self, recipe: Recipe) -> int:
+        """As many steps as its student has, which may see more pictures, more than once."""
+        n_train = len(self._workshop.data.train_images)
+        n_more = len(self._workshop.data.unlabelled_images) if recipe.is_distilled else 0
+        return round(self._epochs * recipe.generations * (n_train + n_more) / n_train)
+
     def _load(self, entry: _Entry) -> Refit | None:
         """What an earlier session has trained."""
         path = self._folder.refits / f"{entry.name}.json"
@@ -273,6 +285,7 @@ class Finals:
         student, recipe = build_student(
             self._workshop.space, result.sample, data=data.card, seed=entry.seed
         )
+        epochs = self._count_twin_epochs(recipe) if entry.is_twin else self._epochs
         training = train_student(
             student,
             _without_teacher(recipe) if entry.is_twin else recipe,
@@ -280,7 +293,7 @@ class Finals:
             teacher=self._workshop.teachers[recipe.taught_by],
             plan=dataclasses.replace(
                 self._workshop.plan,
-                epochs=self._epochs,
+                epochs=epochs,
                 seed=entry.seed,
                 engine=self._workshop.engines.get(result.network),
             ),

@@ -62,9 +62,10 @@ class Findings:
     def baseline(self) -> TrialResult | None:
         """The default student without distillation: the first trial, unless it had to distil."""
         first = self.first()
-        if first is None or first.recipe is None or first.recipe.is_distilled:
+        if first is None or first.recipe is None:
             return None
-        return first
+        is_plain = not (first.recipe.is_distilled or first.recipe.is_self_distilled)
+        return first if is_plain else None
 
     def first(self) -> TrialResult | None:
         """The default student, which is the first trial."""

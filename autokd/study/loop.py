@@ -168,8 +168,11 @@ class TrialLoop:
         self._trials.end(trial, result, min_accuracy=self._config.min_accuracy)
 
     def _learn_engine(self, result: TrialResult) -> None:
-        if result.engine:
-            self._workshop.engines[result.network] = Engine.parse(result.engine)
+        if not result.engine:
+            return
+        engine = Engine.parse(result.engine)
+        if engine.device.type == self._workshop.plan.device.type:  # a study may change devices
+            self._workshop.engines[result.network] = engine
 
 
 def _known(results: Sequence[TrialResult]) -> dict[tuple[str, Recipe], TrialResult]:

@@ -99,15 +99,29 @@ class KnowledgeBank:
 
         Returns:
             A row for each picture, on the CPU, as `answer` gave it.
+
+        Raises:
+            TeacherError: The folder cannot be written or read.
         """
         name = hashlib.sha256(what.encode()).hexdigest()[:16]
         path = self.path / f"{name}-{view:04d}.npy"
-        if not path.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_suffix(".lock")):
-                if not path.exists():
-                    _write(path, self._collect(n_pictures, render=render, answer=answer))
-        return torch.from_numpy(np.load(path, mmap_mode="c"))
+        try:
+            kept = _read(path)
+            if kept is None:
+                self.path.mkdir(parents=True, exist_ok=True)
+                with FileLock(path.with_suffix(".lock")):
+                    kept = _read(path)
+                    if kept is None:
+                        _write(path, self._collect(n_pictures, render=render, answer=answer))
+                        kept = _read(path)
+        except PermissionError as error:
+            raise TeacherError(
+                f"knowledge bank must be writable, got {error}; set AUTOKD_CACHE to another "
+                "folder or pass --no-bank"
+            ) from error
+        if kept is None:
+            raise TeacherError(f"knowledge bank must stay as it is, got {path} removed or damaged")
+        return torch.from_numpy(kept)
 
     def check(
         self,
@@ -178,6 +192,14 @@ def _expand(kept: Float32[Tensor, "b 2 kept"]) -> Float32[Tensor, "b classes"]:
     values, names = kept[:, 0], kept[:, 1].long()
     full = values[:, -1:].repeat(1, int(names[0, -1]))
     return full.scatter_(1, names[:, :-1], values[:, :-1])
+
+
+def _read(path: Path) -> NDArray[np.floating] | None:
+    """What a file holds, mapped; none where there is no whole one."""
+    try:
+        return np.load(path, mmap_mode="c")
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
 
 
 def _write(path: Path, kept: NDArray[np.floating]) -> None:

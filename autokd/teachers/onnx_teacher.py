@@ -67,6 +67,7 @@ def load_onnx(path: Path, *, shape: InputShape) -> Source:
         TeacherError: The file cannot be read or is no classifier of pictures.
     """
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a pool of threads would not survive the fork of a worker
     options.log_severity_level = 4  # what is wrong is said once, by the error
     try:
         session = onnxruntime.InferenceSession(

@@ -3,7 +3,6 @@
 mlflow is imported on the first connection, not with the room.
 """
 
-import contextlib
 import logging
 import os
 import re
@@ -70,8 +69,13 @@ def _create_database(path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         MlflowClient(f"sqlite:///{temporary.as_posix()}")
-        with contextlib.suppress(FileExistsError):  # another process was faster
+        try:
             path.hardlink_to(temporary)
+        except FileExistsError:
+            pass  # another process was faster
+        except OSError:  # a file system without links
+            if not path.exists():
+                temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

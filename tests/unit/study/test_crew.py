@@ -169,3 +169,16 @@ def test_a_latency_is_measured_while_the_crew_stands_still(tmp_path):
 def test_one_worker_or_a_gpu_is_this_process_alone():
     assert isinstance(build_crew(1, device=torch.device("cpu")), InlineCrew)
     assert isinstance(build_crew(4, device=torch.device("cuda")), InlineCrew)
+
+
+def test_an_error_that_cannot_travel_is_told_in_words():
+    def work(_):
+        class Local(Exception):  # noqa: N818 - a stranger's
+            pass
+
+        raise Local("far away")
+
+    crew = ForkedCrew(1)
+    crew.start(job(work))
+    with pytest.raises(RuntimeError, match="Local: far away"):
+        crew.wait(ignore)

@@ -123,3 +123,12 @@ def test_a_bank_that_does_not_fit_the_disk_is_refused_before_it_is_written(tmp_p
     with pytest.raises(TeacherError, match=r"must have room for .* MiB a view"):
         recall(bank(tmp_path, Counting()))
     assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_damaged_view_is_made_again(tmp_path):
+    recall(bank(tmp_path, Counting()))
+    (path,) = tmp_path.rglob("*.npy")
+    path.write_bytes(path.read_bytes()[:50])
+    teacher = Counting()
+    assert len(recall(bank(tmp_path, teacher))) == N
+    assert teacher.n_asked == N

@@ -1,0 +1,14 @@
+"""What all tests share."""
+
+from hypothesis import HealthCheck, settings
+
+# Machines that tests run on swing in speed: an example may take long without being wrong, and the
+# examples are the same each time.
+settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("steady")
