@@ -71,9 +71,7 @@ def _create_database(path: Path) -> None:
         MlflowClient(f"sqlite:///{temporary.as_posix()}")
         try:
             path.hardlink_to(temporary)
-        except FileExistsError:
-            pass  # another process was faster
-        except OSError:  # a file system without links
+        except OSError:  # a file system without links, unless another process was faster
             if not path.exists():
                 temporary.replace(path)
     finally:
