@@ -1,7 +1,8 @@
 """Times one ONNX file in onnxruntime; run as a program of its own, in a fresh process.
 
 Nothing of autokd and no torch is imported here, so that the process that is timed holds
-nothing but the runtime. Prints one JSON object.
+nothing but the runtime. Prints `ready` when the file is loaded, waits for a line on standard
+input, so that the machine can be made quiet, times, and prints one JSON object.
 """
 
 import argparse
@@ -118,6 +119,9 @@ def main() -> None:
     run = build_run(arguments.model, threads=arguments.threads, batch=arguments.batch)
     reference = build_run(arguments.reference, threads=1, batch=1)
     gc.disable()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
     json.dump(measure(run, reference, seconds=arguments.seconds), sys.stdout)
 
 

@@ -19,14 +19,13 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
-from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 
-from autokd.types import EpochLog, Latency, Target
+from autokd.types import EpochLog
 
-__all__ = ["Crew", "Done", "ForkedCrew", "InlineCrew", "Job", "PausingTarget", "build_crew"]
+__all__ = ["Crew", "Done", "ForkedCrew", "InlineCrew", "Job", "build_crew"]
 
 OnEpoch = Callable[[EpochLog], None]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -253,36 +252,6 @@ class ForkedCrew:
         for worker in self._workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.process.pid, number)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class PausingTarget:
-    """Lets nobody train while a latency is measured.
-
-    Attributes:
-        target: Measures.
-        crew: Stands still meanwhile.
-    """
-
-    target: Target
-    crew: Crew
-
-    def measure(self, model: Path) -> Latency:
-        """The target's own measurement, undisturbed.
-
-        Args:
-            model: An ONNX file.
-
-        Returns:
-            Its latency.
-        """
-        with self.crew.paused():
-            return self.target.measure(model)
-
-    def __str__(self) -> str:
-        """What the target says of itself, since the time depends on nothing else."""
-        return str(self.target)
 
 
 def _run(job: Job, pipe: Connection, cores: list[int]) -> None:

@@ -23,7 +23,7 @@ from autokd.latency import (
 )
 from autokd.reports import draw_curves, draw_front
 from autokd.spaces import Space, build_space
-from autokd.study.crew import Crew, PausingTarget, build_crew
+from autokd.study.crew import Crew, build_crew
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
@@ -46,7 +46,7 @@ from autokd.types import (
 
 __all__ = ["load_front", "search"]
 
-_STEPS = 208  # of one trial, about, where the user names no epochs: six epochs of digits
+_STEPS = 243  # of one trial, about, where the user names no epochs: seven epochs of digits
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
@@ -279,9 +279,8 @@ def _open_session(
     space = _build_space(config, data.card, has_assistant=bool(config.assistant))
     folder.check_settings(config, dimensions=space.dimensions)
     target = CachedTarget(
-        PausingTarget(
-            target=OnnxRuntimeTarget(threads=config.latency_threads, batch=config.latency_batch),
-            crew=crew,
+        OnnxRuntimeTarget(
+            threads=config.latency_threads, batch=config.latency_batch, quiet=crew.paused
         ),
         folder=config.runs_dir / "latency",
     )

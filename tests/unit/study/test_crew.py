@@ -5,8 +5,7 @@ import time
 import pytest
 import torch
 
-from autokd.study.crew import Crew, ForkedCrew, InlineCrew, Job, PausingTarget, build_crew
-from autokd.testing import FakeTarget
+from autokd.study.crew import Crew, ForkedCrew, InlineCrew, Job, build_crew
 from autokd.types import EpochLog
 
 
@@ -140,30 +139,20 @@ def test_a_worker_is_on_one_thread_and_on_its_own_cores():
         assert not results[0][1] & results[1][1]
 
 
-def test_a_latency_is_measured_while_the_crew_stands_still(tmp_path):
-    ticks, model, seen = tmp_path / "ticks", tmp_path / "model.onnx", []
-    model.write_bytes(b"\x08" * 1000)
-
-    class Watching:
-        def measure(self, model):
-            time.sleep(0.1)
-            seen.append(ticks.stat().st_size)
-            time.sleep(0.3)
-            seen.append(ticks.stat().st_size)
-            return FakeTarget().measure(model)
-
-        def __str__(self):
-            return "watching"
-
+def test_a_paused_crew_stands_still(tmp_path):
+    ticks, seen = tmp_path / "ticks", []
     crew = ForkedCrew(1)
     crew.start(job(lambda _: tick(ticks, n=40)))
     while not ticks.exists():
         time.sleep(0.01)
-    target = PausingTarget(target=Watching(), crew=crew)
-    target.measure(model)
-    crew.wait(ignore)
+    with crew.paused():
+        time.sleep(0.1)
+        seen.append(ticks.stat().st_size)
+        time.sleep(0.3)
+        seen.append(ticks.stat().st_size)
+    done = crew.wait(ignore)
     assert seen[0] == seen[1] < 40
-    assert str(target) == "watching"
+    assert done.paused_s >= 0.4
 
 
 def test_one_worker_or_a_gpu_is_this_process_alone():
