@@ -36,23 +36,36 @@ OFF = {"alpha": 0.0, "alpha_end": 0.0, "loss": "soft_targets", "is_standardised"
 
 
 def choose(bench: Bench, *, epochs: int, is_quick: bool) -> Lesson:
-    """The student and recipe of the highest validation accuracy after a short training."""
+    """The student of the highest validation accuracy by the textbook, then its best recipe."""
     students = dict(list(STUDENTS.items())[:1]) if is_quick else STUDENTS
-    recipes = dict(list(RECIPES.items())[:1]) if is_quick else RECIPES
-    lessons = [
+    recipes = dict(list(RECIPES.items())[:2]) if is_quick else RECIPES
+    textbook, *others = (
         Lesson(
-            name=f"{student}, {loss}",
+            name=name,
             recipe=recipe,
             teacher=bench.faculty.teachers["teacher"],
-            sample=bench.space.complete(sample),
+            sample={},
             epochs=epochs,
         )
-        for student, sample in students.items()
-        for loss, recipe in recipes.items()
+        for name, recipe in recipes.items()
+    )
+    tried = [
+        dataclasses.replace(textbook, name=name, sample=bench.space.complete(sample))
+        for name, sample in students.items()
     ]
-    outcomes = bench.run(lessons, seeds=1)
-    able = [one for one in lessons if outcomes[one.name][0].n_params < LIMIT]
-    return max(able, key=lambda one: outcomes[one.name][0].val_accuracy)
+    outcomes = bench.run(tried, seeds=1)
+
+    def accuracy(lesson: Lesson) -> float:
+        return outcomes[lesson.name][0].val_accuracy
+
+    small = [one for one in tried if outcomes[one.name][0].n_params < LIMIT]
+    best = max(small, key=accuracy)
+    again = [
+        dataclasses.replace(one, name=f"{best.name}, {one.name}", sample=best.sample)
+        for one in others
+    ]
+    outcomes |= bench.run(again, seeds=1)
+    return max([best, *again], key=accuracy)
 
 
 def main() -> None:
@@ -61,10 +74,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="fashion-mnist.npz")
-    parser.add_argument("--quick", action="store_true", help="3,000 pictures, 2 epochs, 2 seeds")
+    parser.add_argument("--quick", action="store_true", help="1,000 pictures, 2 epochs, 2 seeds")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--train-limit", type=int, help="fewer pictures than all")
-    parser.add_argument("--choosing-epochs", type=int, default=4)
+    parser.add_argument("--choosing-epochs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
@@ -72,7 +85,7 @@ def main() -> None:
     if not arguments.data.is_file():
         sys.exit(f"`data` must be a file, got {arguments.data}")
     if arguments.quick:
-        arguments.train_limit, arguments.batch_size = 3000, 64
+        arguments.train_limit, arguments.batch_size = 1000, 64
         arguments.choosing_epochs, arguments.epochs, arguments.seeds = 1, 2, 2
     bench = open_bench(
         "resnet",
