@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", type=Path, help="folder with train/ and test/ of CIFAR-10")
     parser.add_argument("weights", type=Path, help="resnet20-12fca82f.th")
-    parser.add_argument("--quick", action="store_true", help="1,000 + 1,000 pictures, 2 epochs, 2 seeds")
+    parser.add_argument("--quick", action="store_true", help="1,000 + 1,000, 2 epochs, 2 seeds")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--train-limit", type=int, default=5000, help="pictures with labels")
     parser.add_argument("--unlabelled-limit", type=int, default=10_000)

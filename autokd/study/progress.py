@@ -10,27 +10,31 @@ from autokd.types import EpochLog, TrialResult
 
 __all__ = ["SearchProgress"]
 
+_SILENCE_S = 30.0  # without a terminal, something is said at least as often while epochs end
+
 
 @final
 class SearchProgress:
-    """A bar where there is a terminal, a line per trial everywhere."""
+    """A bar where there is a terminal, lines now and then elsewhere, one per trial everywhere."""
 
     def __init__(self, *, is_silent: bool = False) -> None:
         """Opens nothing until something begins."""
         self.console = Console(stderr=True, quiet=is_silent, highlight=False)
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._start = time.monotonic()
-        self._n_before = 0
+        self._start = self._last_said = time.monotonic()
+        self._n_before = self._n_done = self._total = 0
 
     def say(self, text: str) -> None:
         """One line."""
         self.console.print(text, soft_wrap=True)
+        self._last_said = time.monotonic()
 
     def begin(self, title: str, *, total: int, done: int = 0) -> None:
         """A new bar of `total` steps, some of them done before."""
         self.end()
-        self._start, self._n_before = time.monotonic(), done
+        self._start, self._total = time.monotonic(), total
+        self._n_before = self._n_done = done
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -57,24 +61,30 @@ class SearchProgress:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, note=text)
 
-    def step(self, *, done: float) -> None:
+    def step(self, *, done: int) -> None:
         """Moves the bar."""
+        self._n_done = done
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done)
 
     def epoch(self, what: str, row: EpochLog, *, epochs: int) -> None:
         """An epoch of whatever is trained."""
-        self.note(f"{what}: epoch {row.epoch}/{epochs}, {row.val_accuracy:.1%}")
+        text = f"{what}: epoch {row.epoch}/{epochs}, {row.val_accuracy:.1%}"
+        self.note(text)
+        if not self.console.is_terminal and time.monotonic() - self._last_said > _SILENCE_S:
+            has_begun = self._n_done > self._n_before
+            self.say(f"{text}, {self._time_left()} left" if has_begun else text)
 
     def trial(self, result: TrialResult, *, n_done: int, budget: int, is_on_front: bool) -> None:
         """A line for a finished trial, with an estimate of the time that is left."""
-        left = self._time_left(n_done=n_done, budget=budget)
-        self.say(f"{_describe(result, is_on_front=is_on_front)}   {n_done}/{budget}, {left} left")
         self.step(done=n_done)
+        line = _describe(result, is_on_front=is_on_front)
+        self.say(f"{line}   {n_done}/{budget}, {self._time_left()} left")
 
-    def _time_left(self, *, n_done: int, budget: int) -> str:
+    def _time_left(self) -> str:
+        """Of what has begun, if the rest goes on like what is done."""
         spent = time.monotonic() - self._start
-        seconds = spent / max(1, n_done - self._n_before) * max(0, budget - n_done)
+        seconds = spent / max(1, self._n_done - self._n_before) * (self._total - self._n_done)
         return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 

@@ -99,18 +99,22 @@ def build_teachers(
         school.say(f"both together: {school.accuracies[both.digest]:.1%} on validation")
         networks |= {"assistant": assistant, "both": both}
     teachers: dict[TaughtBy, KnownTeacher] = {
-        role: _remember(network, config=config, data=data) for role, network in networks.items()
+        role: _remember(network, config=config, data=data, device=device)
+        for role, network in networks.items()
     }
     return Faculty(teachers=teachers, card=card, training_s=school.training_s)
 
 
-def _remember(network: AnyTeacher, *, config: Config, data: SearchData) -> KnownTeacher:
+def _remember(
+    network: AnyTeacher, *, config: Config, data: SearchData, device: torch.device
+) -> KnownTeacher:
     """A teacher, with a bank of its answers unless the user wants none."""
     bank = KnowledgeBank(
         network,
         cache=find_cache(),
         teacher_digest=network.digest,
         data_digest=data.card.digest + data.card.unlabelled_digest,
+        device_type=device.type,
     )
     return KnownTeacher(
         network=network,

@@ -30,10 +30,9 @@ def pictures(indices, *, view=0):
     return torch.rand(N, 1, 4, 4, generator=generator)[indices]
 
 
-def bank(folder, teacher, *, teacher_digest="t", data_digest="d"):
-    return KnowledgeBank(
-        teacher, cache=folder, teacher_digest=teacher_digest, data_digest=data_digest
-    )
+def bank(folder, teacher, **options):
+    options = {"teacher_digest": "t", "data_digest": "d", **options}
+    return KnowledgeBank(teacher, cache=folder, **options)
 
 
 def recall(bank, *, view=0, policy="crop"):
@@ -60,8 +59,12 @@ def test_it_is_asked_once_for_all_trials_and_sessions(tmp_path):
     assert teacher.n_asked == 2 * N
 
 
-@pytest.mark.parametrize("other", [{"teacher_digest": "other"}, {"data_digest": "other"}], ids=str)
-def test_another_teacher_or_other_pictures_are_another_bank(tmp_path, other):
+@pytest.mark.parametrize(
+    "other",
+    [{"teacher_digest": "other"}, {"data_digest": "other"}, {"device_type": "cuda"}],
+    ids=str,
+)
+def test_another_teacher_other_pictures_or_another_device_are_another_bank(tmp_path, other):
     teacher = Counting()
     recall(bank(tmp_path, teacher))
     recall(bank(tmp_path, teacher, **other))
@@ -115,6 +118,27 @@ def test_a_stale_bank_is_refused_in_one_line(tmp_path):
     with pytest.raises(TeacherError, match="the teacher has changed: remove") as caught:
         changed.check(recall(changed)[some], pictures(some))
     assert "\n" not in str(caught.value)
+
+
+def test_a_changed_teacher_of_many_classes_is_noticed_and_a_tie_is_not(tmp_path):
+    class Tied(Counting):
+        """Two classes, the last that is kept and the first that is not, are as likely."""
+
+        first, second = 31, 32
+
+        def forward(self, views):
+            logits = -0.2 * torch.arange(self.n_classes).expand(len(views), -1).clone()
+            logits[:, [self.first, self.second]] = torch.tensor([-6.3, -6.3001])
+            return logits
+
+    tied, some = Tied(n_classes=1500), torch.arange(8)
+    recall(bank(tmp_path, tied))
+    tied.first, tied.second = 32, 31
+    again = bank(tmp_path, tied)
+    again.check(recall(again)[some], pictures(some))
+    other = bank(tmp_path, Counting(n_classes=1500))
+    with pytest.raises(TeacherError, match="the teacher has changed"):
+        other.check(recall(other)[some], pictures(some))
 
 
 def test_a_bank_that_does_not_fit_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):
