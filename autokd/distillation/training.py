@@ -1,6 +1,7 @@
 """One straight training loop; a teacher is optional, everything else is the same without."""
 
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -141,14 +142,15 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
     batch_size = min(plan.batch_size, len(images))
     first = torch.arange(batch_size)
     example = augment(images[:batch_size], labels[:batch_size], indices=first, epoch=0)
-    engine = plan.engine or measure_engine(
-        student, example.pictures, n_classes=example.targets.shape[1], device=device
-    )
+    n_steps = len(images) // batch_size
+    # What reads inside the student, or shows it pictures of other sizes, would compile it anew.
+    is_plain = teaching.features is None and teaching.exits is None and recipe.resizing == "none"
+    engine = _choose_engine(student, example, plan=plan, n_steps=n_steps if is_plain else 0)
     if recipe.resizing != "none":
         _try_smaller(student, example.pictures)
     student.to(device, memory_format=engine.memory_format)  # type: ignore[call-overload]
+    run = engine.build_step(student)
     order = torch.Generator().manual_seed(plan.seed)
-    n_steps = len(images) // batch_size
     parameters = [*student.parameters(), *teaching.parameters()]
     optimiser = _build_optimiser(parameters, recipe)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -179,7 +181,7 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
             with engine.precision():
                 if teaching.logits is not None and (alpha > 0 or feature_weight > 0):
                     teacher_logits = teaching.logits(views)
-                student_logits = student(pictures)
+                student_logits = run(pictures)
             loss = distillation_loss(
                 student_logits.float(),
                 views.targets,
@@ -264,6 +266,20 @@ def evaluate(
         n_right += (logits.argmax(1) == truth).sum()
     loss = torch.nan_to_num(loss_sum / len(labels), nan=1e9, posinf=1e9).item()
     return loss, n_right.item() / len(labels)
+
+
+def _choose_engine(student: nn.Module, example: Views, *, plan: Plan, n_steps: int) -> Engine:
+    """That of the plan, or the fastest; never a compiled one where there are no steps for it."""
+    if plan.engine is not None:
+        is_compiled = plan.engine.is_compiled and n_steps > 0
+        return dataclasses.replace(plan.engine, is_compiled=is_compiled)
+    return measure_engine(
+        student,
+        example.pictures,
+        n_classes=example.targets.shape[1],
+        device=plan.device,
+        n_steps=plan.epochs * n_steps,
+    )
 
 
 def _shrink(pictures: Tensor, scale: float) -> Tensor:

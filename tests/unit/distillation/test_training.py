@@ -1,4 +1,6 @@
 import dataclasses
+import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +18,7 @@ from autokd.distillation import (
     evaluate,
     measure_engine,
 )
+from autokd.distillation import engine as engine_module
 from autokd.errors import BuildError, DivergedError
 from autokd.types import Recipe
 
@@ -44,13 +47,13 @@ def make_student(seed: int = 0) -> Student:
     return Student(network, mean=[0.4], std=[0.3])
 
 
-def run(student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, **options):
+def run(student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, engine=None, **options):
     data = data or make_data()
     return distill(
         student,
         data,
         recipe=recipe,
-        plan=Plan(epochs=epochs, batch_size=16, seed=0, device=CPU),
+        plan=Plan(epochs=epochs, batch_size=16, seed=0, device=CPU, engine=engine),
         augment=augment(recipe, data),
         teaching=Teaching(logits=None if teacher is None else LiveTeacher(teacher)),
         **options,
@@ -187,6 +190,97 @@ def test_measuring_the_engine_does_not_change_the_student():
     assert all(torch.equal(before[name], value) for name, value in student.state_dict().items())
     assert engine.threads == 1
     assert "cpu" in str(engine)
+
+
+class Compiled:
+    """Stands for torch.compile: the network as it is, and how often it was called."""
+
+    def __init__(self, monkeypatch, *, seconds=0.0):
+        self.n_steps, self.seconds = 0, seconds
+        monkeypatch.setattr(torch, "compile", self.compile)
+        monkeypatch.setattr(engine_module, "_can_compile", lambda _: True)
+        monkeypatch.setattr(engine_module, "_WORTH_COMPILING_S", 0.0)
+
+    def compile(self, network, **_):
+        def step(views):
+            self.n_steps += 1
+            time.sleep(self.seconds)
+            return network(views)
+
+        return step
+
+
+def measured(*, n_steps):
+    views = torch.rand(16, 1, 4, 4)
+    return measure_engine(make_student(), views, n_classes=2, device=CPU, n_steps=n_steps)
+
+
+def test_a_student_is_compiled_where_that_pays_back(monkeypatch):
+    Compiled(monkeypatch)
+    times = iter([5.0, 4.0, 1.0])  # the last one is the compiled one's
+    monkeypatch.setattr(engine_module, "_has_bf16", lambda _: False)
+    monkeypatch.setattr(engine_module, "_time_steps", lambda *_, **__: next(times))
+    engine = measured(n_steps=100)
+    assert engine.is_compiled
+    assert engine.is_channels_last
+
+
+def test_a_student_is_not_compiled_where_it_does_not_pay_back(monkeypatch):
+    compiled = Compiled(monkeypatch, seconds=0.02)
+    assert not measured(n_steps=100).is_compiled
+    assert compiled.n_steps == 3
+    assert not measured(n_steps=0).is_compiled
+    assert compiled.n_steps == 3
+
+
+def test_a_student_that_cannot_be_compiled_is_trained_as_it_is(monkeypatch):
+    Compiled(monkeypatch)
+
+    def refuse(*_, **__):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: refuse)
+    assert not measured(n_steps=100).is_compiled
+
+
+def test_a_compiled_engine_runs_the_steps_and_not_the_validation(monkeypatch):
+    compiled = Compiled(monkeypatch)
+    engine = Engine(device=CPU, is_compiled=True)
+    training = run(make_student(), epochs=3, engine=engine)
+    n_steps = len(make_data().train_images) // 16
+    assert compiled.n_steps == 3 * n_steps
+    assert training.engine == engine
+
+
+def test_a_compiled_student_learns_as_much(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(compile_like_a_graph, torch.compile))
+    network = make_student().network  # the types of Student.forward are checked here
+    training = run(network, epochs=6, engine=Engine(device=CPU, is_compiled=True))
+    assert training.val_accuracy >= 0.95
+
+
+def compile_like_a_graph(compile_network, network, *, mode, dynamic):
+    """Torch's own, without the code generator, which needs a compiler or a GPU."""
+    assert mode == "reduce-overhead"
+    return compile_network(network, backend="aot_eager", dynamic=dynamic)
+
+
+def test_a_student_that_sees_pictures_of_many_sizes_is_not_compiled(monkeypatch):
+    compiled = Compiled(monkeypatch)
+    recipe = dataclasses.replace(PLAIN, resizing="progressive")
+    student = Student(AnySize(), mean=[0.5], std=[0.25])
+    training = run(student, recipe, epochs=1, engine=Engine(device=CPU, is_compiled=True))
+    assert not training.engine.is_compiled
+    assert compiled.n_steps == 0
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_an_engine_is_read_as_it_was_written(is_compiled):
+    for engine in (
+        Engine(device=CPU, threads=2, is_channels_last=True, is_compiled=is_compiled),
+        Engine(device=torch.device("cuda"), is_bf16=True, is_compiled=is_compiled),
+    ):
+        assert Engine.parse(str(engine)) == engine
 
 
 @pytest.mark.gpu
