@@ -15,7 +15,7 @@ from autokd.study.folder import find_study
 from autokd.study.front import pick_student
 from autokd.study.progress import SearchProgress
 from autokd.trackers import register_model
-from autokd.types import FrontStudent
+from autokd.types import DataCard, FrontStudent
 
 __all__ = ["export"]
 
@@ -72,7 +72,7 @@ def export(
         "mean_test_accuracy": student.test_accuracy,
         "searched_latency_ms": student.latency_ms,
         "teacher": dataclasses.asdict(front.teacher),
-        "data": {"name": data.card.name, "digest": data.card.digest},
+        "data": _describe_data(data.card),
         "made_with": {**library_versions(), "device": device_fingerprint(), "seed": config.seed},
     }
     target = OnnxRuntimeTarget(
@@ -83,6 +83,17 @@ def export(
     if is_registered:
         _register(config, bundle, alias=_alias(student, pick=pick), test=test, progress=progress)
     return bundle
+
+
+def _describe_data(card: DataCard) -> dict[str, object]:
+    """Which pictures it was taught on."""
+    bare = {"n_unlabelled": card.n_unlabelled, "unlabelled_digest": card.unlabelled_digest}
+    return {
+        "name": card.name,
+        "digest": card.digest,
+        "n_train": card.n_train,
+        **(bare if card.n_unlabelled else {}),
+    }
 
 
 def _register(

@@ -46,7 +46,7 @@ from autokd.types import (
 
 __all__ = ["load_front", "search"]
 
-_STEPS = 243  # of one trial, about, where the user names no epochs: seven epochs of digits
+_STEPS = 208  # of one trial, about, where the user names no epochs: six epochs of digits
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
@@ -288,7 +288,7 @@ def _open_session(
         config, data, space=space, target=target, device=device, crew=crew, progress=progress
     )
     if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
-        space = _build_space(config, data.card, has_assistant=False)
+        space = _build_space(_without_assistant(config), data.card, has_assistant=False)
     check_features(faculty, space=space)
     workshop = Workshop(
         space=space,
@@ -329,6 +329,27 @@ def _build_space(config: Config, data: DataCard, *, has_assistant: bool) -> Spac
     )
     space.pin(config.fix)
     return space
+
+
+def _without_assistant(config: Config) -> Config:
+    """The configuration where `--assistant auto` found none needed.
+
+    Args:
+        config: With an assistant.
+
+    Returns:
+        It, with nothing held fast that only a study with an assistant has.
+
+    Raises:
+        ConfigError: `--fix` wants one.
+    """
+    fix = dict(config.fix)
+    if fix.pop("taught_by", "teacher") != "teacher":
+        raise ConfigError(
+            f"`--fix taught_by` must be teacher where `--assistant auto` makes none, got "
+            f"{config.fix['taught_by']}; name an assistant: --assistant timm:NAME"
+        )
+    return config.model_copy(update={"fix": fix})
 
 
 def _choose_device(config: Config) -> torch.device:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, cast, final
 
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autokd.errors import TeacherError
-from autokd.teachers.teacher import Teacher
+from autokd.teachers.teacher import Teacher, trace_network
 from autokd.types import InputShape
 
 __all__ = ["AnyTeacher", "Committee", "build_committee", "weigh_by_accuracy", "weigh_by_confidence"]
@@ -151,10 +150,7 @@ class Committee(nn.Module):
             )
         if all(member.build_exportable() is member for member in self.members):
             return self
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch deprecates its tracer
-            trace = torch.jit.trace(self, torch.zeros(2, *self.view_shape), check_trace=False)
-        return cast(nn.Module, trace)
+        return trace_network(self, view_shape=self.view_shape)
 
 
 AnyTeacher = Teacher | Committee

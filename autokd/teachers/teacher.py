@@ -115,10 +115,23 @@ class Teacher(nn.Module):
             )
         if not self._is_script:
             return self
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch deprecates its tracer
-            trace = torch.jit.trace(self, torch.zeros(2, *self.view_shape), check_trace=False)
-        return cast(nn.Module, trace)
+        return trace_network(self, view_shape=self.view_shape)
+
+
+def trace_network(network: nn.Module, *, view_shape: InputShape) -> nn.Module:
+    """TorchScript of what a network does with pictures.
+
+    Args:
+        network: Takes views; the same modules for every picture.
+        view_shape: Channels, height and width of them.
+
+    Returns:
+        The trace, for batches of any size.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates its tracer
+        trace = torch.jit.trace(network, torch.zeros(2, *view_shape), check_trace=False)
+    return cast(nn.Module, trace)
 
 
 def digest_weights(network: nn.Module) -> str:

@@ -117,6 +117,11 @@ CASES = [
     (["search", "--teacher", "auto", "--teacher", "auto"], "name each teacher once", None),
     (["search", "--teacher-vote", "max"], "`--teacher-vote` must be 'mean'", None),
     (["search", "--assistant", "atuo"], "`--assistant` must be auto, timm:NAME", None),
+    (
+        ["search", "--assistant", "auto", "--fix", "taught_by=both", "--train-limit", "200"],
+        "`--fix taught_by` must be teacher where `--assistant auto` makes none, got both",
+        None,
+    ),
     (["search", "--recipe", "assisted.yaml"], "where there is no assistant, got both", make_files),
     (["search", "--teacher", "file:none.onnx"], "none.onnx", None),
     (["search", "--space", "broken.py:build"], "my bug", make_files),
