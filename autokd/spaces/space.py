@@ -207,7 +207,7 @@ class Space:
 
     def _cost_of(self, values: Sample, cost: Callable[[nn.Module], float]) -> float:
         try:
-            return cost(self.freeze(values)[0])
+            return float(cost(self.freeze(values)[0]))
         except BuildError:
             return float("nan")
 

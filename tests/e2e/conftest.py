@@ -7,16 +7,26 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from filelock import FileLock
+
+from autokd import cli as cli_module
 
 TINY = ["--train-limit", "300", "--epochs", "1", "--refit-epochs", "1", "--seeds", "2"]
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
+def shared(tmp_path_factory, worker_id):
+    """A folder of all test processes of this run."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
+@pytest.fixture(scope="session")
+def environment(shared):
     """A cache of its own, so that the teacher is trained once for all tests of the folder."""
-    cache = tmp_path_factory.mktemp("cache")
     unset = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
-    return {**unset, "XDG_CACHE_HOME": str(cache), "COLUMNS": "200"}
+    return {**unset, "XDG_CACHE_HOME": str(shared / "cache"), "COLUMNS": "200"}
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +56,43 @@ def run(start):
 
 
 @pytest.fixture(scope="session")
-def searched(run, tmp_path_factory):
-    """A folder with a finished search, and what it printed as JSON."""
-    folder = tmp_path_factory.mktemp("searched")
-    code, out, err = run(folder, "search", "--budget", 6, "--study", "tiny", "--json", *TINY)
-    assert code == 0, err
-    return folder, json.loads(out), err
+def searched(run, shared):
+    """A folder with a finished search, and what it printed as JSON; made once for all."""
+    folder = shared / "searched"
+    with FileLock(shared / "searched.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            code, out, err = run(
+                folder, "search", "--budget", 6, "--study", "tiny", "--json", *TINY
+            )
+            assert code == 0, err
+            (folder / "out.json").write_text(out)
+            (folder / "err.txt").write_text(err)
+    return folder, json.loads((folder / "out.json").read_text()), (folder / "err.txt").read_text()
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    """The command line in this process; what it would have printed and its exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(cli_module, "_leave", leave)
+    # Torch has computed gradients in this process, so that the probe waits in vain for 10 s.
+    monkeypatch.setattr("autokd.study.crew._can_fork", lambda: False)
+
+    def invoke(*words):
+        monkeypatch.setattr("sys.argv", ["autokd", *map(str, words)])
+        runner = CliRunner()
+        with runner.isolation() as streams:
+            try:
+                cli_module.main()
+                code = 0
+            except SystemExit as error:
+                code = error.code
+            return code, streams[0].getvalue().decode() + streams[1].getvalue().decode()
+
+    return invoke

@@ -4,37 +4,7 @@ import socket
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
-
-from autokd import cli as cli_module
-
-
-@pytest.fixture
-def invoke(tmp_path, monkeypatch):
-    """The command line in this process; what it would have printed and its exit code."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-    def leave(code):
-        raise SystemExit(code)
-
-    monkeypatch.setattr(cli_module, "_leave", leave)
-    # Torch has computed gradients in this process, so that the probe waits in vain for 10 s.
-    monkeypatch.setattr("autokd.study.crew._can_fork", lambda: False)
-
-    def invoke(*words):
-        monkeypatch.setattr("sys.argv", ["autokd", *map(str, words)])
-        runner = CliRunner()
-        with runner.isolation() as streams:
-            try:
-                cli_module.main()
-                code = 0
-            except SystemExit as error:
-                code = error.code
-            return code, streams[0].getvalue().decode() + streams[1].getvalue().decode()
-
-    return invoke
 
 
 def write_pictures(folder, counts, *, n_bad=0):
@@ -209,10 +179,10 @@ def test_an_export_that_cannot_be_is_refused(options, message, invoke, searched,
     assert not (folder / "nothing").exists()
 
 
-def test_a_limit_that_nothing_meets_ends_early_and_says_what_would(run, tmp_path):
-    code, _, err = run(
-        tmp_path, "search", "--budget", 40, "--max-latency-ms", 0.0001, "--train-limit", 300
+def test_a_limit_that_nothing_meets_ends_early_and_says_what_would(invoke):
+    code, output = invoke(
+        "search", "--budget", 40, "--max-latency-ms", 0.0001, "--train-limit", 300
     )
     assert code == 2
-    assert "`--max-latency-ms` must be met by a student, got 0.0001; the fastest of 10" in err
-    assert "Traceback" not in err
+    assert "`--max-latency-ms` must be met by a student, got 0.0001; the fastest of 10" in output
+    assert "Traceback" not in output

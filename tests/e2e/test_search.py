@@ -43,12 +43,13 @@ def test_each_finalist_stands_beside_its_twin(searched):
             assert student["kd_gain"] == 0
 
 
-def test_the_front_is_shown_again_as_it_was_found(searched, run):
+def test_the_front_is_shown_again_as_it_was_found(searched, invoke, monkeypatch):
     folder, values, _ = searched
-    code, out, _ = run(folder, "front", "--json")
+    monkeypatch.chdir(folder)
+    code, out = invoke("front", "--json")
     assert code == 0
     assert json.loads(out) == values
-    code, out, _ = run(folder, "front")
+    code, out = invoke("front")
     assert code == 0
     assert "teacher" in out
     assert "baseline" in out
@@ -99,12 +100,13 @@ def test_an_exported_student_does_in_onnxruntime_what_the_table_said(searched, r
     assert accuracy == pytest.approx(values["front"][-1]["test_accuracy"], abs=0.15)
 
 
-def test_the_exported_student_is_registered_with_an_alias(searched, run):
+def test_the_exported_student_is_registered_with_an_alias(searched, invoke, monkeypatch):
     from mlflow import MlflowClient
 
     folder, _, _ = searched
-    code, _, err = run(folder, "export", "--pick", "fastest", "--out", "fast")
-    assert code == 0, err
+    monkeypatch.chdir(folder)
+    code, output = invoke("export", "--pick", "fastest", "--out", "fast")
+    assert code == 0, output
     client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     version = client.get_model_version_by_alias("tiny", "fastest")
     assert version.run_id

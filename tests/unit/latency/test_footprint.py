@@ -35,11 +35,11 @@ def test_samples_that_build_the_same_network_have_the_same_key(tmp_path):
     space = build_space("hub:ProxylessNAS", recipe="default", input_shape=(3, 32, 32), n_classes=4)
     depth = next(d for d in space.dimensions if "depth" in d.label)
     shallow = {depth.label: min(depth.choices)}
+    shown = repr(space.freeze(shallow)[0])
     unused = next(
         d for d in space.dimensions
         if d.label.startswith(depth.label.split("_")[0].replace("depth", "")) and d is not depth
-        and repr(space.freeze(shallow)[0])
-        == repr(space.freeze({**shallow, d.label: d.choices[-1]})[0])
+        and shown == repr(space.freeze({**shallow, d.label: d.choices[-1]})[0])
     )  # fmt: skip
     keys = [
         key_of_32(space.freeze(sample)[0], tmp_path)
