@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from autokd.trackers import MemoryTracker, MlflowTracker, SpooledTracker
 from tests.contracts.tracker_contract import TrackerContract, TrialView, copy_store
 
@@ -28,7 +26,6 @@ class TestMemoryTracker(TrackerContract):
         return read_memory(tracker)
 
 
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # mlflow
 class TestMlflowTracker(TrackerContract):
     def open_tracker(self, folder):
         self.uri = copy_store(folder)

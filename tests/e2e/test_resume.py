@@ -12,8 +12,6 @@ from autokd.types import TrialResult, load_json
 
 OPTIONS = ["--study", "cut", "--train-limit", "300", "--epochs", "4", "--no-refit"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # mlflow
-
 
 def trials_of(folder):
     path = folder / "mlruns/optuna.journal"

@@ -15,8 +15,6 @@ KEYS = {"study", "n_trials", "n_failed", "n_pruned", "wall_s", "hypervolume", "t
 STUDENT_KEYS = {"trial", "val_accuracy", "test_accuracy", "kd_gain", "latency_ms", "n_params",
                 "architecture", "recipe"}  # fmt: skip
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")  # mlflow
-
 
 def test_the_json_of_a_search_has_what_was_promised(searched):
     _, values, err = searched

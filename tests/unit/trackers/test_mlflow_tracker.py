@@ -20,11 +20,6 @@ from tests.contracts.tracker_contract import (
     study,
 )
 
-pytestmark = [
-    # mlflow's own mappers, under a recent SQLAlchemy
-    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning"),
-]
-
 
 @pytest.fixture
 def uri(tmp_path):

@@ -15,7 +15,6 @@ from autokd.trackers import MlflowTracker, SpooledTracker
 from tests.contracts.tracker_contract import copy_store, study
 
 # mlflow's own mappers, under a recent SQLAlchemy
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
 
 class Server:

@@ -9,7 +9,6 @@ from autokd.trackers import register_model
 from tests.contracts.tracker_contract import copy_store
 
 # mlflow's own mappers, under a recent SQLAlchemy
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
 
 @pytest.fixture

@@ -38,7 +38,6 @@ def test_a_server_keeps_artefacts_in_its_own_place(tmp_path):
 
 
 # mlflow's own mappers, under a recent SQLAlchemy
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_a_study_lands_in_the_database_of_the_runs_folder(tmp_path):
     from mlflow import MlflowClient
 
@@ -59,7 +58,6 @@ def test_importing_the_room_does_not_import_mlflow():
 
 
 # mlflow's own mappers, under a recent SQLAlchemy
-@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 def test_a_database_is_there_with_all_its_tables_or_not_at_all(tmp_path, monkeypatch):
     import mlflow
 

@@ -15,7 +15,6 @@ from autokd.trackers import ui as module
 from tests.contracts.tracker_contract import closed, copy_store, opened
 
 # mlflow's own mappers, under a recent SQLAlchemy
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
 
 def find_free_port():
