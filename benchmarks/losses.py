@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--data", default="digits", help="as of autokd search")
     parser.add_argument("--train-limit", type=int, help="pictures for training and validation")
     parser.add_argument("--space", default="mobile")
-    parser.add_argument("--assistant", default="timm:test_resnet", help="as of autokd search")
+    parser.add_argument("--assistant", default="auto", help="as of autokd search")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)

@@ -161,9 +161,9 @@ class MlflowTracker:
         self._add_tags(run_id, values={**result_tags(result), ENDED_TAG: str(event.time_ms)})
         self._client.set_terminated(run_id, status=_STATUS[result.state], end_time=event.time_ms)
         n_trials = self._runs.end_trial(result.trial, time_ms=event.time_ms)
-        progress = _metrics(
-            {"hypervolume": event.hypervolume}, time_ms=event.time_ms, step=result.trial
-        ) + _metrics({"n_trials": float(n_trials)}, time_ms=event.time_ms, step=n_trials)
+        # Trials that run side by side do not end in the order of their numbers.
+        values = {"hypervolume": event.hypervolume, "n_trials": float(n_trials)}
+        progress = _metrics(values, time_ms=event.time_ms, step=n_trials)
         self._add_metrics(self._runs.parent_id, metrics=progress)
 
     def _add_missing_curve(self, run_id: str, *, event: TrialEnded) -> None:

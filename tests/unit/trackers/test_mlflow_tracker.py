@@ -111,9 +111,17 @@ def test_the_search_shows_how_the_hypervolume_grows(open_tracker, client):
         tracker.log_all(study())
     run_id = find_parent(client).info.run_id
     history = client.get_metric_history(run_id, "hypervolume")
-    assert [(m.step, m.value) for m in history] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert [(m.step, m.value) for m in history] == [(1, 0.0), (2, 0.1), (3, 0.2)]
     counts = client.get_metric_history(run_id, "n_trials")
     assert [m.value for m in counts] == [1, 2, 3]
+
+
+def test_the_hypervolume_grows_in_the_order_in_which_trials_end(open_tracker, client):
+    tracker = open_tracker()
+    begun = [opened(), started(0, after_ms=1), started(1, after_ms=2)]
+    tracker.log_all([*begun, ended(1, after_ms=5000), ended(0, after_ms=9000)])
+    history = client.get_metric_history(find_parent(client).info.run_id, "hypervolume")
+    assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.0)]
 
 
 def test_a_restarted_process_goes_on_in_the_same_runs(open_tracker, client):
