@@ -91,7 +91,7 @@ class StudyFolder:
             lock.release()
 
     def check_settings(self, config: Config, *, dimensions: Sequence[Dimension]) -> None:
-        """Remembers the settings of a new study; holds a known one to its own.
+        """Holds a known study to its own settings; says nothing of a new one.
 
         Args:
             config: Of this session.
@@ -100,24 +100,32 @@ class StudyFolder:
         Raises:
             StudyError: The study was made with other settings.
         """
-        now = config.model_dump(mode="json")
-        shape = [json.loads(dump_json(dimension)) for dimension in dimensions]
-        if (self.path / "settings.json").exists():
-            before = self._read("settings.json")
-            defaults = build_config().model_dump(mode="json")  # of options that there were not then
-            for key in sorted(set(now) - _FREE):
-                known = before["config"].get(key, defaults[key])
-                if known != now[key]:
-                    raise StudyError(
-                        f"study `{self.path.name}` was made with {key}={known},"
-                        f" got {now[key]}; pass another --study"
-                    )
-            if before["dimensions"] != shape:
+        if not (self.path / "settings.json").exists():
+            return
+        now, before = config.model_dump(mode="json"), self._read("settings.json")
+        defaults = build_config().model_dump(mode="json")  # of options that there were not then
+        for key in sorted(set(now) - _FREE):
+            known = before["config"].get(key, defaults[key])
+            if known != now[key]:
                 raise StudyError(
-                    f"study `{self.path.name}` was made with other dimensions than "
-                    f"{config.space} and {config.recipe} have now; pass another --study"
+                    f"study `{self.path.name}` was made with {key}={known},"
+                    f" got {now[key]}; pass another --study"
                 )
-        self._write("settings.json", {"config": now, "dimensions": shape})
+        if before["dimensions"] != _shape(dimensions):
+            raise StudyError(
+                f"study `{self.path.name}` was made with other dimensions than "
+                f"{config.space} and {config.recipe} have now; pass another --study"
+            )
+
+    def keep_settings(self, config: Config, *, dimensions: Sequence[Dimension]) -> None:
+        """Remembers the settings, once all that they name has been found good.
+
+        Args:
+            config: Of this session.
+            dimensions: As they were checked.
+        """
+        now = config.model_dump(mode="json")
+        self._write("settings.json", {"config": now, "dimensions": _shape(dimensions)})
 
     def load_config(self) -> Config:
         """The configuration of the last session."""
@@ -169,6 +177,11 @@ class StudyFolder:
         temporary = self.path / f".{name}.{os.getpid()}.{time.monotonic_ns()}"
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
+
+
+def _shape(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
+    """Dimensions as JSON has them."""
+    return [json.loads(dump_json(dimension)) for dimension in dimensions]
 
 
 def list_studies(runs_dir: Path) -> list[str]:

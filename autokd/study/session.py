@@ -277,7 +277,8 @@ def _open_session(
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
     space = _build_space(config, data.card, has_assistant=bool(config.assistant))
-    folder.check_settings(config, dimensions=space.dimensions)
+    wanted = space.dimensions
+    folder.check_settings(config, dimensions=wanted)
     target = CachedTarget(
         OnnxRuntimeTarget(
             threads=config.latency_threads, batch=config.latency_batch, quiet=crew.paused
@@ -290,6 +291,7 @@ def _open_session(
     if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
         space = _build_space(_without_assistant(config), data.card, has_assistant=False)
     check_features(faculty, space=space)
+    folder.keep_settings(config, dimensions=wanted)
     workshop = Workshop(
         space=space,
         data=data,

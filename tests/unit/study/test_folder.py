@@ -28,7 +28,7 @@ def test_a_study_of_one_teacher_goes_on_as_it_was_written_before_there_were_seve
     folder, weights
 ):
     config = Config(teacher="timm:x", teacher_weights=weights)
-    folder.check_settings(config, dimensions=())
+    folder.keep_settings(config, dimensions=())
     values = json.loads((folder.path / "settings.json").read_text())["config"]
     assert (values["teacher"], values["teacher_weights"]) == ("timm:x", weights)
     forget(folder, *NEW)
@@ -45,7 +45,12 @@ def test_a_study_of_one_teacher_goes_on_as_it_was_written_before_there_were_seve
     ],
 )
 def test_other_teachers_are_another_study(folder, options, message):
-    folder.check_settings(Config(), dimensions=())
+    folder.keep_settings(Config(), dimensions=())
     forget(folder, *NEW)
     with pytest.raises(StudyError, match=message):
         folder.check_settings(Config(**options), dimensions=())
+
+
+def test_a_study_that_never_began_holds_nobody_to_its_settings(folder):
+    folder.check_settings(Config(teacher="timm:resnet999"), dimensions=())
+    folder.check_settings(Config(), dimensions=())
