@@ -68,7 +68,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", type=Path, help="folder with train/ and test/ of CIFAR-10")
     parser.add_argument("weights", type=Path, help="resnet20-12fca82f.th")
-    parser.add_argument("--quick", action="store_true", help="1,000 + 1,000, 2 epochs, 2 seeds")
+    parser.add_argument(
+        "--quick", action="store_true", help="500 + 500 pictures, 2 epochs, 2 seeds"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--train-limit", type=int, default=5000, help="pictures with labels")
     parser.add_argument("--unlabelled-limit", type=int, default=10_000)
@@ -82,7 +84,7 @@ def main() -> None:
         if not path.exists():
             sys.exit(f"{path} must exist")
     if arguments.quick:
-        arguments.train_limit, arguments.unlabelled_limit = 1000, 1000
+        arguments.train_limit, arguments.unlabelled_limit = 500, 500
         arguments.epochs, arguments.seeds = 2, 2
     with tempfile.TemporaryDirectory(dir=arguments.pictures.parent) as name:
         labelled, bare = hide_labels(arguments.pictures, Path(name), share=arguments.hidden)
