@@ -3,12 +3,13 @@
 The teacher is a CIFAR-10 checkpoint trained on the lossless pictures (akamaster/
 pytorch_resnet_cifar10, option-A shortcuts), the data the same pictures as lossy JPEG files, on
 which it is ten points below its best. Part of the training pictures loses its labels. Students
-are the default one of a space, with the same seeds and length.
+are the default one of a space, with the same seeds and as many steps.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import os
 import sys
 import tempfile
@@ -99,13 +100,18 @@ def main() -> None:
             teacher_mean=(0.485, 0.456, 0.406),
             teacher_std=(0.229, 0.224, 0.225),
         )
+        n_train = len(bench.data.train_images)
+        n_all = n_train + bench.data.card.n_unlabelled
         lessons = [
             Lesson(
                 name=title,
                 recipe=recipe,
                 teacher=None if title == PLAIN else bench.faculty.teachers["teacher"],
                 sample=bench.space.complete({}),
-                epochs=arguments.epochs,
+                # As many steps with fewer pictures: the baseline is not trained shorter.
+                epochs=math.ceil(arguments.epochs * n_all / n_train)
+                if title == PLAIN
+                else arguments.epochs,
             )
             for title, recipe in LESSONS.items()
         ]
