@@ -6,6 +6,7 @@ input, so that the machine can be made quiet, times, and prints one JSON object.
 """
 
 import argparse
+import faulthandler
 import gc
 import json
 import os
@@ -23,6 +24,7 @@ _MIN_WARM_UP_RUNS = 10
 _MIN_WARM_UP_S = 0.05
 _MAX_WARM_UP_S = 5.0
 _STABLE = 0.01
+_LOADED_WITHIN_S = 300.0
 _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(double)": np.float64}
 
 
@@ -116,8 +118,10 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[-arguments.threads :])
+    faulthandler.dump_traceback_later(_LOADED_WITHIN_S, exit=True)
     run = build_run(arguments.model, threads=arguments.threads, batch=arguments.batch)
     reference = build_run(arguments.reference, threads=1, batch=1)
+    faulthandler.cancel_dump_traceback_later()
     gc.disable()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
