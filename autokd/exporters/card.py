@@ -31,7 +31,7 @@ def render_card(card: Mapping[str, Any]) -> str:
     run = _RUN.format(mode=mode, channels=channels, height=height, width=width)
     sections = [
         f"# {card.get('study', 'student')}, trial {card.get('trial', '?')}",
-        "A student searched, distilled and measured by autokd.",
+        _headline(card),
         "## What it does",
         _table(_figures(card)),
         "## Input",
@@ -48,6 +48,16 @@ def render_card(card: Mapping[str, Any]) -> str:
         _table({key: str(value) for key, value in card.get("made_with", {}).items()}),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _headline(card: Mapping[str, Any]) -> str:
+    """How the student came to be, in a sentence."""
+    if card.get("is_twin"):
+        return (
+            "A student searched, trained and measured by autokd. It is the twin without the "
+            "teacher, which was more accurate on validation than the distilled one."
+        )
+    return "A student searched, distilled and measured by autokd."
 
 
 def _figures(card: Mapping[str, Any]) -> dict[str, str]:

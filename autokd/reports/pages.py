@@ -138,7 +138,8 @@ def _hover(front: Front, *, student: FrontStudent) -> str:
         lines.append(f"{split_name(front).lower()} accuracy {accuracy} %")
     if student.kd_gain is not None:
         gain = signed_points(student.kd_gain, ci95=student.kd_gain_ci95)
-        lines.append(f"gain by distillation {gain} points")
+        kept = ": the twin without it was kept" if student.is_twin else ""
+        lines.append(f"gain by distillation {gain} points{kept}")
     lines += [
         f"{short_ms(student.latency_ms)} ms [{low}, {high}], {student.speed_up:.1f}x",
         f"{short_count(student.n_params)} parameters, {short_count(student.macs)} MACs",

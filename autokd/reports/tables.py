@@ -56,7 +56,7 @@ def _cells(student: FrontStudent, *, is_test: bool) -> tuple[str, ...]:
     accuracy = build_accuracy(student, is_test=is_test)
     return (
         NOTHING if accuracy is None else str(accuracy),
-        signed_points(student.kd_gain, ci95=student.kd_gain_ci95),
+        signed_points(student.kd_gain, ci95=student.kd_gain_ci95) + (", twin" * student.is_twin),
         short_ms(student.latency_ms),
         f"{student.speed_up:.1f}x",
         short_count(student.n_params),
@@ -77,6 +77,8 @@ def _caption(front: Front, *, is_test: bool) -> str:
     if is_test:
         n_seeds = min(student.n_seeds for student in front.students)
         lines.append(f"± is half of a 95 % interval over {n_seeds} seeds; test split read once")
+    if any(student.is_twin for student in front.students):
+        lines.append("twin: trained without the teacher, better on validation, kept in its place")
     if front.baseline is not None:
         lines.append("baseline: the default student, trained without the teacher")
     return "\n".join(lines)

@@ -64,7 +64,7 @@ def export(
         space,
         student.architecture,
         data=data.card,
-        weights=find_weights(folder, trial=student.trial),
+        weights=find_weights(folder, trial=student.trial, is_twin=student.is_twin),
     )
     card = {
         "study": front.study,

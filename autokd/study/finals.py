@@ -1,7 +1,8 @@
 """The finals: the front trained again, longer, each beside its twin without distillation.
 
-Students are chosen and re-ranked on the validation split; the test split is read here for the
-first time, once per trained network.
+Students are chosen and re-ranked on the validation split, and where the twin is the better one
+there, it takes the student's place; the test split is read here for the first time, once per
+trained network.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ from autokd.types import (
     load_json,
 )
 
-__all__ = ["Finals", "Refit", "build_front_student", "estimate", "find_weights"]
+__all__ = ["Finals", "Refit", "build_front_student", "estimate", "fill_student", "find_weights"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,6 +128,41 @@ def build_front_student(result: TrialResult, *, space: Space, teacher_ms: float)
         size_bytes=footprint.size_bytes,
         architecture=space.architecture_of(result.sample),
         recipe=recipe,
+    )
+
+
+def fill_student(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
+    """A student of the search, with what came of its trainings in the finals.
+
+    Args:
+        student: As the search left it.
+        refits: Its own and those of its twin without distillation, in the order of their seeds.
+
+    Returns:
+        The student, or its twin if that is more accurate on validation, mean against mean; either
+        with the gain by distillation on the test split, which is negative where it costs something.
+    """
+    ours = [refit for refit in refits if not refit.is_twin]
+    twins = [refit for refit in refits if refit.is_twin]
+    if not twins:  # not distilled: its own twin
+        return dataclasses.replace(_fill(student, ours), kd_gain=0.0, kd_gain_ci95=0.0)
+    gain = estimate([a.test_accuracy - b.test_accuracy for a, b in zip(ours, twins, strict=True)])
+    distilled, plain = _fill(student, ours), _fill(student, twins)
+    if plain.val_accuracy > distilled.val_accuracy:
+        recipe = _without_teacher(student.recipe)
+        distilled = dataclasses.replace(plain, recipe=recipe, is_twin=True)
+    return dataclasses.replace(distilled, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
+
+
+def _fill(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
+    """Its accuracies over these trainings."""
+    test = estimate([refit.test_accuracy for refit in refits])
+    return dataclasses.replace(
+        student,
+        val_accuracy=estimate([refit.val_accuracy for refit in refits]).mean,
+        test_accuracy=test.mean,
+        test_accuracy_ci95=test.ci95,
+        n_seeds=test.n,
     )
 
 
@@ -224,41 +260,15 @@ class Finals:
     def fill(self, student: FrontStudent) -> FrontStudent:
         """A student that was in the finals, with what came of it."""
         refits = self._refits[student.trial]
-        ours = [refit for refit in refits if not refit.is_twin]
-        twins = [refit for refit in refits if refit.is_twin]
-        test = estimate([refit.test_accuracy for refit in ours])
-        filled = dataclasses.replace(
-            student,
-            val_accuracy=estimate([refit.val_accuracy for refit in ours]).mean,
-            test_accuracy=test.mean,
-            test_accuracy_ci95=test.ci95,
-            n_seeds=test.n,
-        )
-        if not self._config.refit:
-            return filled
-        if not twins:  # not distilled: its own twin
-            return dataclasses.replace(filled, kd_gain=0.0, kd_gain_ci95=0.0)
-        gain = estimate(
-            [a.test_accuracy - b.test_accuracy for a, b in zip(ours, twins, strict=True)]
-        )
-        return dataclasses.replace(filled, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
+        return fill_student(student, refits) if self._config.refit else _fill(student, refits)
 
     def fill_twin(self, student: FrontStudent) -> FrontStudent | None:
         """A student that was in the finals, as it is without distillation; none without a refit."""
         twins = [refit for refit in self._refits[student.trial] if refit.is_twin]
         if not twins:
             return None
-        test = estimate([refit.test_accuracy for refit in twins])
-        return dataclasses.replace(
-            student,
-            recipe=_without_teacher(student.recipe),
-            val_accuracy=estimate([refit.val_accuracy for refit in twins]).mean,
-            test_accuracy=test.mean,
-            test_accuracy_ci95=test.ci95,
-            n_seeds=test.n,
-            kd_gain=0.0,
-            kd_gain_ci95=0.0,
-        )
+        plain = dataclasses.replace(student, recipe=_without_teacher(student.recipe))
+        return dataclasses.replace(_fill(plain, twins), kd_gain=0.0, kd_gain_ci95=0.0)
 
     @property
     def _epochs(self) -> int:
@@ -273,7 +283,7 @@ class Finals:
     def _load(self, entry: _Entry) -> Refit | None:
         """What an earlier session has trained."""
         path = self._folder.refits / f"{entry.name}.json"
-        if not path.exists():
+        if not path.exists() or not path.with_suffix(".safetensors").exists():
             return None
         known = load_json(Refit, path.read_text(encoding="utf-8"))
         return known if known.epochs == self._epochs else None
@@ -309,8 +319,7 @@ class Finals:
             epochs=self._epochs,
         )
         path = self._folder.refits / f"{entry.name}.json"
-        if not entry.is_twin:
-            save_student(student, path.with_suffix(".safetensors"))
+        save_student(student, path.with_suffix(".safetensors"))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(dump_json(refit), encoding="utf-8")
@@ -338,11 +347,13 @@ class Finals:
         return evaluate(student, self._test.images, self._test.labels, engine=engine)[1]
 
 
-def find_weights(folder: StudyFolder, *, trial: int, same_as: int | None = None) -> Path:
+def find_weights(
+    folder: StudyFolder, *, trial: int, same_as: int | None = None, is_twin: bool = False
+) -> Path:
     """The best weights of a trial: of its refit that did best on validation, else its own."""
     refits = [
         (load_json(Refit, path.read_text(encoding="utf-8")), path)
-        for path in folder.refits.glob(f"{trial}-*-kd.json")
+        for path in folder.refits.glob(f"{trial}-*-{'twin' if is_twin else 'kd'}.json")
     ]
     if refits:
         best = max(refits, key=lambda pair: (pair[0].val_accuracy, -pair[0].seed))

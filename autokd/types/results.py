@@ -158,7 +158,8 @@ class FrontStudent:
         val_accuracy: In the search; after a refit, the mean over its seeds.
         test_accuracy: On the test split, read once; the mean over seeds after a refit.
         test_accuracy_ci95: Half-width of the 95 % interval; none without a refit.
-        kd_gain: Test accuracy minus that of the matched twin without distillation.
+        kd_gain: Test accuracy with distillation minus that of the matched twin without it,
+            whichever of them this is.
         kd_gain_ci95: Half-width of the paired 95 % interval.
         n_seeds: Trainings behind the numbers.
         latency_ms: Median.
@@ -168,7 +169,9 @@ class FrontStudent:
         macs: Multiply-accumulates of one picture.
         size_bytes: Of the ONNX file.
         architecture: The architecture half of the sample.
-        recipe: The frozen recipe.
+        recipe: The frozen recipe; of a twin, without distillation.
+        is_twin: Whether this is the twin, which was more accurate on validation than the distilled
+            student and took its place.
     """
 
     trial: int
@@ -186,6 +189,7 @@ class FrontStudent:
     size_bytes: int
     architecture: Sample
     recipe: Recipe
+    is_twin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

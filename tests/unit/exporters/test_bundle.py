@@ -36,6 +36,18 @@ def bundle_of(student, out):
     )
 
 
+@pytest.mark.parametrize(
+    ("is_twin", "words"), [(True, "without the teacher"), (False, "distilled")]
+)
+def test_the_card_says_how_the_student_was_taught(tmp_path, is_twin, words):
+    card = {"study": "s", "is_twin": is_twin}
+    export_bundle(
+        make_student(), tmp_path, data=CARD, test=make_test(), target=FakeTarget(), card=card
+    )
+    headline = (tmp_path / "card.md").read_text().split("\n\n")[1]
+    assert words in headline
+
+
 def test_every_file_is_there_and_does_what_the_student_does(tmp_path):
     student = make_student()
     bundle = bundle_of(student, tmp_path / "out")

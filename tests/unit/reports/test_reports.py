@@ -154,3 +154,12 @@ def test_latencies_and_gains_are_short():
 def test_importing_the_room_does_not_import_the_drawing_libraries():
     code = "import sys, autokd.reports; sys.exit(bool({'matplotlib', 'plotly'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_twin_that_was_kept_is_called_one():
+    front = build_front()
+    twin = replace(front.students[2], is_twin=True, kd_gain=-0.013)
+    text = printed(replace(front, students=(*front.students[:2], twin, *front.students[3:])))
+    assert "-1.3 ± 0.5, twin" in text
+    assert "better on validation, kept in its place" in text
+    assert "twin" not in printed(front)
