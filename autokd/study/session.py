@@ -46,7 +46,7 @@ from autokd.types import (
 
 __all__ = ["load_front", "search"]
 
-_STEPS = 208  # of one trial, about, where the user names no epochs: six epochs of digits
+_STEPS = 180  # of one trial, about, where the user names no epochs: five epochs of digits
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 

@@ -38,7 +38,7 @@ def wait_for_trial(folder, number):
 def test_nothing_is_lost_or_twice_after(how, start, run, tmp_path):
     from mlflow import MlflowClient
 
-    budget = 6
+    budget = 9  # so that work is left when the signal arrives, on a loaded machine too
     process = start(tmp_path, "search", "--budget", budget, *OPTIONS)
     wait_for_trial(tmp_path, 3)
     process.send_signal(how)
@@ -46,7 +46,7 @@ def test_nothing_is_lost_or_twice_after(how, start, run, tmp_path):
     before = [trial for trial in trials_of(tmp_path) if trial.state.is_finished()]
     assert len(before) >= 2
     if how == signal.SIGINT:
-        assert process.returncode == 130
+        assert process.returncode == 130, err
         assert "goes on where it stopped" in err
         assert not [trial for trial in trials_of(tmp_path) if trial.state.name == "RUNNING"]
     code, _, err = run(tmp_path, "search", "--budget", budget, *OPTIONS)
