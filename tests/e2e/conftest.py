@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,11 @@ def environment(shared):
     """A cache of its own, so that the teacher is trained once for all tests of the folder."""
     unset = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     return {**unset, "XDG_CACHE_HOME": str(shared / "cache"), "COLUMNS": "200"}
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what stands before `&` deaf to Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
