@@ -147,11 +147,10 @@ def fill_student(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent
     if not twins:  # not distilled: its own twin
         return dataclasses.replace(_fill(student, ours), kd_gain=0.0, kd_gain_ci95=0.0)
     gain = estimate([a.test_accuracy - b.test_accuracy for a, b in zip(ours, twins, strict=True)])
-    distilled, plain = _fill(student, ours), _fill(student, twins)
-    if plain.val_accuracy > distilled.val_accuracy:
-        recipe = _without_teacher(student.recipe)
-        distilled = dataclasses.replace(plain, recipe=recipe, is_twin=True)
-    return dataclasses.replace(distilled, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
+    kept, plain = _fill(student, ours), _fill(student, twins)
+    if plain.val_accuracy > kept.val_accuracy:
+        kept = dataclasses.replace(plain, recipe=_without_teacher(student.recipe), is_twin=True)
+    return dataclasses.replace(kept, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
 
 
 def _fill(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
