@@ -5,6 +5,7 @@ from: write the one method that builds your implementation, and pytest runs the 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -64,6 +65,10 @@ class FakeTarget:
             drift=1.0,
         )
 
+    def measure_together(self, models: Sequence[Path]) -> list[Latency]:
+        """The latency of each, as if it were alone."""
+        return [self.measure(model) for model in models]
+
 
 class TargetContract(ABC):
     """What every `Target` promises."""
@@ -120,6 +125,17 @@ class TargetContract(ABC):
         """Four million products take longer than five thousand."""
         target = self.build_target(tmp_path)
         assert target.measure(wide_network).median_ms > target.measure(network).median_ms
+
+    def test_files_timed_together_come_back_in_their_order(
+        self, tmp_path: Path, network: Path, wide_network: Path
+    ) -> None:
+        """The wide one is the slow one, wherever it stands."""
+        target = self.build_target(tmp_path)
+        for models in ([network, wide_network, network], [wide_network, network]):
+            latencies = target.measure_together(models)
+            slowest = max(range(len(models)), key=lambda n: latencies[n].median_ms)
+            assert models[slowest] == wide_network
+            assert len(latencies) == len(models)
 
     def test_a_file_that_is_no_network_is_refused(self, tmp_path: Path) -> None:
         """Rubbish raises `MeasureError`."""

@@ -5,9 +5,11 @@ Shared by the benchmarks of accuracy; run none of it itself.
 
 import dataclasses
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -146,15 +148,17 @@ def open_bench(space: str, *, batch_size: int, **options: Any) -> Bench:  # noqa
         n_classes=data.card.n_classes,
         has_assistant=bool(config.assistant),
     )
-    faculty = build_teachers(
-        config,
-        data,
-        space=joint,
-        target=OnnxRuntimeTarget(),
-        device=CPU,
-        crew=crew,
-        progress=SearchProgress(),
-    )
+    with tempfile.TemporaryDirectory() as models:
+        faculty = build_teachers(
+            config,
+            data,
+            space=joint,
+            target=OnnxRuntimeTarget(),
+            models=Path(models),
+            device=CPU,
+            crew=crew,
+            progress=SearchProgress(),
+        )
     return Bench(
         config=config,
         data=data,

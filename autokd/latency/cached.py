@@ -1,15 +1,19 @@
 """A target that remembers: the same network is timed once."""
 
 import hashlib
-import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
+from pydantic import TypeAdapter
+
 from autokd.latency.footprint import network_key
-from autokd.types import Latency, Target, dump_json, load_json
+from autokd.types import Latency, Target
 
 __all__ = ["CachedTarget"]
+
+_LATENCIES = TypeAdapter(list[Latency])
 
 
 @final
@@ -32,14 +36,24 @@ class CachedTarget:
 
     def measure(self, model: Path) -> Latency:
         """The latency measured before, or the wrapped target's."""
-        key = hashlib.sha256(f"{network_key(model)}|{self._target}".encode()).hexdigest()[:32]
+        return self._recall([model], lambda: [self._target.measure(model)])[0]
+
+    def measure_together(self, models: Sequence[Path]) -> list[Latency]:
+        """The latencies measured before, of these networks together, or the wrapped target's."""
+        return self._recall(models, lambda: self._target.measure_together(models))
+
+    def _recall(
+        self, models: Sequence[Path], measure: Callable[[], list[Latency]]
+    ) -> list[Latency]:
+        names = " ".join(network_key(model) for model in models)
+        key = hashlib.sha256(f"{names}|{self._target}".encode()).hexdigest()[:32]
         path = self._folder / f"{key}.json"
         try:
-            return load_json(Latency, path.read_text())
+            return _LATENCIES.validate_json(path.read_text())
         except (FileNotFoundError, ValueError):
-            latency = self._target.measure(model)
+            latencies = measure()
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(json.loads(dump_json(latency)), indent=1))
+        temporary.write_bytes(_LATENCIES.dump_json(latencies))
         temporary.replace(path)
-        return latency
+        return latencies

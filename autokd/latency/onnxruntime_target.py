@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,8 @@ class OnnxRuntimeTarget:
     Attributes:
         threads: Of the runtime, and cores that it is pinned to.
         batch: Pictures per run.
-        seconds: Timed at the least, warm-up not counted; never fewer than 100 runs.
+        seconds: A file is timed for at the least, warm-up not counted; never fewer than 100
+            runs.
         quiet: Entered while the clock runs, not while the process starts and loads the file;
             whoever trains on this machine stands still within.
 
@@ -63,39 +64,53 @@ class OnnxRuntimeTarget:
             model: An ONNX file with one input whose first dimension is the batch.
 
         Returns:
-            Median and spread.
+            Median and spread; raises what `measure_together` raises.
+        """
+        return self.measure_together([model])[0]
+
+    def measure_together(self, models: Sequence[Path]) -> list[Latency]:
+        """Time several exported files in one process, by turns.
+
+        Args:
+            models: ONNX files as for `measure`.
+
+        Returns:
+            Median and spread of each; the ratio of two of them holds although the machine was
+            in a faster or slower state than at another time.
 
         Raises:
-            MeasureError: The runtime cannot load or run it, or it takes minutes.
+            MeasureError: The runtime cannot load or run one of them, or it takes minutes.
         """
+        names = ", ".join(model.name for model in models)
         with tempfile.TemporaryDirectory() as folder:
             reference = _write_reference(Path(folder))
-            command = [sys.executable, str(_STOPWATCH), str(model), str(reference)]
+            command = [sys.executable, str(_STOPWATCH), *map(str, models)]
+            command += ["--reference", str(reference), "--seconds", str(self.seconds)]
             command += ["--threads", str(self.threads), "--batch", str(self.batch)]
-            command += ["--seconds", str(self.seconds)]
+            limit_s = _TIMEOUT_S * len(models)
             try:
-                stopped = self._run(command)
+                stopped = self._run(command, limit_s=limit_s)
             except subprocess.TimeoutExpired as error:
                 raise MeasureError(
-                    f"{model.name} must be timed within {_TIMEOUT_S:.0f} s, got no result"
+                    f"{names} must be timed within {limit_s:.0f} s, got no result"
                 ) from error
         if stopped.returncode != 0:
             lines = [line for line in stopped.stderr.strip().splitlines() if line.strip()]
             reason = lines[-1] if lines else f"exit code {stopped.returncode}"
-            raise MeasureError(f"onnxruntime must run {model.name}, got {reason}")
-        values = json.loads(stopped.stdout)
-        return Latency(
-            batch=self.batch, threads=self.threads, device=device_fingerprint(), **values
-        )
+            raise MeasureError(f"onnxruntime must run {names}, got {reason}")
+        return [
+            Latency(batch=self.batch, threads=self.threads, device=device_fingerprint(), **values)
+            for values in json.loads(stopped.stdout)
+        ]
 
-    def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
+    def _run(self, command: list[str], *, limit_s: float) -> subprocess.CompletedProcess[str]:
         """The stopwatch; waiting for another on this machine does not count against its time."""
         pipe = subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
             try:
                 if process.stdout is not None and process.stdout.readline() == _READY:
                     with FileLock(_LOCK), self.quiet():
-                        printed, complaint = process.communicate("go\n", timeout=_TIMEOUT_S)
+                        printed, complaint = process.communicate("go\n", timeout=limit_s)
                 else:  # it ended before
                     printed, complaint = process.communicate()
             finally:

@@ -1,8 +1,10 @@
-"""Times one ONNX file in onnxruntime; run as a program of its own, in a fresh process.
+"""Times ONNX files in onnxruntime; run as a program of its own, in a fresh process.
 
 Nothing of autokd and no torch is imported here, so that the process that is timed holds
-nothing but the runtime. Prints `ready` when the file is loaded, waits for a line on standard
-input, so that the machine can be made quiet, times, and prints one JSON object.
+nothing but the runtime. Several files take turns, a short block each, so that whatever the
+machine does meanwhile it does to all of them. Prints `ready` when the files are loaded, waits
+for a line on standard input, so that the machine can be made quiet, times, and prints a JSON
+list with one object a file.
 """
 
 import argparse
@@ -13,7 +15,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnxruntime
@@ -75,19 +77,42 @@ def time_block(run: Callable[[], None], *, n_runs: int) -> list[int]:
 
 
 def measure(
-    run: Callable[[], None], reference: Callable[[], None], *, seconds: float
-) -> dict[str, object]:
-    """Times a network in short blocks, with a reference network before and after."""
-    reference_run = warm_up(reference)
-    n_reference = max(10, int(_BLOCK_S / reference_run))
-    per_run = warm_up(run)
-    n_runs = max(1, int(_BLOCK_S / per_run))
+    runs: Sequence[Callable[[], None]], reference: Callable[[], None], *, seconds: float
+) -> list[dict[str, object]]:
+    """Times networks in short blocks by turns, with a reference network before and after.
+
+    Args:
+        runs: Each runs one network once.
+        reference: Runs the reference network once.
+        seconds: For each network at the least, warm-up not counted.
+
+    Returns:
+        What was measured, in the order of the networks.
+    """
+    n_reference = max(10, int(_BLOCK_S / warm_up(reference)))
+    n_runs = [max(1, int(_BLOCK_S / warm_up(run))) for run in runs]
     before = statistics.median(time_block(reference, n_runs=n_reference))
-    blocks: list[list[int]] = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or sum(map(len, blocks)) < _MIN_RUNS:
-        blocks.append(time_block(run, n_runs=n_runs))
+    blocks: list[list[list[int]]] = [[] for _ in runs]
+    end = time.perf_counter() + seconds * len(runs)
+    while time.perf_counter() < end or any(sum(map(len, one)) < _MIN_RUNS for one in blocks):
+        for run, n, mine in zip(runs, n_runs, blocks, strict=True):
+            if len(runs) > 1:
+                run()  # what the others left in the caches is not its own time
+            mine.append(time_block(run, n_runs=n))
     after = statistics.median(time_block(reference, n_runs=n_reference))
+    return [describe(mine, drift=after / before) for mine in blocks]
+
+
+def describe(blocks: Sequence[Sequence[int]], *, drift: float) -> dict[str, object]:
+    """Median, its interval and the spread of one network's runs.
+
+    Args:
+        blocks: Nanoseconds of each run, block by block.
+        drift: Of the reference network.
+
+    Returns:
+        Fields of a `Latency`.
+    """
     times = np.array([t for block in blocks for t in block]) / 1e6
     medians = np.array([statistics.median(block) for block in blocks]) / 1e6
     random = np.random.default_rng(0)
@@ -101,7 +126,7 @@ def measure(
         "p10_ms": float(np.percentile(times, 10)),
         "p90_ms": float(np.percentile(times, 90)),
         "n_runs": len(times),
-        "drift": after / before,
+        "drift": drift,
         "runtime": f"onnxruntime {onnxruntime.__version__} CPU",
     }
 
@@ -109,8 +134,8 @@ def measure(
 def main() -> None:
     """Reads the arguments, pins the cores, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("reference")
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--reference", required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.3)
@@ -119,14 +144,17 @@ def main() -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[-arguments.threads :])
     faulthandler.dump_traceback_later(_LOADED_WITHIN_S, exit=True)
-    run = build_run(arguments.model, threads=arguments.threads, batch=arguments.batch)
+    runs = [
+        build_run(model, threads=arguments.threads, batch=arguments.batch)
+        for model in arguments.models
+    ]
     reference = build_run(arguments.reference, threads=1, batch=1)
     faulthandler.cancel_dump_traceback_later()
     gc.disable()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    json.dump(measure(run, reference, seconds=arguments.seconds), sys.stdout)
+    json.dump(measure(runs, reference, seconds=arguments.seconds), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from typing import final
 from autokd.config import Config
 from autokd.spaces import Space
 from autokd.study.finals import Finals, build_front_student
-from autokd.study.front import hypervolume, near_front, pareto
+from autokd.study.front import hypervolume, keep_able, near_front, pareto
+from autokd.study.side_by_side import SideBySide
 from autokd.types import DataCard, Front, FrontStudent, TeacherCard, TrialResult
 
 __all__ = ["Findings"]
@@ -73,28 +74,49 @@ class Findings:
 
     def hypervolume(self) -> float:
         """Of the front so far."""
-        return self._volume([self._build(result) for result in self.front()])
+        teacher_ms = self._teacher.latency_ms
+        students = [
+            build_front_student(result, space=self._space, teacher_ms=teacher_ms)
+            for result in self.front()
+        ]
+        return self._volume(students, teacher_ms=teacher_ms)
 
-    def build_front(self, finals: Finals | None, *, wall_s: float, training_s: float) -> Front:
+    def build_front(
+        self,
+        finals: Finals | None,
+        times: SideBySide | None = None,
+        *,
+        wall_s: float,
+        training_s: float,
+    ) -> Front:
         """The front as a value.
 
         Args:
             finals: After which the finalists are ranked anew, with test accuracies.
+            times: Of the finalists and the teacher beside each other, where they were taken.
             wall_s: Wall time of the study.
             training_s: The part of it that was training.
 
         Returns:
             What `autokd front` shows.
         """
+        teacher = self._teacher if times is None else times.correct_teacher(self._teacher)
+
+        def build(result: TrialResult) -> FrontStudent:
+            timed = result if times is None else times.correct(result)
+            return build_front_student(timed, space=self._space, teacher_ms=teacher.latency_ms)
+
         if finals is None:
-            students = [self._build(result) for result in self.front()]
+            students = [build(result) for result in self.front()]
         else:
-            students = finals.rank([self._build(result) for result in self.finalists()])
-        baseline = None if (plain := self.baseline()) is None else self._build(plain)
+            finalists = finals.rank([build(result) for result in self.finalists()])
+            limit = self._config.max_latency_ms
+            students = keep_able(finalists, teacher=teacher, max_latency_ms=limit)
+        baseline = None if (plain := self.baseline()) is None else build(plain)
         if baseline is not None and finals is not None:
             baseline = finals.fill(baseline)
         elif finals is not None and (first := self.first()) is not None:
-            baseline = finals.fill_twin(self._build(first))
+            baseline = finals.fill_twin(build(first))
         return Front(
             study=self._config.study_name,
             n_trials=len(self._results),
@@ -102,8 +124,8 @@ class Findings:
             n_pruned=sum(result.state == "pruned" for result in self._results),
             wall_s=wall_s,
             training_s=training_s,
-            hypervolume=self._volume(students),
-            teacher=self._teacher,
+            hypervolume=self._volume(students, teacher_ms=teacher.latency_ms),
+            teacher=teacher,
             baseline=baseline,
             students=tuple(students),
         )
@@ -135,14 +157,11 @@ class Findings:
             if limit is None or result.latency is None or result.latency.median_ms <= limit
         ]
 
-    def _build(self, result: TrialResult) -> FrontStudent:
-        return build_front_student(result, space=self._space, teacher_ms=self._teacher.latency_ms)
-
-    def _volume(self, students: Sequence[FrontStudent]) -> float:
+    def _volume(self, students: Sequence[FrontStudent], *, teacher_ms: float) -> float:
         return hypervolume(
             [(student.val_accuracy, student.latency_ms) for student in students],
             chance=1 / self._data.n_classes,
-            teacher_ms=self._teacher.latency_ms,
+            teacher_ms=teacher_ms,
         )
 
 

@@ -59,6 +59,11 @@ class StudyFolder:
         return self.path / "refits"
 
     @property
+    def teacher(self) -> Path:
+        """Where the teacher's ONNX files lie."""
+        return self.path / "teacher"
+
+    @property
     def report(self) -> Path:
         """Where the pictures lie."""
         return self.path / "report"

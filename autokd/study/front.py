@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from autokd.errors import StudyError
-from autokd.types import FrontStudent, TrialResult
+from autokd.types import FrontStudent, TeacherCard, TrialResult
 
-__all__ = ["hypervolume", "near_front", "pareto", "pick_student"]
+__all__ = ["hypervolume", "keep_able", "near_front", "pareto", "pick_student"]
 
 _LEAST_LATENCY = 1e-3  # of the teacher's: the far corner of the box
 
@@ -69,6 +69,28 @@ def near_front(
         if best - accuracy <= math.sqrt(max(best * (1 - best), 1 / n_val) / n_val):
             near.append((best - accuracy, result.trial, result))
     return [result for _, _, result in sorted(near, key=lambda row: row[:2])]
+
+
+def keep_able(
+    students: Sequence[FrontStudent], *, teacher: TeacherCard, max_latency_ms: float | None
+) -> list[FrontStudent]:
+    """Students that still meet the limit and that the teacher does not beat in both.
+
+    Args:
+        students: With the latencies of the last measurement.
+        teacher: With its own.
+        max_latency_ms: The limit.
+
+    Returns:
+        In the same order; all, where none would be left.
+    """
+    limit = math.inf if max_latency_ms is None else max_latency_ms
+    within = [one for one in students if one.latency_ms <= limit] or list(students)
+    return [
+        one
+        for one in within
+        if one.latency_ms < teacher.latency_ms or one.val_accuracy > teacher.val_accuracy
+    ] or within
 
 
 def hypervolume(

@@ -30,7 +30,8 @@ from autokd.study.folder import StudyFolder, find_study
 from autokd.study.loop import TrialLoop
 from autokd.study.progress import SearchProgress
 from autokd.study.sampling import build_sampler, first_samples
-from autokd.study.teaching import build_teachers, check_features
+from autokd.study.side_by_side import SideBySide, measure_side_by_side
+from autokd.study.teaching import Faculty, build_teachers, check_features
 from autokd.study.trials import Trials, open_storage
 from autokd.trackers import build_tracker
 from autokd.types import (
@@ -38,7 +39,6 @@ from autokd.types import (
     Front,
     StudyClosed,
     StudyOpened,
-    TeacherCard,
     Tracker,
     TrialEnded,
     TrialResult,
@@ -107,21 +107,24 @@ class _Session:
         folder: StudyFolder,
         *,
         workshop: Workshop,
-        teacher: TeacherCard,
+        faculty: Faculty,
         trials: Trials,
         crew: Crew,
         progress: SearchProgress,
         start: float,
-        training_s: float,
     ) -> None:
         self.config, self.folder, self.workshop = config, folder, workshop
-        self.teacher, self.trials, self.crew = teacher, trials, crew
-        self.progress = progress
+        self.teacher, self.trials, self.crew = faculty.card, trials, crew
+        self.progress, self._teacher_models = progress, faculty.models
         self.results = trials.results()
         self.findings = Findings(
-            config, self.results, space=workshop.space, data=workshop.data.card, teacher=teacher
+            config,
+            self.results,
+            space=workshop.space,
+            data=workshop.data.card,
+            teacher=faculty.card,
         )
-        self._mark, self._training_s = start, training_s
+        self._mark, self._training_s = start, faculty.training_s
 
     # ------------------------------------------------------------------ the trials
 
@@ -211,7 +214,7 @@ class _Session:
             self.progress.say(f"going on after {len(self.results)} finished trials")
 
     def close_search(self) -> None:
-        """Trains the finalists, asks the test split once, draws and saves."""
+        """Trains the finalists, asks the test split once, times them beside the teacher."""
         finals = Finals(
             self.config,
             self.folder,
@@ -223,15 +226,28 @@ class _Session:
             baseline = self.findings.baseline() or self.findings.first()
             finalists = self.findings.finalists()
             finals.run([*finalists, *([baseline] if baseline else [])])
+            times = measure_side_by_side(
+                [*finalists, *([baseline] if baseline else [])],
+                teacher=self._teacher_models,
+                workshop=self.workshop,
+                folder=self.folder,
+            )
         finally:
             self._training_s += finals.training_s
             self._keep_time()
-        self._save_front(finals)
+        self._save_front(finals, times)
 
-    def _save_front(self, finals: Finals | None = None) -> None:
+    def _save_front(self, finals: Finals | None = None, times: SideBySide | None = None) -> None:
         wall_s, training_s = self.folder.read_time()
-        front = self.findings.build_front(finals, wall_s=wall_s, training_s=training_s)
+        front = self.findings.build_front(finals, times, wall_s=wall_s, training_s=training_s)
         self.folder.save_front(front)
+        limit = self.config.max_latency_ms
+        fastest = min((student.latency_ms for student in front.students), default=0.0)
+        if limit is not None and fastest > limit:
+            self.progress.say(
+                f"beside the teacher no finalist is under `--max-latency-ms` {limit:g} any more, "
+                f"the fastest takes {fastest:.4g} ms; this machine's speed swings"
+            )
 
     def draw(self) -> tuple[Path, ...]:
         """Pictures of what was found so far."""
@@ -286,7 +302,14 @@ def _open_session(
         folder=config.runs_dir / "latency",
     )
     faculty = build_teachers(
-        config, data, space=space, target=target, device=device, crew=crew, progress=progress
+        config,
+        data,
+        space=space,
+        target=target,
+        models=folder.teacher,
+        device=device,
+        crew=crew,
+        progress=progress,
     )
     if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
         space = _build_space(_without_assistant(config), data.card, has_assistant=False)
@@ -310,12 +333,11 @@ def _open_session(
         config,
         folder,
         workshop=workshop,
-        teacher=faculty.card,
+        faculty=faculty,
         trials=trials,
         crew=crew,
         progress=progress,
         start=start,
-        training_s=faculty.training_s,
     )
 
 

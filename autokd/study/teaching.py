@@ -1,7 +1,6 @@
 """Who teaches the students of a study: loaded or trained, checked and measured like a student."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,20 +46,23 @@ class Faculty:
         teachers: By `Recipe.taught_by`, on the device; `assistant` (the last of a chain) and
             `both` only where there is an assistant.
         card: What is known of the teacher.
+        models: ONNX files of the teacher, several if it is several.
         training_s: Seconds spent on training them.
     """
 
     teachers: Mapping[TaughtBy, KnownTeacher]
     card: TeacherCard
+    models: tuple[Path, ...]
     training_s: float
 
 
-def build_teachers(
+def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
     config: Config,
     data: SearchData,
     *,
     space: Space,
     target: Target,
+    models: Path,
     device: torch.device,
     crew: Crew,
     progress: SearchProgress,
@@ -74,6 +76,7 @@ def build_teachers(
         data: Pictures to fit them to and to check them on.
         space: Its default student says how far the teacher is above the students.
         target: What the teacher's latency is measured on.
+        models: Folder that the teacher's ONNX files are kept in.
         device: Where they will be asked.
         crew: Who trains them.
         progress: Shows their training.
@@ -85,12 +88,13 @@ def build_teachers(
     school = _School(config, data, device=device, crew=crew, progress=progress)
     members = [school.load(request, is_alone=len(requests) == 1) for request in requests]
     teacher = school.join(members)
+    files = _export(teacher, models, data=data)
     card = TeacherCard(
         name=teacher.name,
         digest=teacher.digest,
         n_params=teacher.n_params,
         val_accuracy=school.accuracies[teacher.digest],
-        latency_ms=_measure(teacher, data=data, target=target),
+        latency_ms=sum(target.measure(file).median_ms for file in files),
     )
     teacher.to(device)
     networks: dict[TaughtBy, AnyTeacher] = {"teacher": teacher}
@@ -102,7 +106,7 @@ def build_teachers(
         role: _remember(network, config=config, data=data, device=device)
         for role, network in networks.items()
     }
-    return Faculty(teachers=teachers, card=card, training_s=school.training_s)
+    return Faculty(teachers=teachers, card=card, models=files, training_s=school.training_s)
 
 
 def _remember(
@@ -331,23 +335,26 @@ def _build_recipe(plan: TeacherPlan) -> Recipe:
     )
 
 
-def _measure(teacher: AnyTeacher, *, data: SearchData, target: Target) -> float:
-    """Median latency of its own ONNX file, or of its export; of a committee, its members' sum."""
+def _export(teacher: AnyTeacher, folder: Path, *, data: SearchData) -> tuple[Path, ...]:
+    """Its own ONNX file, or its export; of a committee, those of its members."""
     if isinstance(teacher, Committee):
-        return sum(_measure(member, data=data, target=target) for member in teacher.members)
+        return tuple(
+            file
+            for number, member in enumerate(teacher.members)
+            for file in _export(member, folder / str(number), data=data)
+        )
     if teacher.onnx_file is not None:
-        return target.measure(teacher.onnx_file).median_ms
-    with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
-        try:
-            model = export_onnx(
-                teacher.build_exportable() if teacher.is_exportable else teacher,
-                Path(folder) / "teacher.onnx",
-                shape=data.card.shape,
-                is_traced=teacher.is_exportable,
-            )
-        except ExportError as error:
-            raise TeacherError(
-                f"`--teacher` must be exportable to ONNX, so that its latency can be compared; "
-                f"{error}"
-            ) from error
-        return target.measure(model).median_ms
+        return (teacher.onnx_file,)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model = export_onnx(
+            teacher.build_exportable() if teacher.is_exportable else teacher,
+            folder / "teacher.onnx",
+            shape=data.card.shape,
+            is_traced=teacher.is_exportable,
+        )
+    except ExportError as error:
+        raise TeacherError(
+            f"`--teacher` must be exportable to ONNX, so that its latency can be compared; {error}"
+        ) from error
+    return (model,)

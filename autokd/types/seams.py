@@ -1,5 +1,6 @@
 """Where implementations can be exchanged."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +20,10 @@ class Target(Protocol):
 
     def measure(self, model: Path) -> Latency:
         """Time the exported file, alone on its threads."""
+        ...
+
+    def measure_together(self, models: Sequence[Path]) -> list[Latency]:
+        """Time several files by turns, so that their latencies can be compared."""
         ...
 
 

@@ -25,6 +25,22 @@ def test_a_damaged_cache_file_is_measured_again(tmp_path):
     assert len(inner.measured) == 2
 
 
+def test_networks_timed_together_are_remembered_together(tmp_path):
+    inner = FakeTarget()
+    target = CachedTarget(inner, folder=tmp_path / "cache")
+    one, other = (
+        export_onnx(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, n)), tmp_path / f"{n}.onnx", shape=(1, 8, 8)
+        )
+        for n in (10, 20)
+    )
+    alone = target.measure(one)
+    together = target.measure_together([one, other])
+    assert together == target.measure_together([one, other])
+    assert together[0] == alone
+    assert inner.measured == ["10.onnx", "10.onnx", "20.onnx"]
+
+
 def test_another_target_does_not_share_what_was_measured():
     assert str(OnnxRuntimeTarget()) != str(OnnxRuntimeTarget(batch=4))
     assert str(OnnxRuntimeTarget()) != str(OnnxRuntimeTarget(threads=2))

@@ -49,6 +49,13 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
         OnnxRuntimeTarget().measure(model)
 
 
+def test_two_files_of_one_network_take_turns_and_the_same_time(tmp_path):
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512))
+    model = export_onnx(layers, tmp_path / "model.onnx", shape=(1, 8, 8))
+    ours, theirs = OnnxRuntimeTarget(seconds=0.1).measure_together([model, model])
+    assert ours.median_ms == pytest.approx(theirs.median_ms, rel=0.3)
+
+
 def test_what_is_quiet_does_not_make_another_target():
     assert OnnxRuntimeTarget(quiet=Quiet()) == OnnxRuntimeTarget()
     assert str(OnnxRuntimeTarget(quiet=Quiet())) == str(OnnxRuntimeTarget())

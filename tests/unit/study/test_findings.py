@@ -1,8 +1,12 @@
+import dataclasses
+
 import pytest
 
 from autokd.config import Config
 from autokd.spaces import build_space
 from autokd.study.findings import Findings
+from autokd.study.front import keep_able
+from autokd.study.side_by_side import SideBySide
 from autokd.types import DataCard, Footprint, Latency, Recipe, TeacherCard, TrialResult
 
 DATA = DataCard(
@@ -105,3 +109,40 @@ def test_failures_are_told_with_their_reasons(find):
 def test_a_first_trial_that_is_distilled_is_no_baseline(find):
     first = result(0, 0.8, 0.1, recipe=Recipe(alpha=0.5, alpha_end=0.5))
     assert find([first]).build_front(None, wall_s=2.0, training_s=1.0).baseline is None
+
+
+def test_speed_ups_are_those_of_what_was_timed_together(find):
+    results = [
+        dataclasses.replace(result(0, 0.8, 0.25), network="fast"),
+        dataclasses.replace(result(1, 0.9, 0.5), network="slow"),
+    ]
+    again = {"fast": result(0, 0.5, 0.1).latency, "slow": result(0, 0.5, 0.4).latency}
+    times = SideBySide(teacher_ms=0.6, students=again)
+    front = find(results).build_front(None, times, wall_s=2.0, training_s=1.0)
+    assert front.teacher.latency_ms == 0.6
+    assert [one.latency_ms for one in front.students] == [0.1, 0.4]
+    assert [one.speed_up for one in front.students] == pytest.approx([6.0, 1.5])
+    assert front.students[1].latency_ci95_ms == (0.4, 0.4)
+    assert front.baseline is not None
+    assert front.baseline.latency_ms == 0.1
+
+
+@pytest.fixture
+def students(find):
+    results = [result(0, 0.8, 0.1), result(1, 0.9, 0.5)]
+    return find(results).build_front(None, wall_s=2.0, training_s=1.0).students
+
+
+@pytest.mark.parametrize(
+    ("teacher_ms", "limit", "kept"),
+    [
+        (1.0, None, [0, 1]),
+        (0.4, None, [0]),  # the second is slower than the teacher, and no better
+        (0.05, None, [0, 1]),  # all are: shown all the same
+        (1.0, 0.2, [0]),
+        (1.0, 0.05, [0, 1]),  # none meets the limit any more
+    ],
+)
+def test_who_turns_out_too_slow_leaves(students, teacher_ms, limit, kept):
+    teacher = dataclasses.replace(TEACHER, latency_ms=teacher_ms)
+    assert numbers(keep_able(students, teacher=teacher, max_latency_ms=limit)) == kept

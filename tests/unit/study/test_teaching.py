@@ -106,7 +106,8 @@ def build(data, tmp_path, monkeypatch):
             train_limit=300, device="cpu", **options,
         )  # fmt: skip
         return build_teachers(
-            config, data, space=space, target=target, device=torch.device("cpu"),
+            config, data, space=space, target=target, models=tmp_path / "models",
+            device=torch.device("cpu"),
             crew=InlineCrew(), progress=SearchProgress(is_silent=True),
         )  # fmt: skip
 
