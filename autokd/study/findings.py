@@ -1,18 +1,19 @@
 """What a study has found so far: the front, the finalists, the baseline, the hypervolume."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import final
 
 from autokd.config import Config
 from autokd.spaces import Space
 from autokd.study.finals import Finals, build_front_student
-from autokd.study.front import hypervolume, keep_able, near_front, pareto
+from autokd.study.front import hypervolume, layers, near_front, pareto
 from autokd.study.side_by_side import SideBySide
 from autokd.types import DataCard, Front, FrontStudent, TeacherCard, TrialResult
 
 __all__ = ["Findings"]
 
 _FINALISTS, _TRIALS_A_FINALIST = 8, 6  # at least 8, or one for 6 trials, where there are as many
+_CONTENDERS = 16  # timed again, at least
 _APART = 1.03  # latencies nearer to each other tell nothing new
 
 
@@ -32,6 +33,24 @@ class Findings:
         """Keeps what the results are compared with."""
         self._config, self._results = config, results
         self._space, self._data, self._teacher = space, data, teacher
+        self._timed: Collection[str] | None = None
+
+    def contenders(self) -> list[TrialResult]:
+        """What may be on the front if it is timed again, and what that is compared with."""
+        chosen = layers(self._able(), min_accuracy=self._config.min_accuracy, n=_CONTENDERS)
+        first = self.first()
+        return chosen if first is None or first in chosen else [*chosen, first]
+
+    def settle(self, times: SideBySide) -> None:
+        """From now on only what was timed together counts, with the latency that it had there."""
+        self._results = [times.correct(result) for result in self._results]
+        self._teacher = times.correct_teacher(self._teacher)
+        self._timed = times.students.keys()
+
+    @property
+    def results(self) -> Sequence[TrialResult]:
+        """All of them, with the latencies that count."""
+        return self._results
 
     def front(self) -> list[TrialResult]:
         """The Pareto-best results, fastest first, without those that the teacher itself beats."""
@@ -74,49 +93,28 @@ class Findings:
 
     def hypervolume(self) -> float:
         """Of the front so far."""
-        teacher_ms = self._teacher.latency_ms
-        students = [
-            build_front_student(result, space=self._space, teacher_ms=teacher_ms)
-            for result in self.front()
-        ]
-        return self._volume(students, teacher_ms=teacher_ms)
+        return self._volume([self._build(result) for result in self.front()])
 
-    def build_front(
-        self,
-        finals: Finals | None,
-        times: SideBySide | None = None,
-        *,
-        wall_s: float,
-        training_s: float,
-    ) -> Front:
+    def build_front(self, finals: Finals | None, *, wall_s: float, training_s: float) -> Front:
         """The front as a value.
 
         Args:
             finals: After which the finalists are ranked anew, with test accuracies.
-            times: Of the finalists and the teacher beside each other, where they were taken.
             wall_s: Wall time of the study.
             training_s: The part of it that was training.
 
         Returns:
             What `autokd front` shows.
         """
-        teacher = self._teacher if times is None else times.correct_teacher(self._teacher)
-
-        def build(result: TrialResult) -> FrontStudent:
-            timed = result if times is None else times.correct(result)
-            return build_front_student(timed, space=self._space, teacher_ms=teacher.latency_ms)
-
         if finals is None:
-            students = [build(result) for result in self.front()]
+            students = [self._build(result) for result in self.front()]
         else:
-            finalists = finals.rank([build(result) for result in self.finalists()])
-            limit = self._config.max_latency_ms
-            students = keep_able(finalists, teacher=teacher, max_latency_ms=limit)
-        baseline = None if (plain := self.baseline()) is None else build(plain)
+            students = finals.rank([self._build(result) for result in self.finalists()])
+        baseline = None if (plain := self.baseline()) is None else self._build(plain)
         if baseline is not None and finals is not None:
             baseline = finals.fill(baseline)
         elif finals is not None and (first := self.first()) is not None:
-            baseline = finals.fill_twin(build(first))
+            baseline = finals.fill_twin(self._build(first))
         return Front(
             study=self._config.study_name,
             n_trials=len(self._results),
@@ -124,8 +122,8 @@ class Findings:
             n_pruned=sum(result.state == "pruned" for result in self._results),
             wall_s=wall_s,
             training_s=training_s,
-            hypervolume=self._volume(students, teacher_ms=teacher.latency_ms),
-            teacher=teacher,
+            hypervolume=self._volume(students),
+            teacher=self._teacher,
             baseline=baseline,
             students=tuple(students),
         )
@@ -133,12 +131,13 @@ class Findings:
     def describe_misery(self) -> str:
         """Why there is no front, in one line."""
         config, results = self._config, self._results
-        times = [result.latency.median_ms for result in results if result.latency is not None]
+        compared = [result.latency for result in self._compared()]
+        times = [latency.median_ms for latency in compared if latency is not None]
         accuracies = [r.val_accuracy for r in results if r.val_accuracy is not None]
         if config.max_latency_ms is not None and min(times, default=0.0) > config.max_latency_ms:
             return (
                 f"`--max-latency-ms` must be met by a student, got {config.max_latency_ms:g}; "
-                f"the fastest of {len(results)} takes {min(times):.4g} ms"
+                f"the fastest of {len(times)} takes {min(times):.4g} ms"
             )
         if config.min_accuracy is not None and accuracies:
             return (
@@ -153,15 +152,24 @@ class Findings:
         limit = self._config.max_latency_ms
         return [
             result
-            for result in self._results
+            for result in self._compared()
             if limit is None or result.latency is None or result.latency.median_ms <= limit
         ]
 
-    def _volume(self, students: Sequence[FrontStudent], *, teacher_ms: float) -> float:
+    def _compared(self) -> Sequence[TrialResult]:
+        """All results, and after they were timed together only those."""
+        if self._timed is None:
+            return self._results
+        return [result for result in self._results if result.network in self._timed]
+
+    def _build(self, result: TrialResult) -> FrontStudent:
+        return build_front_student(result, space=self._space, teacher_ms=self._teacher.latency_ms)
+
+    def _volume(self, students: Sequence[FrontStudent]) -> float:
         return hypervolume(
             [(student.val_accuracy, student.latency_ms) for student in students],
             chance=1 / self._data.n_classes,
-            teacher_ms=teacher_ms,
+            teacher_ms=self._teacher.latency_ms,
         )
 
 

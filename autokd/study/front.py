@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from autokd.errors import StudyError
-from autokd.types import FrontStudent, TeacherCard, TrialResult
+from autokd.types import FrontStudent, TrialResult
 
-__all__ = ["hypervolume", "keep_able", "near_front", "pareto", "pick_student"]
+__all__ = ["hypervolume", "layers", "near_front", "pareto", "pick_student"]
 
 _LEAST_LATENCY = 1e-3  # of the teacher's: the far corner of the box
 
@@ -36,6 +36,31 @@ def pareto(results: Iterable[TrialResult], *, min_accuracy: float | None) -> lis
             best = -negative
             front.append(result)
     return front
+
+
+def layers(
+    results: Iterable[TrialResult], *, min_accuracy: float | None, n: int
+) -> list[TrialResult]:
+    """The front, the front of what is left without it, and so on.
+
+    Args:
+        results: Of any state.
+        min_accuracy: Worse ones are left out; in [0, 1].
+        n: How many are wanted at the least; the last layer is taken whole.
+
+    Returns:
+        Layer by layer, each fastest first; fewer than `n` where there are no more.
+
+    References:
+        Goldberg, "Genetic Algorithms in Search, Optimization and Machine Learning", 1989
+        (nondominated sorting).
+    """
+    rest, chosen = list(results), list[TrialResult]()
+    while len(chosen) < n and (layer := pareto(rest, min_accuracy=min_accuracy)):
+        chosen += layer
+        taken = {one.trial for one in layer}
+        rest = [one for one in rest if one.trial not in taken]
+    return chosen
 
 
 def near_front(
@@ -69,28 +94,6 @@ def near_front(
         if best - accuracy <= math.sqrt(max(best * (1 - best), 1 / n_val) / n_val):
             near.append((best - accuracy, result.trial, result))
     return [result for _, _, result in sorted(near, key=lambda row: row[:2])]
-
-
-def keep_able(
-    students: Sequence[FrontStudent], *, teacher: TeacherCard, max_latency_ms: float | None
-) -> list[FrontStudent]:
-    """Students that still meet the limit and that the teacher does not beat in both.
-
-    Args:
-        students: With the latencies of the last measurement.
-        teacher: With its own.
-        max_latency_ms: The limit.
-
-    Returns:
-        In the same order; all, where none would be left.
-    """
-    limit = math.inf if max_latency_ms is None else max_latency_ms
-    within = [one for one in students if one.latency_ms <= limit] or list(students)
-    return [
-        one
-        for one in within
-        if one.latency_ms < teacher.latency_ms or one.val_accuracy > teacher.val_accuracy
-    ] or within
 
 
 def hypervolume(

@@ -30,7 +30,7 @@ from autokd.study.folder import StudyFolder, find_study
 from autokd.study.loop import TrialLoop
 from autokd.study.progress import SearchProgress
 from autokd.study.sampling import build_sampler, first_samples
-from autokd.study.side_by_side import SideBySide, measure_side_by_side
+from autokd.study.side_by_side import measure_side_by_side
 from autokd.study.teaching import Faculty, build_teachers, check_features
 from autokd.study.trials import Trials, open_storage
 from autokd.trackers import build_tracker
@@ -75,9 +75,10 @@ def search(
         session.tracker = tracker or build_tracker(config)
         with _closing(session):
             session.announce()
-            session.run_trials()
-            if not session.findings.front():
-                raise ConstraintError(session.findings.describe_misery())
+            for step in (session.run_trials, session.compare):
+                step()
+                if not session.findings.front():
+                    raise ConstraintError(session.findings.describe_misery())
             session.close_search()
         return folder.load_front()
 
@@ -213,8 +214,19 @@ class _Session:
         if self.results:
             self.progress.say(f"going on after {len(self.results)} finished trials")
 
+    def compare(self) -> None:
+        """Times whatever may be on the front once more, by turns with the teacher."""
+        self.progress.say("timing the best students and the teacher side by side")
+        times = measure_side_by_side(
+            self.findings.contenders(),
+            teacher=self._teacher_models,
+            workshop=self.workshop,
+            folder=self.folder,
+        )
+        self.findings.settle(times)
+
     def close_search(self) -> None:
-        """Trains the finalists, asks the test split once, times them beside the teacher."""
+        """Trains the finalists, asks the test split once, saves the front."""
         finals = Finals(
             self.config,
             self.folder,
@@ -223,31 +235,17 @@ class _Session:
             progress=self.progress,
         )
         try:
-            baseline = self.findings.baseline() or self.findings.first()
-            finalists = self.findings.finalists()
-            finals.run([*finalists, *([baseline] if baseline else [])])
-            times = measure_side_by_side(
-                [*finalists, *([baseline] if baseline else [])],
-                teacher=self._teacher_models,
-                workshop=self.workshop,
-                folder=self.folder,
-            )
+            first = self.findings.first()
+            finals.run([*self.findings.finalists(), *([first] if first else [])])
         finally:
             self._training_s += finals.training_s
             self._keep_time()
-        self._save_front(finals, times)
+        self._save_front(finals)
 
-    def _save_front(self, finals: Finals | None = None, times: SideBySide | None = None) -> None:
+    def _save_front(self, finals: Finals | None = None) -> None:
         wall_s, training_s = self.folder.read_time()
-        front = self.findings.build_front(finals, times, wall_s=wall_s, training_s=training_s)
+        front = self.findings.build_front(finals, wall_s=wall_s, training_s=training_s)
         self.folder.save_front(front)
-        limit = self.config.max_latency_ms
-        fastest = min((student.latency_ms for student in front.students), default=0.0)
-        if limit is not None and fastest > limit:
-            self.progress.say(
-                f"beside the teacher no finalist is under `--max-latency-ms` {limit:g} any more, "
-                f"the fastest takes {fastest:.4g} ms; this machine's speed swings"
-            )
 
     def draw(self) -> tuple[Path, ...]:
         """Pictures of what was found so far."""
@@ -255,7 +253,7 @@ class _Session:
         report.mkdir(parents=True, exist_ok=True)
         front = self.folder.load_front()
         return (
-            *draw_front(front, results=self.results, folder=report),
+            *draw_front(front, results=self.findings.results, folder=report),
             draw_curves(self.results, folder=report, front=front),
         )
 

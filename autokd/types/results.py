@@ -162,7 +162,7 @@ class FrontStudent:
             whichever of them this is.
         kd_gain_ci95: Half-width of the paired 95 % interval.
         n_seeds: Trainings behind the numbers.
-        latency_ms: Median; of the finished front, timed by turns with the teacher.
+        latency_ms: Median; of a finished search, timed by turns with the teacher's.
         latency_ci95_ms: Both ends of the median's 95 % interval.
         speed_up: Teacher's latency over this one's.
         n_params: Trainable parameters.

@@ -5,7 +5,6 @@ import pytest
 from autokd.config import Config
 from autokd.spaces import build_space
 from autokd.study.findings import Findings
-from autokd.study.front import keep_able
 from autokd.study.side_by_side import SideBySide
 from autokd.types import DataCard, Footprint, Latency, Recipe, TeacherCard, TrialResult
 
@@ -111,15 +110,31 @@ def test_a_first_trial_that_is_distilled_is_no_baseline(find):
     assert find([first]).build_front(None, wall_s=2.0, training_s=1.0).baseline is None
 
 
-def test_speed_ups_are_those_of_what_was_timed_together(find):
-    results = [
-        dataclasses.replace(result(0, 0.8, 0.25), network="fast"),
-        dataclasses.replace(result(1, 0.9, 0.5), network="slow"),
-    ]
-    again = {"fast": result(0, 0.5, 0.1).latency, "slow": result(0, 0.5, 0.4).latency}
-    times = SideBySide(teacher_ms=0.6, students=again)
-    front = find(results).build_front(None, times, wall_s=2.0, training_s=1.0)
+@pytest.fixture
+def settled(find):
+    """Two students, 4 and 2 times as fast as the teacher, timed again; and one that was not."""
+
+    def settled(teacher_ms, fast_ms, slow_ms, **options):
+        results = [
+            dataclasses.replace(result(0, 0.8, 0.25), network="fast"),
+            dataclasses.replace(result(1, 0.9, 0.5), network="slow"),
+            dataclasses.replace(result(2, 0.7, 0.3), network="left out"),
+        ]
+        again = {
+            "fast": result(0, 0.5, fast_ms).latency,
+            "slow": result(0, 0.5, slow_ms).latency,
+        }
+        findings = find(results, **options)
+        findings.settle(SideBySide(teacher_ms=teacher_ms, students=again))
+        return findings
+
+    return settled
+
+
+def test_speed_ups_are_those_of_what_was_timed_together(settled):
+    front = settled(0.6, 0.1, 0.4).build_front(None, wall_s=2.0, training_s=1.0)
     assert front.teacher.latency_ms == 0.6
+    assert front.n_trials == 3
     assert [one.latency_ms for one in front.students] == [0.1, 0.4]
     assert [one.speed_up for one in front.students] == pytest.approx([6.0, 1.5])
     assert front.students[1].latency_ci95_ms == (0.4, 0.4)
@@ -127,22 +142,29 @@ def test_speed_ups_are_those_of_what_was_timed_together(find):
     assert front.baseline.latency_ms == 0.1
 
 
-@pytest.fixture
-def students(find):
-    results = [result(0, 0.8, 0.1), result(1, 0.9, 0.5)]
-    return find(results).build_front(None, wall_s=2.0, training_s=1.0).students
-
-
 @pytest.mark.parametrize(
-    ("teacher_ms", "limit", "kept"),
+    ("times", "limit", "kept"),
     [
-        (1.0, None, [0, 1]),
-        (0.4, None, [0]),  # the second is slower than the teacher, and no better
-        (0.05, None, [0, 1]),  # all are: shown all the same
-        (1.0, 0.2, [0]),
-        (1.0, 0.05, [0, 1]),  # none meets the limit any more
+        ((0.6, 0.3, 0.2), None, [1]),  # the better one is the faster one
+        ((0.4, 0.1, 0.5), None, [0]),  # the second is slower than the teacher, and no better
+        ((1.0, 0.1, 0.5), 0.4, [0]),
+        ((1.0, 0.2, 0.5), 0.1, []),
     ],
 )
-def test_who_turns_out_too_slow_leaves(students, teacher_ms, limit, kept):
-    teacher = dataclasses.replace(TEACHER, latency_ms=teacher_ms)
-    assert numbers(keep_able(students, teacher=teacher, max_latency_ms=limit)) == kept
+def test_the_front_is_that_of_what_was_timed_together(settled, times, limit, kept):
+    assert numbers(settled(*times, max_latency_ms=limit).front()) == kept
+
+
+def test_a_limit_that_nothing_meets_any_more_is_named(settled):
+    findings = settled(1.0, 0.2, 0.5, max_latency_ms=0.1)
+    assert "got 0.1; the fastest of 2 takes 0.2 ms" in findings.describe_misery()
+
+
+def test_contenders_are_the_front_and_what_stands_behind_it(find):
+    front = [result(n, 0.90 + n / 100, 0.1 + n / 100) for n in range(3)]
+    behind = [result(n, 0.80 + n / 100, 0.2 + n / 100) for n in range(3, 10)]
+    far = [result(n, 0.5, 0.3 + n / 100) for n in range(10, 60)]
+    assert numbers(find([*front, *behind]).contenders()) == [*range(10)]
+    assert len(find([*front, *behind, *far]).contenders()) == 16
+    slow_first = [result(0, 0.5, 0.9), *(result(n, 0.9, 0.1 + n / 100) for n in range(1, 40))]
+    assert numbers(find(slow_first).contenders())[-1] == 0
