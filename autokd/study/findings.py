@@ -13,7 +13,7 @@ from autokd.types import DataCard, Front, FrontStudent, TeacherCard, TrialResult
 __all__ = ["Findings"]
 
 _FINALISTS, _TRIALS_A_FINALIST = 8, 6  # at least 8, or one for 6 trials, where there are as many
-_CONTENDERS = 16  # timed again, at least
+_CONTENDERS = 12  # timed again, at least
 _APART = 1.03  # latencies nearer to each other tell nothing new
 
 

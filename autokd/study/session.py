@@ -48,6 +48,7 @@ __all__ = ["load_front", "search"]
 
 _STEPS = 180  # of one trial, about, where the user names no epochs: five epochs of digits
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
+_SCREENED_S, _COMPARED_S = 0.1, 0.2  # that one network is timed; what is screened is compared later
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
 
@@ -220,6 +221,7 @@ class _Session:
         times = measure_side_by_side(
             self.findings.contenders(),
             teacher=self._teacher_models,
+            target=_build_target(self.config, crew=self.crew, seconds=_COMPARED_S),
             workshop=self.workshop,
             folder=self.folder,
         )
@@ -293,12 +295,7 @@ def _open_session(
     space = _build_space(config, data.card, has_assistant=bool(config.assistant))
     wanted = space.dimensions
     folder.check_settings(config, dimensions=wanted)
-    target = CachedTarget(
-        OnnxRuntimeTarget(
-            threads=config.latency_threads, batch=config.latency_batch, quiet=crew.paused
-        ),
-        folder=config.runs_dir / "latency",
-    )
+    target = _build_target(config, crew=crew, seconds=_SCREENED_S)
     faculty = build_teachers(
         config,
         data,
@@ -337,6 +334,17 @@ def _open_session(
         progress=progress,
         start=start,
     )
+
+
+def _build_target(config: Config, *, crew: Crew, seconds: float) -> CachedTarget:
+    """What latencies are measured on, while nobody trains."""
+    target = OnnxRuntimeTarget(
+        threads=config.latency_threads,
+        batch=config.latency_batch,
+        seconds=seconds,
+        quiet=crew.paused,
+    )
+    return CachedTarget(target, folder=config.runs_dir / "latency")
 
 
 def _build_space(config: Config, data: DataCard, *, has_assistant: bool) -> Space:

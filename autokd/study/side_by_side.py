@@ -14,7 +14,7 @@ from autokd.candidate import Workshop, load_student
 from autokd.exporters import export_onnx
 from autokd.study.finals import find_weights
 from autokd.study.folder import StudyFolder
-from autokd.types import Latency, TeacherCard, TrialResult
+from autokd.types import Latency, Target, TeacherCard, TrialResult
 
 __all__ = ["SideBySide", "measure_side_by_side"]
 
@@ -45,6 +45,7 @@ def measure_side_by_side(
     results: Sequence[TrialResult],
     *,
     teacher: Sequence[Path],
+    target: Target,
     workshop: Workshop,
     folder: StudyFolder,
 ) -> SideBySide:
@@ -53,7 +54,8 @@ def measure_side_by_side(
     Args:
         results: Complete ones; the same network is timed once.
         teacher: ONNX files of the teacher, several if it is several.
-        workshop: Space, pictures and target.
+        target: What they are timed on.
+        workshop: Space and pictures.
         folder: Where the students' weights lie.
 
     Returns:
@@ -65,7 +67,7 @@ def measure_side_by_side(
             _export(result, Path(scratch), workshop=workshop, folder=folder)
             for result in networks.values()
         ]
-        latencies = workshop.target.measure_together([*teacher, *models])
+        latencies = target.measure_together([*teacher, *models])
     n_teachers = len(teacher)
     return SideBySide(
         teacher_ms=sum(latency.median_ms for latency in latencies[:n_teachers]),

@@ -165,6 +165,6 @@ def test_contenders_are_the_front_and_what_stands_behind_it(find):
     behind = [result(n, 0.80 + n / 100, 0.2 + n / 100) for n in range(3, 10)]
     far = [result(n, 0.5, 0.3 + n / 100) for n in range(10, 60)]
     assert numbers(find([*front, *behind]).contenders()) == [*range(10)]
-    assert len(find([*front, *behind, *far]).contenders()) == 16
+    assert len(find([*front, *behind, *far]).contenders()) == 12
     slow_first = [result(0, 0.5, 0.9), *(result(n, 0.9, 0.1 + n / 100) for n in range(1, 40))]
     assert numbers(find(slow_first).contenders())[-1] == 0
