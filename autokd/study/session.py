@@ -119,13 +119,8 @@ class _Session:
         self.teacher, self.trials, self.crew = faculty.card, trials, crew
         self.progress, self._teacher_models = progress, faculty.models
         self.results = trials.results()
-        self.findings = Findings(
-            config,
-            self.results,
-            space=workshop.space,
-            data=workshop.data.card,
-            teacher=faculty.card,
-        )
+        space, data = workshop.space, workshop.data.card
+        self.findings = Findings(config, self.results, space=space, data=data, teacher=self.teacher)
         self._mark, self._training_s = start, faculty.training_s
 
     # ------------------------------------------------------------------ the trials
