@@ -256,7 +256,10 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        command = "autokd" if context is None else context.command_path
+        text = error.format_message().rstrip(".")
+        click.echo(f"{type(error).__name__}: {text}; see `{command} --help`", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; the same command goes on where it stopped", err=True)

@@ -1,4 +1,4 @@
-"""Latencies of the last table: teacher and finalists timed by turns, in one process.
+"""Latencies of the last table: teacher and the best trials timed by turns, in one process.
 
 A trial is timed when its turn comes, and a machine may be twice as fast a minute later. Which of
 two students is faster, and how much faster than the teacher, is therefore measured again where

@@ -75,6 +75,7 @@ class StudyRuns:
         if known is not None:
             if self._client.get_run(known).info.start_time == time_ms:
                 return known
+            self._client.set_terminated(known, status="KILLED", end_time=time_ms)
             self._client.delete_run(known)
             (self._children or {}).pop(trial, None)
             self._ended.pop(trial, None)

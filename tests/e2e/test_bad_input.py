@@ -113,6 +113,7 @@ CASES = [
     (["export", "--study", "none"], "run `autokd search` first", None),
     (["export", "--max-latency-ms", "-1"], "--max-latency-ms", None),
     (["ui"], "run `autokd search` first", None),
+    (["ui", "--port", "70000"], "1<=x<=65535; see `autokd ui --help`", None),
     (["spaces", "show", "none"], "none", None),
     (["spaces", "show", "mobile", "--shape", "3,32"], "C,H,W", None),
     (["spaces", "copy", "none", "."], "none", None),
