@@ -1,12 +1,14 @@
 """Seconds of one distillation step: autokd with its bank, plain training, and torchdistill.
 
 Same teacher, student, pictures, batch and number of threads; the three loops take turns in one
-process. torchdistill (`pip install torchdistill`) gets the easiest data set there is: finished
-float tensors, no augmentation, no worker processes. autokd crops and flips its uint8 pictures.
+process; a turn of autokd is its second epoch. torchdistill (`pip install torchdistill`) gets the
+easiest data set there is: finished float tensors, no augmentation, no worker processes. autokd
+crops and flips its uint8 pictures.
 Networks have random weights: a step takes as long as a trained one's.
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import statistics
@@ -18,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from matched import describe_machine
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -25,12 +28,12 @@ from torchvision.models import mobilenet_v2
 
 from autokd.candidate import KnownTeacher, train_student
 from autokd.data import build_augmentation
-from autokd.distillation import Engine, Plan, Student, measure_engine
-from autokd.latency import device_fingerprint, library_versions
+from autokd.distillation import Plan, Student, measure_engine
 from autokd.teachers import KnowledgeBank
 from autokd.types import Recipe
 
 N_CLASSES, SIDE = 10, 32
+STEPS_OF_A_TRIAL = 2000  # what the engine may take its time for
 DISTILLED = Recipe(augmentation="flip_crop", learning_rate=1e-3)
 PLAIN = Recipe(alpha=0.0, alpha_end=0.0, augmentation="flip_crop", learning_rate=1e-3)
 MOBILE = [
@@ -76,24 +79,23 @@ class Loops:
     ) -> None:
         """Builds everything that is not a step: the bank, the engine, torchdistill's box."""
         self.batch, self.n_steps = arguments.batch, arguments.steps
-        self.teacher, self.data = teacher.eval(), make_data(arguments.batch * arguments.steps)
+        self.device = device = torch.device(arguments.device)
+        self.teacher = teacher.eval().to(device)
+        self.data = make_data(arguments.batch * arguments.steps)
         self.student = Student(student, mean=[0.5] * 3, std=[0.25] * 3)
         views = torch.rand(self.batch, 3, SIDE, SIDE)
-        device = torch.device("cpu")
         torch.set_num_threads(arguments.threads)
-        engine = measure_engine(self.student, views, n_classes=N_CLASSES, device=device)
-        self.engine = Engine(
-            device=device,
-            is_bf16=engine.is_bf16,
-            is_channels_last=engine.is_channels_last,
-            threads=arguments.threads,
+        engine = measure_engine(
+            self.student, views, n_classes=N_CLASSES, device=device, n_steps=STEPS_OF_A_TRIAL
         )
-        self.plan = Plan(epochs=1, batch_size=self.batch, seed=0, device=device, engine=self.engine)
+        self.engine = dataclasses.replace(engine, threads=arguments.threads)
+        self.plan = Plan(epochs=2, batch_size=self.batch, seed=0, device=device, engine=self.engine)
         self.bank = KnowledgeBank(
             self.teacher,
             cache=Path(arguments.cache),
             teacher_digest=f"{type(student).__name__}",
             data_digest=self.data.card.digest,
+            device_type=device.type,
         )
         self._fill_bank()
         self.box = self._build_box(student, threads=arguments.threads)
@@ -103,7 +105,8 @@ class Loops:
         augment = build_augmentation(DISTILLED, n_classes=N_CLASSES, n_pictures=n, seed=0)
 
         def render(view: int, indices: Tensor) -> Tensor:
-            return augment.viewer(self.data.train_images[indices], indices, view=view)
+            images = self.data.train_images[indices].to(self.device)
+            return augment.viewer(images, indices, view=view)
 
         for view in range(self.plan.epochs):
             self.bank.recall(
@@ -149,10 +152,10 @@ class Loops:
         }
         return get_distillation_box(
             self.teacher,
-            student,
+            student.to(self.device),
             {"train": pictures},
             config,
-            device=torch.device("cpu"),
+            device=self.device,
             device_ids=None,
             distributed=False,
             lr_factor=1,
@@ -169,14 +172,21 @@ class Loops:
     def step_torchdistill(self) -> float:
         """Seconds a step of torchdistill's loop, as its example scripts write it."""
         box = self.box
-        self.student.network.to(memory_format=torch.contiguous_format).train()
+        self.student.network.to(self.device, memory_format=torch.contiguous_format).train()
+        self._wait()
         start = time.perf_counter()
         box.pre_epoch_process(epoch=0)
         for batch, targets, extra in box.train_data_loader:
             loss = box.forward_process(batch, targets, extra)
             box.post_forward_process(loss)
         box.post_epoch_process()
+        self._wait()
         return (time.perf_counter() - start) / self.n_steps
+
+    def _wait(self) -> None:
+        """For what was asked of a GPU."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
 
 def measure_pair(loops: Loops, *, repeats: int, title: str) -> dict[str, object]:
@@ -215,6 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="3 rounds of 6 steps")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20, help="of a round")
     parser.add_argument("--repeats", type=int, default=7, help="rounds")
@@ -231,7 +242,7 @@ def main() -> None:
         "resnet56_to_resnet20": partial(resnet20, num_classes=N_CLASSES),
         "resnet56_to_mobilenetv2_x0.5": build_mobile,
     }
-    figures: dict[str, object] = {"device": device_fingerprint(), **library_versions()}
+    figures: dict[str, object] = {**describe_machine(arguments.device)}
     with tempfile.TemporaryDirectory() as arguments.cache:
         for pair, build in builders.items():
             torch.manual_seed(0)

@@ -73,6 +73,7 @@ def main() -> None:
         "--quick", action="store_true", help="500 + 500 pictures, 2 epochs, 2 seeds"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--train-limit", type=int, default=5000, help="pictures with labels")
     parser.add_argument("--unlabelled-limit", type=int, default=10_000)
     parser.add_argument("--hidden", type=float, default=0.5, help="share that loses its labels")
@@ -91,6 +92,7 @@ def main() -> None:
         labelled, bare = hide_labels(arguments.pictures, Path(name), share=arguments.hidden)
         bench = open_bench(
             arguments.space,
+            device=arguments.device,
             batch_size=arguments.batch_size,
             data=f"folder:{labelled}",
             train_limit=arguments.train_limit,
@@ -129,7 +131,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                **describe_machine(),
+                **describe_machine(arguments.device),
                 "teacher_val_accuracy": bench.faculty.card.val_accuracy,
                 "n_train": len(bench.data.train_images),
                 "n_unlabelled": bench.data.card.n_unlabelled,

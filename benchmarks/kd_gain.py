@@ -21,11 +21,18 @@ from autokd.study.finals import estimate
 from autokd.types import Recipe, Sample
 
 LIMIT = 100_000
+DEPTHS = {f"depth_{stage}": 3 for stage in (1, 2, 3)}
 STUDENTS: dict[str, Sample] = {
-    "width 16, depth 1": {"depth_1": 1, "depth_2": 1, "depth_3": 1},
-    "width 16, bottlenecks": {"block": "bottleneck", "depth_1": 2, "depth_2": 2, "depth_3": 2},
-    "width 8, depth 3": {"width": 8, "depth_1": 3, "depth_2": 3, "depth_3": 3},
-}
+    "width 16, depths 2 1 1": {"depth_2": 1, "depth_3": 1, "kernel_1": 5},
+    "width 8, depths 3 3 3": {"width": 8, **DEPTHS, "kernel_1": 5, "kernel_2": 5},
+    "width 32, bottlenecks": {
+        "block": "bottleneck",
+        "width": 32,
+        **DEPTHS,
+        "kernel_1": 5,
+        "kernel_2": 5,
+    },
+}  # of 95 to 99 thousand parameters at 28 pixels
 TEXTBOOK = Recipe(augmentation="flip_crop", learning_rate=0.01, weight_decay=5e-4)
 RECIPES = {
     "soft targets": TEXTBOOK,
@@ -76,6 +83,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="fashion-mnist.npz")
     parser.add_argument("--quick", action="store_true", help="1,000 pictures, 2 epochs, 2 seeds")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--train-limit", type=int, help="fewer pictures than all")
     parser.add_argument("--choosing-epochs", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=30)
@@ -89,6 +97,7 @@ def main() -> None:
         arguments.choosing_epochs, arguments.epochs, arguments.seeds = 1, 2, 2
     bench = open_bench(
         "resnet",
+        device=arguments.device,
         batch_size=arguments.batch_size,
         data=f"npz:{arguments.data}",
         train_limit=arguments.train_limit,
@@ -104,7 +113,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                **describe_machine(),
+                **describe_machine(arguments.device),
                 "student": chosen.name,
                 "n_params": outcomes["distilled"][0].n_params,
                 "n_train": len(bench.data.train_images),

@@ -104,6 +104,7 @@ def main() -> None:
         "--quick", action="store_true", help="600 digits, 3 epochs, 2 seeds, no assistant"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--data", default="digits", help="as of autokd search")
     parser.add_argument("--train-limit", type=int, help="pictures for training and validation")
     parser.add_argument("--space", default="mobile")
@@ -117,6 +118,7 @@ def main() -> None:
         arguments.assistant = "none"
     bench = open_bench(
         arguments.space,
+        device=arguments.device,
         batch_size=arguments.batch_size,
         data=arguments.data,
         train_limit=arguments.train_limit,
@@ -129,7 +131,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                **describe_machine(),
+                **describe_machine(arguments.device),
                 "data": arguments.data,
                 "n_train": len(bench.data.train_images),
                 "epochs": arguments.epochs,

@@ -29,8 +29,6 @@ from autokd.types import EpochLog, Recipe, Sample
 
 __all__ = ["Bench", "Lesson", "Outcome", "describe_machine", "gain", "open_bench"]
 
-CPU = torch.device("cpu")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lesson:
@@ -74,6 +72,7 @@ class Bench:
     faculty: Faculty
     crew: Crew
     batch_size: int
+    device: torch.device
 
     def run(self, lessons: Sequence[Lesson], *, seeds: int) -> dict[str, list[Outcome]]:
         """Every lesson with every seed, as many at once as there are cores."""
@@ -105,7 +104,7 @@ class Bench:
     def _train(self, lesson: Lesson, seed: int, on_epoch: Callable[[EpochLog], None]) -> Outcome:
         card = self.data.card
         student, _ = build_student(self.space, lesson.sample, data=card, seed=seed)
-        plan = Plan(epochs=lesson.epochs, batch_size=self.batch_size, seed=seed, device=CPU)
+        plan = Plan(epochs=lesson.epochs, batch_size=self.batch_size, seed=seed, device=self.device)
         training = train_student(
             student,
             lesson.recipe,
@@ -114,8 +113,10 @@ class Bench:
             plan=plan,
             on_epoch=on_epoch,
         )
-        engine = Engine(device=CPU)
-        _, accuracy = evaluate(student, self.test.images, self.test.labels, engine=engine)
+        engine = Engine(device=self.device)
+        _, accuracy = evaluate(
+            student.to(self.device), self.test.images, self.test.labels, engine=engine
+        )
         n_steps = len(self.data.train_images) // self.batch_size * len(training.curve)
         return Outcome(
             name=lesson.name,
@@ -127,19 +128,26 @@ class Bench:
         )
 
 
-def open_bench(space: str, *, batch_size: int, **options: Any) -> Bench:  # noqa: ANN401
+def open_bench(
+    space: str,
+    *,
+    device: str,
+    batch_size: int,
+    **options: Any,  # noqa: ANN401
+) -> Bench:
     """Loads the data and the teachers as `autokd search` would.
 
     Args:
         space: Of the students.
+        device: Where teachers and students are trained.
         batch_size: Of every lesson.
         **options: Of `Config`.
 
     Returns:
         The bench; its teachers are trained unless they are in the cache.
     """
-    config = Config(space=space, device="cpu", **options)
-    crew = build_crew(config.workers, device=CPU)
+    config, where = Config(space=space, device=device, **options), torch.device(device)
+    crew = build_crew(config.workers, device=where)
     data = load_data(config)
     joint = build_space(
         space,
@@ -155,7 +163,7 @@ def open_bench(space: str, *, batch_size: int, **options: Any) -> Bench:  # noqa
             space=joint,
             target=OnnxRuntimeTarget(),
             models=Path(models),
-            device=CPU,
+            device=where,
             crew=crew,
             progress=SearchProgress(),
         )
@@ -167,6 +175,7 @@ def open_bench(space: str, *, batch_size: int, **options: Any) -> Bench:  # noqa
         faculty=faculty,
         crew=crew,
         batch_size=batch_size,
+        device=where,
     )
 
 
@@ -178,6 +187,7 @@ def gain(ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> dict[str, float 
     return {"gain": paired.mean, "gain_ci95": paired.ci95}
 
 
-def describe_machine() -> Mapping[str, str]:
+def describe_machine(device: str = "cpu") -> Mapping[str, str]:
     """What every figure stands with."""
-    return {"device": device_fingerprint(), **library_versions()}
+    gpu = {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
+    return {"device": device_fingerprint(), **gpu, **library_versions()}

@@ -3,11 +3,14 @@
 import contextlib
 import copy
 import dataclasses
+import gc
 import logging
 import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -19,7 +22,6 @@ __all__ = ["Engine", "measure_engine"]
 
 _logger = logging.getLogger(__name__)
 _TIMED_STEPS = 3
-_WORTH_COMPILING_S = 60.0  # of steps as they are: compiling takes about half of that
 _WORTH_MORE_THREADS = 1.2  # several threads must be this many times faster: they suffer more
 # from whatever else runs on the machine
 _SMALL_STEP_S = 0.03  # below, threads wait for each other longer than they compute
@@ -34,23 +36,23 @@ class Engine:
         is_bf16: Whether matrix products and convolutions run in bfloat16.
         is_channels_last: Whether pictures and kernels keep their channels together in memory.
         threads: Of the CPU; small students are slower on several.
-        is_compiled: Whether training steps run as compiled CUDA graphs: the GPU no longer waits
-            for Python between the many short kernels of a small student.
+        is_graphed: Whether training steps are replayed as CUDA graphs: the GPU no longer waits for
+            Python between the many short kernels of a small student.
     """
 
     device: torch.device
     is_bf16: bool = False
     is_channels_last: bool = False
     threads: int = 1
-    is_compiled: bool = False
+    is_graphed: bool = False
 
     def __str__(self) -> str:
         """For people and for MLflow."""
         dtype = "bf16" if self.is_bf16 else "fp32"
         layout = "channels_last" if self.is_channels_last else "contiguous"
         threads = f" x{self.threads}" if self.device.type == "cpu" else ""
-        compiled = " compiled" if self.is_compiled else ""
-        return f"{dtype} {layout} {self.device.type}{threads}{compiled}"
+        graphed = " graphed" if self.is_graphed else ""
+        return f"{dtype} {layout} {self.device.type}{threads}{graphed}"
 
     @classmethod
     def parse(cls, text: str) -> "Engine":
@@ -63,13 +65,13 @@ class Engine:
             An equal engine.
         """
         dtype, layout, device, *more = text.split()
-        threads = [word for word in more if word != "compiled"]
+        threads = [word for word in more if word != "graphed"]
         return cls(
             device=torch.device(device),
             is_bf16=dtype == "bf16",
             is_channels_last=layout == "channels_last",
             threads=int(threads[0].removeprefix("x")) if threads else 1,
-            is_compiled="compiled" in more,
+            is_graphed="graphed" in more,
         )
 
     @property
@@ -85,24 +87,87 @@ class Engine:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_bf16):
             yield
 
-    def build_step(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+    def build_step(self, network: nn.Module, views: Tensor) -> Callable[[Tensor], Tensor]:
         """What runs the network in a training step, on batches of one size.
 
         Args:
             network: Its weights are shared; evaluation goes on to use the network itself.
+            views: Any batch; where the network is recorded it is run on these, which changes
+                nothing of it.
 
         Returns:
-            The network, or the compiled one, whose logits hold until the next step.
+            The network, or its recorded passes, whose logits hold until the next step; in bfloat16
+            on a CPU, one whose depthwise convolutions with strides stay in FP32, since their
+            backward pass in bfloat16 has no fast kernel (docs/decisions.md).
         """
-        if not self.is_compiled:
+        if self.is_bf16 and self.device.type == "cpu":
+            return _spare_slow(network)
+        if not self.is_graphed:
             return network
-        compiled = torch.compile(network, mode="reduce-overhead", dynamic=False)
+        kept = [buffer.clone() for buffer in network.buffers()]
+        sample = views.clone(memory_format=self.memory_format)
+        precision = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.is_bf16, cache_enabled=False
+        )
+        with precision, _kept_garbage():
+            graphed = torch.cuda.make_graphed_callables(_Recorded(network).train(), (sample,))
+        for buffer, value in zip(network.buffers(), kept, strict=True):
+            buffer.copy_(value)
+        return cast("Callable[[Tensor], Tensor]", graphed)
 
-        def run(views: Tensor) -> Tensor:
-            torch.compiler.cudagraph_mark_step_begin()
-            return compiled(views)
 
-        return run
+def _spare_slow(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network, with FP32 where bfloat16 is slow on a CPU."""
+    slow = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d)
+        and "forward" not in vars(module)
+        and module.groups == module.in_channels > 1
+        and max(module.stride) > 1
+    ]
+    if not slow:
+        return network
+
+    def run(views: Tensor) -> Tensor:
+        try:
+            for module in slow:
+                module.forward = partial(_convolve_full, module)  # type: ignore[method-assign]
+            return network(views)
+        finally:
+            for module in slow:
+                del module.forward  # that of its class again
+
+    return run
+
+
+def _convolve_full(module: nn.Conv2d, maps: Tensor) -> Tensor:
+    with torch.autocast(maps.device.type, enabled=False):
+        return type(module).forward(module, maps.float())
+
+
+@contextlib.contextmanager
+def _kept_garbage() -> Generator[None]:
+    """Nothing is collected within: freeing an older recording spoils one that is being made."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+class _Recorded(nn.Module):
+    """Takes the recording in place of the network, whose own `forward` stays as it is."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, views: Tensor) -> Tensor:
+        return self.network(views)
 
 
 def measure_engine(
@@ -113,7 +178,7 @@ def measure_engine(
     device: torch.device,
     n_steps: int = 0,
 ) -> Engine:
-    """The fastest of {FP32, bf16} x {contiguous, channels_last} for this student, on a GPU compiled
+    """The fastest of {FP32, bf16} x {contiguous, channels_last} for this student, on a GPU recorded
     too where that pays back within the training.
 
     On a CPU the choice matters two to five times and goes both ways: depthwise convolutions are
@@ -124,7 +189,7 @@ def measure_engine(
         views: One batch of pictures in [0, 1].
         n_classes: Of the student.
         device: Where it will be trained.
-        n_steps: Of that training; 0 where the student must not be compiled.
+        n_steps: Of that training; 0 where the student must not be recorded.
 
     Returns:
         The engine of the least time for a forward and a backward pass.
@@ -140,8 +205,8 @@ def measure_engine(
     views = views.to(device)
     times = [_time_steps(probe, views, targets=targets, engine=engine) for engine in engines]
     best = min(range(len(engines)), key=lambda index: times[index])
-    if _can_compile(device) and n_steps * times[best] > _WORTH_COMPILING_S:
-        return _try_compiled(
+    if _can_record(device) and n_steps:
+        return _try_graphed(
             probe,
             views,
             targets=targets,
@@ -157,12 +222,12 @@ def measure_engine(
     return wide if wide_time * _WORTH_MORE_THREADS < times[best] else engines[best]
 
 
-def _can_compile(device: torch.device) -> bool:
-    """On a CPU it takes a minute and saves a quarter at most (docs/decisions.md)."""
+def _can_record(device: torch.device) -> bool:
+    """Whether there are CUDA graphs."""
     return device.type == "cuda"
 
 
-def _try_compiled(
+def _try_graphed(
     probe: nn.Module,
     views: Tensor,
     *,
@@ -171,16 +236,16 @@ def _try_compiled(
     seconds: float,
     n_steps: int,
 ) -> Engine:
-    """The engine, compiled if all steps together gain more than compiling once more costs."""
-    compiled = dataclasses.replace(engine, is_compiled=True)
+    """The engine, recorded if all steps together gain more than recording once more costs."""
+    graphed = dataclasses.replace(engine, is_graphed=True)
     start = time.perf_counter()
     try:
-        compiled_s = _time_steps(probe, views, targets=targets, engine=compiled)
-    except (RuntimeError, ImportError) as error:  # no compiler, or a network it does not take
-        _logger.info("students are not compiled: %s", str(error).splitlines()[0])
+        graphed_s = _time_steps(probe, views, targets=targets, engine=graphed)
+    except RuntimeError as error:  # a network that waits for the GPU within its forward pass
+        _logger.info("steps are not recorded: %s", str(error).splitlines()[0])
         return engine
     spent = time.perf_counter() - start
-    return compiled if (seconds - compiled_s) * n_steps > spent else engine
+    return graphed if (seconds - graphed_s) * n_steps > spent else engine
 
 
 def _has_bf16(device: torch.device) -> bool:
@@ -194,7 +259,7 @@ def _time_steps(probe: nn.Module, views: Tensor, *, targets: Tensor, engine: Eng
     """Seconds of the fastest of a few steps, the first one not counted."""
     probe.to(memory_format=engine.memory_format)
     views = views.contiguous(memory_format=engine.memory_format)
-    step, seconds = engine.build_step(probe), []
+    step, seconds = engine.build_step(probe, views), []
     for _ in range(_TIMED_STEPS):
         start = time.perf_counter()
         with engine.precision():

@@ -143,13 +143,13 @@ def distill(  # noqa: PLR0915 - one loop that reads from top to bottom
     first = torch.arange(batch_size)
     example = augment(images[:batch_size], labels[:batch_size], indices=first, epoch=0)
     n_steps = len(images) // batch_size
-    # What reads inside the student, or shows it pictures of other sizes, would compile it anew.
+    # What reads inside the student, or shows it pictures of other sizes, cannot be replayed.
     is_plain = teaching.features is None and teaching.exits is None and recipe.resizing == "none"
     engine = _choose_engine(student, example, plan=plan, n_steps=n_steps if is_plain else 0)
     if recipe.resizing != "none":
         _try_smaller(student, example.pictures)
     student.to(device, memory_format=engine.memory_format)  # type: ignore[call-overload]
-    run = engine.build_step(student)
+    run = engine.build_step(student.train(), example.pictures)
     order = torch.Generator().manual_seed(plan.seed)
     parameters = [*student.parameters(), *teaching.parameters()]
     optimiser = _build_optimiser(parameters, recipe)
@@ -269,10 +269,10 @@ def evaluate(
 
 
 def _choose_engine(student: nn.Module, example: Views, *, plan: Plan, n_steps: int) -> Engine:
-    """That of the plan, or the fastest; never a compiled one where there are no steps for it."""
+    """That of the plan, or the fastest; never recorded where there are no steps for it."""
     if plan.engine is not None:
-        is_compiled = plan.engine.is_compiled and n_steps > 0
-        return dataclasses.replace(plan.engine, is_compiled=is_compiled)
+        is_graphed = plan.engine.is_graphed and n_steps > 0
+        return dataclasses.replace(plan.engine, is_graphed=is_graphed)
     return measure_engine(
         student,
         example.pictures,

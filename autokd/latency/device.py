@@ -29,8 +29,9 @@ def device_fingerprint() -> str:
 
 @functools.cache
 def library_versions() -> dict[str, str]:
-    """Name to version of the libraries that a number may depend on."""
+    """Name to version of those installed libraries that a number may depend on."""
+    installed = {found.name: found.version for found in importlib.metadata.distributions()}
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+        **{name: installed[name] for name in _LIBRARIES if name in installed},
     }

@@ -29,6 +29,7 @@ __all__ = ["Crew", "Done", "ForkedCrew", "InlineCrew", "Job", "build_crew"]
 
 OnEpoch = Callable[[EpochLog], None]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _TRIAL_S = 10.0  # for a forked process to show that it can train
 
 
@@ -262,6 +263,7 @@ def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         os.sched_setaffinity(0, cores)
+        _keep_freed_memory()
     torch.set_num_threads(1)  # until its engine is known
     try:
         result = job.work(lambda row: pipe.send(("epoch", row)))
@@ -269,6 +271,17 @@ def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
     except BaseException as error:  # noqa: BLE001
         # Whatever it is, the parent raises it, with this traceback as its cause.
         pipe.send(("error", _make_portable(error)))
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what a step frees for the next one, and not ask the system for it anew.
+
+    Feature maps beyond 32 MB cost a page fault for each 4 KB otherwise, in every step.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # not with musl
+        mallopt(_MMAP_THRESHOLD, 2**30)
+        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _make_portable(error: BaseException) -> object:

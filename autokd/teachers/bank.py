@@ -73,7 +73,7 @@ class KnowledgeBank:
         parts = f"{teacher_digest} {data_digest} {views} f16"
         key = hashlib.sha256(parts.encode()).hexdigest()[:32]
         self.path = cache / "knowledge" / key
-        self._teacher = teacher
+        self._teacher, self._device_type = teacher, device_type
 
     def recall(self, policy: str, *, view: int, n_pictures: int, render: Render) -> Tensor:
         """The teacher's logits of one view of every picture; it is asked if nobody did before.
@@ -167,13 +167,14 @@ class KnowledgeBank:
             return self._teacher(views).float()
 
     def _collect(self, n_pictures: int, *, render: Render, answer: Answer) -> NDArray[np.floating]:
-        """The answers to a view of all pictures."""
+        """The answers to a view of all pictures, in full precision whoever asks for them."""
         parts: list[Tensor] = []
-        for indices in torch.arange(n_pictures).split(_BATCH):
-            parts.append(answer(render(indices)).cpu())
-            if indices[0] == 0:
-                self._make_room(parts[0][0].nbytes * n_pictures)
-        return torch.cat(parts).numpy()
+        with torch.autocast(self._device_type, enabled=False):
+            for indices in torch.arange(n_pictures).split(_BATCH):
+                parts.append(answer(render(indices)).cpu())
+                if indices[0] == 0:
+                    self._make_room(parts[0][0].nbytes * n_pictures)
+            return torch.cat(parts).numpy()  # CPU autocast takes no half precision
 
     def _make_room(self, need: int) -> None:
         """Refuses to begin what cannot be written.

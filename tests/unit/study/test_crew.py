@@ -1,4 +1,6 @@
+import ctypes
 import os
+import resource
 import signal
 import time
 
@@ -171,3 +173,20 @@ def test_an_error_that_cannot_travel_is_told_in_words():
     crew.start(job(work))
     with pytest.raises(RuntimeError, match="Local: far away"):
         crew.wait(ignore)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
+def test_a_forked_job_keeps_what_it_frees():
+    def count_faults(_on_epoch):
+        faults = []
+        for _ in range(2):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(2**24).sum()  # 64 MiB
+            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        return faults
+
+    crew = ForkedCrew(1)
+    crew.start(job(count_faults))
+    first, again = crew.wait(ignore).result
+    crew.close()
+    assert again < first / 10

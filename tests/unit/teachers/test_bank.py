@@ -156,3 +156,16 @@ def test_a_damaged_view_is_made_again(tmp_path):
     teacher = Counting()
     assert len(recall(bank(tmp_path, teacher))) == N
     assert teacher.n_asked == N
+
+
+@pytest.mark.parametrize("n_classes", [10, 1200])
+def test_a_student_in_half_precision_gets_the_same_answers(tmp_path, n_classes):
+    def recall_rows(folder, **options):
+        teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, n_classes))
+        torch.nn.init.constant_(teacher[1].weight, 1 / 3)
+        torch.nn.init.zeros_(teacher[1].bias)
+        with torch.autocast("cpu", torch.bfloat16, **options), torch.no_grad():
+            return recall(bank(folder, teacher))
+
+    full = recall_rows(tmp_path / "full", enabled=False)
+    assert torch.equal(recall_rows(tmp_path / "half"), full)
