@@ -171,7 +171,7 @@ class Recipe:
     magnitude: int = 0
     resizing: Resizing = "none"
     mix: Mix = "none"
-    mix_targets: MixTargets = "exact"
+    mix_targets: MixTargets = "mixed"
     mix_alpha: float = 0.2
     label_smoothing: float = 0.0
     optimiser: Optimiser = "adamw"
