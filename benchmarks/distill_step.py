@@ -242,7 +242,7 @@ def main() -> None:
         "resnet56_to_resnet20": partial(resnet20, num_classes=N_CLASSES),
         "resnet56_to_mobilenetv2_x0.5": build_mobile,
     }
-    figures: dict[str, object] = {**describe_machine(arguments.device)}
+    figures: dict[str, object] = dict(describe_machine(arguments.device))
     with tempfile.TemporaryDirectory() as arguments.cache:
         for pair, build in builders.items():
             torch.manual_seed(0)

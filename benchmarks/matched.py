@@ -72,7 +72,11 @@ class Bench:
     faculty: Faculty
     crew: Crew
     batch_size: int
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where teachers and students are trained."""
+        return torch.device(self.config.device)
 
     def run(self, lessons: Sequence[Lesson], *, seeds: int) -> dict[str, list[Outcome]]:
         """Every lesson with every seed, as many at once as there are cores."""
@@ -175,7 +179,6 @@ def open_bench(
         faculty=faculty,
         crew=crew,
         batch_size=batch_size,
-        device=where,
     )
 
 

@@ -181,8 +181,7 @@ def measure_engine(
     """The fastest of {FP32, bf16} x {contiguous, channels_last} for this student, on a GPU recorded
     too where that pays back within the training.
 
-    On a CPU the choice matters two to five times and goes both ways: depthwise convolutions are
-    slow in bf16, dense ones fast.
+    On a CPU the choice matters two to five times and goes both ways.
 
     Args:
         student: It is not changed; a copy is stepped.

@@ -1,5 +1,6 @@
 """What the device is, so that no latency is mistaken for another device's."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -30,8 +31,8 @@ def device_fingerprint() -> str:
 @functools.cache
 def library_versions() -> dict[str, str]:
     """Name to version of those installed libraries that a number may depend on."""
-    installed = {found.name: found.version for found in importlib.metadata.distributions()}
-    return {
-        "python": platform.python_version(),
-        **{name: installed[name] for name in _LIBRARIES if name in installed},
-    }
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

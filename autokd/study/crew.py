@@ -276,7 +276,7 @@ def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
 def _keep_freed_memory() -> None:
     """Lets glibc keep what a step frees for the next one, and not ask the system for it anew.
 
-    Feature maps beyond 32 MB cost a page fault for each 4 KB otherwise, in every step.
+    Large feature maps cost a page fault for each 4 KB otherwise, in every step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # not with musl
