@@ -1,6 +1,10 @@
 """What all tests share."""
 
+import os
+
 from hypothesis import HealthCheck, settings
+
+os.environ.pop("AUTOKD_CACHE", None)  # that of whoever runs the tests
 
 # Machines that tests run on swing in speed: an example may take long without being wrong, and the
 # examples are the same each time.
