@@ -100,10 +100,9 @@ class Engine:
             on a CPU, one whose depthwise convolutions with strides stay in FP32, since their
             backward pass in bfloat16 has no fast kernel (docs/decisions.md).
         """
-        if self.is_bf16 and self.device.type == "cpu":
-            return _spare_slow(network)
         if not self.is_graphed:
-            return network
+            is_spared = self.is_bf16 and self.device.type == "cpu"
+            return _spare_slow(network) if is_spared else network
         kept = [buffer.clone() for buffer in network.buffers()]
         sample = views.clone(memory_format=self.memory_format)
         precision = torch.autocast(
