@@ -238,8 +238,10 @@ class Config(BaseModel):
     timeout_s: Seconds | None = Field(
         None, description="Stop the search after 90s, 30m, 2h of the whole study"
     )
-    sampler: Literal["tpe", "nsga2", "gp", "random"] = Field(
-        "tpe", description="What proposes the candidates"
+    sampler: Literal["auto", "tpe", "nsga2", "gp", "random"] = Field(
+        "tpe",
+        description="What proposes the candidates: auto (knows their latency, models their "
+        "accuracy) | tpe | nsga2 | gp | random (Optuna's)",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of splits, samples and trainings")
     max_latency_ms: float | None = Field(None, gt=0, description="Slower students are not trained")

@@ -4,6 +4,7 @@ A fake here has passed the same contract as the real thing. A contract is a clas
 from: write the one method that builds your implementation, and pytest runs the rest.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from torch import nn
 from autokd.errors import MeasureError
 from autokd.exporters import export_onnx
 from autokd.trackers import MemoryTracker
-from autokd.types import Latency, Target
+from autokd.types import Latency, Prospect, Sample, Surveyor, Target
 
-__all__ = ["FakeTarget", "MemoryTracker", "TargetContract"]
+__all__ = ["FakeSurveyor", "FakeTarget", "MemoryTracker", "SurveyorContract", "TargetContract"]
 
 
 @final
@@ -143,3 +144,71 @@ class TargetContract(ABC):
         rubbish.write_bytes(b"no network")
         with pytest.raises(MeasureError):
             self.build_target(tmp_path).measure(rubbish)
+
+
+@final
+@dataclass
+class FakeSurveyor:
+    """Knows networks whose latency is the product of their numbers; touches no clock.
+
+    Attributes:
+        labels: Of the architecture; their values must be numbers.
+        broken: A value that no network can be built with.
+        n_at_once: Samples of a question that are answered.
+        surveyed: What it was asked about and answered, in order.
+    """
+
+    labels: tuple[str, ...]
+    broken: float | None = None
+    n_at_once: int = 10_000
+    surveyed: list[Sample] = field(default_factory=list, repr=False)
+
+    def survey(self, samples: Sequence[Sample]) -> list[Prospect | None]:
+        """What is known of the first of them."""
+        answered = list(samples)[: self.n_at_once]
+        self.surveyed += answered
+        return [self._look(sample) for sample in answered]
+
+    def _look(self, sample: Sample) -> Prospect | None:
+        values = [float(sample[label]) for label in self.labels]
+        if self.broken in values:
+            return None
+        latency_ms = math.prod(1 + value for value in values)
+        return Prospect(latency_ms=latency_ms, traits=(math.log(latency_ms), sum(values)))
+
+
+class SurveyorContract(ABC):
+    """What every `Surveyor` promises."""
+
+    __test__ = False
+
+    def __init_subclass__(cls) -> None:
+        cls.__test__ = True
+
+    @abstractmethod
+    def build_surveyor(self, folder: Path) -> tuple[Surveyor, list[Sample]]:
+        """The surveyor under test, and three samples of different networks that it can build."""
+
+    def test_it_is_a_surveyor(self, tmp_path: Path) -> None:
+        """It has the seam's method."""
+        assert isinstance(self.build_surveyor(tmp_path)[0], Surveyor)
+
+    def test_the_first_sample_is_always_looked_at(self, tmp_path: Path) -> None:
+        """An answer is a beginning of the question, and never empty."""
+        surveyor, samples = self.build_surveyor(tmp_path)
+        assert 1 <= len(surveyor.survey(samples)) <= len(samples)
+
+    def test_asked_again_it_gives_the_same(self, tmp_path: Path) -> None:
+        """What is known does not change."""
+        surveyor, samples = self.build_surveyor(tmp_path)
+        first = [surveyor.survey([sample])[0] for sample in samples]
+        assert [surveyor.survey([sample])[0] for sample in samples] == first
+
+    def test_all_have_the_same_number_of_traits(self, tmp_path: Path) -> None:
+        """Traits are columns; latencies are positive."""
+        surveyor, samples = self.build_surveyor(tmp_path)
+        found = [surveyor.survey([sample])[0] for sample in samples]
+        known = [prospect for prospect in found if prospect is not None]
+        assert len(known) == len(samples)
+        assert len({len(prospect.traits) for prospect in known}) == 1
+        assert all(prospect.latency_ms > 0 for prospect in known)

@@ -10,12 +10,14 @@ from autokd.candidate.evaluation import (
     train_candidate,
 )
 from autokd.candidate.students import build_student, load_student, save_student
+from autokd.candidate.surveying import StudentSurveyor
 from autokd.candidate.training import KnownTeacher, train_student
 
 __all__ = [
     "Candidate",
     "Known",
     "KnownTeacher",
+    "StudentSurveyor",
     "Workshop",
     "build_student",
     "evaluate_candidate",

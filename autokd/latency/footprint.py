@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autokd.errors import MeasureError
+from autokd.latency.paths import count_paths
 from autokd.types import Footprint, InputShape
 
 __all__ = ["count_macs", "measure_footprint", "network_key"]
@@ -19,7 +20,7 @@ _WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
 def measure_footprint(student: nn.Module, *, shape: InputShape, model: Path) -> Footprint:
-    """Parameters, multiply-accumulates and bytes of a student.
+    """Parameters, multiply-accumulates, bytes and paths of a student.
 
     Args:
         student: Takes pictures of `shape`.
@@ -27,12 +28,13 @@ def measure_footprint(student: nn.Module, *, shape: InputShape, model: Path) -> 
         model: Its ONNX file.
 
     Returns:
-        The three numbers; convolutions and matrix products are what is counted.
+        The numbers; convolutions and matrix products are what is counted.
     """
     return Footprint(
         n_params=sum(p.numel() for p in student.parameters() if p.requires_grad),
         macs=count_macs(student, shape=shape),
         size_bytes=model.stat().st_size,
+        paths=count_paths(model),
     )
 
 

@@ -7,12 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-import torch
-
-from autokd.candidate import Workshop
+from autokd.candidate import StudentSurveyor, Workshop
 from autokd.config import Config
-from autokd.data import SearchData, load_data
-from autokd.distillation import Plan
+from autokd.data import load_data
 from autokd.errors import ConfigError, ConstraintError
 from autokd.latency import (
     CachedTarget,
@@ -28,8 +25,9 @@ from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.loop import TrialLoop
+from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.sampling import build_sampler, first_samples
+from autokd.study.sampling import build_advice, build_sampler, first_samples
 from autokd.study.side_by_side import measure_side_by_side
 from autokd.study.teaching import Faculty, build_teachers, check_features
 from autokd.study.trials import Trials, open_storage
@@ -46,8 +44,6 @@ from autokd.types import (
 
 __all__ = ["load_front", "search"]
 
-_STEPS = 180  # of one trial, about, where the user names no epochs: five epochs of digits
-_MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 _SCREENED_S, _COMPARED_S = 0.1, 0.2  # that one network is timed; what is screened is compared later
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
@@ -111,6 +107,7 @@ class _Session:
         workshop: Workshop,
         faculty: Faculty,
         trials: Trials,
+        surveyor: StudentSurveyor,
         crew: Crew,
         progress: SearchProgress,
         start: float,
@@ -118,7 +115,8 @@ class _Session:
         self.config, self.folder, self.workshop = config, folder, workshop
         self.teacher, self.trials, self.crew = faculty.card, trials, crew
         self.progress, self._teacher_models = progress, faculty.models
-        self.results = trials.results()
+        self.results, self._surveyor = trials.results(), surveyor
+        surveyor.remember(self.results)
         space, data = workshop.space, workshop.data.card
         self.findings = Findings(config, self.results, space=space, data=data, teacher=self.teacher)
         self._mark, self._training_s = start, faculty.training_s
@@ -144,6 +142,7 @@ class _Session:
     def _take(self, result: TrialResult) -> None:
         """Adds a result to what is known, saved and shown."""
         self.results.append(result)
+        self._surveyor.remember([result])
         self._training_s += result.training_s / self.crew.size
         front = self.findings.front()
         self._keep_time()
@@ -283,7 +282,7 @@ def _open_session(
     config: Config, *, folder: StudyFolder, progress: SearchProgress, start: float
 ) -> _Session:
     """Data, space, teacher and study, checked in the order of what they cost."""
-    device = _choose_device(config)
+    device = choose_device(config)
     crew = build_crew(config.workers, device=device)
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
@@ -310,12 +309,19 @@ def _open_session(
         data=data,
         teachers=faculty.teachers,
         target=target,
-        plan=_build_plan(config, data=data, device=device),
+        plan=build_plan(config, data=data, device=device),
         max_latency_ms=config.max_latency_ms,
         weights=folder.weights,
     )
-    n_before = len(list(folder.weights.glob("trial-*")))
-    sampler = build_sampler(config.sampler, seed=config.seed + 1000 * n_before, n_workers=crew.size)
+    surveyor = StudentSurveyor(workshop)
+    seed = config.seed + 1000 * len(list(folder.weights.glob("trial-*")))
+    sampler = build_sampler(
+        config.sampler,
+        surveyor=surveyor,
+        dimensions=space.dimensions,
+        advice=build_advice(config, n_val=data.card.n_val, seed=seed),
+        n_workers=crew.size,
+    )
     trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space)
     if trials.n_finished == 0:
         trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
@@ -325,6 +331,7 @@ def _open_session(
         workshop=workshop,
         faculty=faculty,
         trials=trials,
+        surveyor=surveyor,
         crew=crew,
         progress=progress,
         start=start,
@@ -375,22 +382,6 @@ def _without_assistant(config: Config) -> Config:
             f"{config.fix['taught_by']}; name an assistant: --assistant timm:NAME"
         )
     return config.model_copy(update={"fix": fix})
-
-
-def _choose_device(config: Config) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`--device` must be there, got cuda; pass --device cpu")
-    is_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if is_cuda else "cpu")
-
-
-def _build_plan(config: Config, *, data: SearchData, device: torch.device) -> Plan:
-    """Batch and epochs from the number of pictures, where the user names none."""
-    n_train = data.card.n_train
-    batch_size = config.batch_size or (32 if n_train < 5000 else 64 if n_train < 20_000 else 128)
-    steps = max(1, n_train // batch_size)
-    epochs = config.epochs or min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / steps)))
-    return Plan(epochs=epochs, batch_size=batch_size, seed=config.seed, device=device)
 
 
 def _now_ms() -> int:

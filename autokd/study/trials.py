@@ -19,8 +19,8 @@ from optuna.trial import TrialState
 
 from autokd.errors import ConfigError
 from autokd.spaces import Space
+from autokd.study.distributions import build_distribution
 from autokd.study.journal import open_journal
-from autokd.study.sampling import build_distribution
 from autokd.types import Latency, Sample, TrialResult, dump_json, load_json
 
 __all__ = ["Trials", "open_storage"]

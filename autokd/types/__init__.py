@@ -36,11 +36,12 @@ from autokd.types.results import (
     Front,
     FrontStudent,
     Latency,
+    Prospect,
     TeacherCard,
     TrialResult,
     TrialState,
 )
-from autokd.types.seams import Target, Tracker
+from autokd.types.seams import Surveyor, Target, Tracker
 from autokd.types.wire import dump_json, front_as_dict, load_json
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "InputShape",
     "Latency",
     "Loss",
+    "Prospect",
     "Recipe",
     "Resizing",
     "Sample",
@@ -65,6 +67,7 @@ __all__ = [
     "Schedule",
     "StudyClosed",
     "StudyOpened",
+    "Surveyor",
     "Target",
     "TaughtBy",
     "TeacherCard",

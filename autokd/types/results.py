@@ -13,6 +13,7 @@ __all__ = [
     "Front",
     "FrontStudent",
     "Latency",
+    "Prospect",
     "TeacherCard",
     "TrialResult",
     "TrialState",
@@ -61,11 +62,27 @@ class Footprint:
         n_params: Trainable parameters.
         macs: Multiply-accumulates of one picture.
         size_bytes: Size of the ONNX file.
+        paths: Counts of its layers and along its paths, as `latency.PATH_COUNTS` names them.
     """
 
     n_params: int
     macs: int
     size_bytes: int
+    paths: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prospect:
+    """What is known of a candidate before it is trained.
+
+    Attributes:
+        latency_ms: Measured.
+        traits: Numbers that describe the network, as many for each candidate of a study: the
+            logarithms of latency, parameters and multiply-accumulates, counts along its paths.
+    """
+
+    latency_ms: float
+    traits: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from autokd.types.events import Event
-from autokd.types.results import Latency
+from autokd.types.points import Sample
+from autokd.types.results import Latency, Prospect
 
-__all__ = ["Target", "Tracker"]
+__all__ = ["Surveyor", "Target", "Tracker"]
 
 
 @runtime_checkable
@@ -24,6 +25,23 @@ class Target(Protocol):
 
     def measure_together(self, models: Sequence[Path]) -> list[Latency]:
         """Time several files by turns, so that their latencies can be compared."""
+        ...
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """Looks at candidates before one of them is trained.
+
+    Invariants: what is known of a candidate depends on the architecture half of its sample
+    alone; asked again, it gives the same.
+    """
+
+    def survey(self, samples: Sequence[Sample]) -> Sequence[Prospect | None]:
+        """What is known of each, or none where it cannot be built or measured.
+
+        The answer may be shorter than the question: looking takes time, and the first samples
+        are the ones that matter most. It holds one sample at least.
+        """
         ...
 
 

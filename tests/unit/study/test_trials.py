@@ -4,9 +4,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from autokd.spaces import build_space
+from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.study.journal import open_journal
-from autokd.study.sampling import build_distribution, build_sampler, first_samples
+from autokd.study.sampling import build_sampler, first_samples
 from autokd.study.trials import Trials
+from autokd.surrogate import Advice
+from autokd.testing import FakeSurveyor
 from autokd.types import Dimension, Latency, TrialResult
 
 LATENCY = Latency(
@@ -26,7 +29,12 @@ def open_trials(space, tmp_path):
         return Trials(
             "s",
             storage=open_journal(tmp_path / "o.journal"),
-            sampler=build_sampler(sampler, seed=0),
+            sampler=build_sampler(
+                sampler,
+                surveyor=FakeSurveyor(("width_1", "width_2")),
+                dimensions=space.dimensions,
+                advice=Advice(n_initial=6),
+            ),
             space=space,
         )
 
@@ -48,7 +56,7 @@ def result(trial, sample, state="complete", accuracy=0.9):
     )
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "gp", "random"])
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "nsga2", "gp", "random"])
 def test_each_sampler_proposes_samples_that_freeze(sampler, open_trials, space):
     trials = open_trials(sampler)
     for number in range(13):
@@ -70,6 +78,8 @@ def test_each_sampler_proposes_samples_that_freeze(sampler, open_trials, space):
 def test_a_dimension_is_translated(dimension, distribution):
     full = Dimension(label="x", room="recipe", default=1, **dimension)
     assert build_distribution(full) == distribution
+    (back,) = read_dimensions({"x": distribution})
+    assert build_distribution(back) == distribution
 
 
 def test_the_first_trials_are_what_a_specialist_would_try(space):

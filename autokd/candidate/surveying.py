@@ -1,0 +1,77 @@
+"""A look at many students before one of them is trained."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import final
+
+from autokd.candidate.evaluation import Workshop, prepare_candidate
+from autokd.errors import BuildError, ExportError, MeasureError
+from autokd.types import Footprint, Latency, Prospect, Sample, Scalar, TrialResult
+
+__all__ = ["StudentSurveyor"]
+
+
+_LEAST_S, _SHARE = 1.0, 0.1  # of a survey: seconds, or as a share of a mean training
+
+
+@final
+class StudentSurveyor:
+    """Builds, exports and times students, for no longer than a tenth of a training."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        """Has looked at nothing yet.
+
+        Args:
+            workshop: What the study shares; its target should remember what it has timed.
+        """
+        self._workshop = workshop
+        dimensions = workshop.space.dimensions
+        self._labels = [one.label for one in dimensions if one.room == "architecture"]
+        self._known: dict[tuple[Scalar, ...], Prospect | None] = {}
+        self._training_s, self._n_trained = 0.0, 0
+
+    def remember(self, results: Iterable[TrialResult]) -> None:
+        """Takes over what trials have measured, so that their students are not timed again.
+
+        Args:
+            results: Of trials that were not told before.
+        """
+        for one in results:
+            if one.latency is not None and one.footprint is not None and one.footprint.paths:
+                key = self._architecture(one.sample)
+                self._known[key] = _describe(one.latency, one.footprint)
+            if one.training_s > 0:
+                self._training_s += one.training_s
+                self._n_trained += 1
+
+    def survey(self, samples: Sequence[Sample]) -> list[Prospect | None]:
+        """What is known of each student, as far as the time goes."""
+        mean_s = self._training_s / max(1, self._n_trained)
+        end = time.monotonic() + max(_LEAST_S, _SHARE * mean_s)
+        found: list[Prospect | None] = []
+        for sample in samples:
+            full = self._workshop.space.complete(sample)
+            key = self._architecture(full)
+            if key not in self._known:
+                if found and time.monotonic() >= end:
+                    break
+                self._known[key] = self._look(full)
+            found.append(self._known[key])
+        return found
+
+    def _architecture(self, sample: Sample) -> tuple[Scalar, ...]:
+        return tuple(sample[label] for label in self._labels)
+
+    def _look(self, sample: Sample) -> Prospect | None:
+        try:
+            candidate = prepare_candidate(sample, self._workshop)
+        except (BuildError, ExportError, MeasureError):
+            return None
+        return _describe(candidate.latency, candidate.footprint)
+
+
+def _describe(latency: Latency, footprint: Footprint) -> Prospect:
+    logs = [math.log(max(1, n)) for n in (footprint.n_params, footprint.macs)]
+    traits = (math.log(latency.median_ms), *logs, *footprint.paths)
+    return Prospect(latency_ms=latency.median_ms, traits=traits)

@@ -1,0 +1,326 @@
+"""Which candidate to begin next, and which stopped one to train on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Float64
+from numpy.random import Generator
+
+from autokd.surrogate.accuracy_model import QUARTILE
+from autokd.surrogate.encoding import Encoding
+from autokd.surrogate.gain import (
+    Frontier,
+    build_frontier,
+    entry_probability,
+    expected_gain,
+)
+from autokd.surrogate.ladder import Ladder
+from autokd.surrogate.observation import Observation
+from autokd.surrogate.proposals import propose
+from autokd.surrogate.prospects import Prospects
+from autokd.types import Dimension, Sample, Scalar, Surveyor
+
+__all__ = ["Advice", "Advisor", "Promotion"]
+
+_POOL = 600  # samples to choose from
+_SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial design
+_RECIPES = 3  # tried with each network that was looked at and not chosen
+_LEAST_FIRST = 4  # candidates of a rung that tell which accuracies count
+_SURE = 1e-3  # standard deviation of an accuracy that was measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """How the advisor works.
+
+    Attributes:
+        n_initial: Candidates that are spread over the latencies before a model is asked.
+        n_surveyed: Networks looked at for each suggestion, at the most.
+        n_rungs: Of a training; the last is its end.
+        reduction: Of so many candidates that have reached a rung, one goes on beyond it.
+        noise_std: Of an observed accuracy, as far as it is known.
+        max_latency_ms: Slower candidates are not proposed.
+        min_accuracy: Worse ones are worth nothing.
+        seed: Of all draws.
+    """
+
+    n_initial: int = 10
+    n_surveyed: int = 100
+    n_rungs: int = 1
+    reduction: int = 4
+    noise_std: float = 0.0
+    max_latency_ms: float = math.inf
+    min_accuracy: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """A stopped candidate that may be trained on.
+
+    Attributes:
+        key: Of its observation.
+        gain: Expected hypervolume improvement, accuracy times log latency.
+        probability: That it will be on the front.
+    """
+
+    key: int
+    gain: float
+    probability: float
+
+
+@final
+class Advisor:
+    """Knows the latency of what it proposes and models the accuracy only.
+
+    A suggestion is chosen from many samples, drawn and changed from good ones. Of those whose
+    network was never looked at, the traits are guessed; the best of them are looked at, and what
+    has the highest expected hypervolume improvement at its measured latency is taken.
+    """
+
+    def __init__(
+        self, dimensions: Sequence[Dimension], surveyor: Surveyor, *, advice: Advice | None = None
+    ) -> None:
+        """Has looked at nothing yet.
+
+        Args:
+            dimensions: What is searched.
+            surveyor: Looks at candidates.
+            advice: How to work.
+        """
+        self._advice = advice or Advice()
+        self._encoding = Encoding(dimensions)
+        self._prospects = Prospects(self._encoding, surveyor)
+        self._n_first = [
+            max(_LEAST_FIRST, self._advice.n_initial // self._advice.reduction**rung)
+            for rung in range(self._advice.n_rungs)
+        ]
+        self._ladder = Ladder(
+            self._advice.n_rungs, n_first=self._n_first, noise_std=self._advice.noise_std
+        )
+        self._learnt: dict[int, tuple[float, ...]] = {}
+        self._is_able = False
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """What is searched."""
+        return self._encoding.dimensions
+
+    # ------------------------------------------------------------------ what to begin
+
+    def suggest(self, observations: Sequence[Observation]) -> Sample:
+        """A candidate to begin.
+
+        Args:
+            observations: All that was begun so far, those that still run among them.
+
+        Returns:
+            A value for every dimension.
+        """
+        rng = np.random.default_rng([self._advice.seed, len(observations)])
+        self._prospects.look(one.sample for one in observations)
+        if not self._leftovers(observations):
+            n_first = max(self._advice.n_surveyed, _SURVEYED_FIRST * self._advice.n_initial)
+            self._prospects.look(propose(self._encoding, parents=(), n=n_first, rng=rng))
+        n_told = sum(one.state != "lost" for one in observations)
+        if n_told < self._advice.n_initial or not self._learn(observations):
+            return self._spread(observations, rng=rng)
+        return self._choose(observations, rng=rng)
+
+    def _choose(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
+        """The sample of the highest gain."""
+        frontier = self._frontier(observations)
+        parents = self._parents(observations)
+        drawn = propose(self._encoding, parents=parents, n=_POOL, rng=rng)
+        self._shortlist(drawn, frontier=frontier)
+        known = [sample for sample in drawn if self._prospects.is_good(sample)]
+        known += [
+            self._encoding.graft(sample, recipe)
+            for sample in self._leftovers(observations)
+            for recipe in self._recipes(parents, rng=rng)
+        ]
+        begun = {_key(self._encoding.narrow(one.sample)) for one in observations}
+        fresh = [one for one in known if _key(one) not in begun]
+        if not fresh:
+            return self._encoding.random(rng)
+        mean, std = self._ladder.predict(self._prospects.evidence(fresh), [()] * len(fresh))
+        gains = expected_gain(mean, std, costs=self._prospects.costs(fresh), frontier=frontier)
+        return fresh[int(np.argmax(gains))]
+
+    def _shortlist(self, drawn: Sequence[Sample], *, frontier: Frontier) -> None:
+        """Looks at the networks that seem best, as far as their traits can be guessed."""
+        unknown = {
+            self._encoding.architecture_of(sample): sample
+            for sample in drawn
+            if not self._prospects.is_seen(sample)
+        }
+        samples = list(unknown.values())
+        guess = self._prospects.guess(samples) if samples else None
+        if guess is None:
+            self._prospects.look(samples[: self._advice.n_surveyed])
+            return
+        evidence, costs = guess
+        mean, std = self._ladder.predict(evidence, [()] * len(samples))
+        gains = expected_gain(mean, std, costs=costs, frontier=frontier)
+        best = np.argsort(-gains, kind="stable")[: self._advice.n_surveyed]
+        self._prospects.look([samples[int(index)] for index in best])
+
+    def _recipes(self, parents: Sequence[Sample], *, rng: Generator) -> list[Sample]:
+        """Samples whose recipes are tried with a network."""
+        n = _RECIPES if self._encoding.recipe_columns else 1
+        return propose(self._encoding, parents=parents, n=n, rng=rng)
+
+    def _spread(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
+        """The network whose latency is furthest from those that were begun, and any recipe."""
+        drawn = self._encoding.random(rng)
+        leftovers = self._leftovers(observations)
+        if not leftovers:
+            return drawn
+        costs = self._prospects.costs(leftovers)
+        taken = [one.sample for one in observations if self._prospects.is_good(one.sample)]
+        anchors = self._prospects.costs(taken) if taken else np.array([costs.min() - 1.0])
+        distances = np.abs(costs[:, None] - anchors[None]).min(axis=1)
+        return self._encoding.graft(leftovers[int(np.argmax(distances))], drawn)
+
+    # ------------------------------------------------------------------ what to go on with
+
+    def promotions(self, observations: Sequence[Observation]) -> list[Promotion]:
+        """Stopped candidates that may go on, the one that is worth most first.
+
+        Of those that have reached a rung, one in `reduction` may go beyond it, the best first
+        and whenever it is their turn; only the first ones wait until there are some to choose
+        from.
+
+        Args:
+            observations: All that was begun so far.
+
+        Returns:
+            None where it is nobody's turn.
+
+        References:
+            Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021.
+            https://arxiv.org/abs/2106.12639
+        """
+        self._prospects.look(one.sample for one in observations)
+        waiting = [
+            one
+            for one in observations
+            if one.state == "stopped"
+            and self._prospects.is_good(one.sample)
+            and self._is_turn(len(one.curve), observations)
+        ]
+        if not waiting:
+            return []
+        samples = [one.sample for one in waiting]
+        n_beyond = sum(_is_beyond(one, 1) for one in observations)
+        if n_beyond >= _LEAST_FIRST and self._learn(observations):
+            frontier = self._frontier(observations)
+            evidence = self._prospects.evidence(samples)
+            mean, std = self._ladder.predict(evidence, [one.curve for one in waiting])
+        else:
+            # Too few have reached the end: what counts is the accuracy at the first rung.
+            frontier = self._first_frontier(observations)
+            mean = np.array([one.curve[0] for one in waiting])
+            std = np.full(len(waiting), _SURE)
+        costs = self._prospects.costs(samples)
+        gains = expected_gain(mean, std, costs=costs, frontier=frontier)
+        chances = entry_probability(mean, std, costs=costs, frontier=frontier)
+        ranked = [
+            Promotion(key=one.key, gain=float(gain), probability=float(chance))
+            for one, gain, chance in zip(waiting, gains, chances, strict=True)
+        ]
+        return sorted(ranked, key=lambda one: (-one.gain, one.key))
+
+    def _is_turn(self, rung: int, observations: Sequence[Observation]) -> bool:
+        """Whether one more candidate may go beyond a rung, counted from 1."""
+        n_reached = sum(len(one.curve) >= rung for one in observations)
+        n_beyond = sum(_is_beyond(one, rung) for one in observations)
+        n_wanted = self._advice.reduction * (n_beyond + 1)
+        return n_reached >= max(n_wanted, self._n_first[rung - 1])
+
+    def _first_frontier(self, observations: Sequence[Observation]) -> Frontier:
+        """Of the accuracies at the first rung, of those that went on from there."""
+        reached = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
+        beyond = [one for one in reached if _is_beyond(one, 1)]
+        return build_frontier(
+            self._prospects.costs([one.sample for one in beyond]),
+            [one.curve[0] for one in beyond],
+            floor=float(np.quantile([one.curve[0] for one in reached], QUARTILE)),
+            limit=self._limit(),
+        )
+
+    # ------------------------------------------------------------------ what is known
+
+    def _learn(self, observations: Sequence[Observation]) -> bool:
+        """Whether there is enough to say what an accuracy will be."""
+        told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
+        curves = {one.key: one.curve for one in told}
+        if curves != self._learnt:
+            evidence = self._prospects.evidence([one.sample for one in told])
+            self._is_able = self._ladder.fit(evidence, list(curves.values()))
+            self._learnt = curves
+        return self._is_able
+
+    def _frontier(self, observations: Sequence[Observation]) -> Frontier:
+        """Of what was trained, and of what is being trained as it will probably end."""
+        good = [one for one in observations if self._prospects.is_good(one.sample)]
+        counted = [
+            one
+            for one in good
+            if (one.state == "complete" and one.is_able) or one.state == "running"
+        ]
+        first = [one for one in good if one.curve][: self._advice.n_initial]
+        level = float(np.quantile(self._foresee(first), QUARTILE))
+        return build_frontier(
+            self._prospects.costs([one.sample for one in counted]),
+            self._foresee(counted).tolist(),
+            floor=max(level, self._advice.min_accuracy),
+            limit=self._limit(),
+        )
+
+    def _foresee(self, observations: Sequence[Observation]) -> Float64[np.ndarray, " count"]:
+        """The accuracy at the end of the training, as it was or as it probably will be."""
+        if not observations:
+            return np.zeros(0)
+        evidence = self._prospects.evidence([one.sample for one in observations])
+        mean, _ = self._ladder.predict(evidence, [one.curve for one in observations])
+        for row, one in enumerate(observations):
+            if one.state == "complete":
+                mean[row] = one.curve[-1]
+        return mean
+
+    def _parents(self, observations: Sequence[Observation]) -> list[Sample]:
+        """Candidates on the front of some rung."""
+        told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
+        told.sort(key=lambda one: self._prospects.cost(one.sample))
+        parents: list[Sample] = []
+        for rung in range(self._advice.n_rungs):
+            best = -math.inf
+            for one in told:
+                if len(one.curve) > rung and one.curve[rung] > best:
+                    best = one.curve[rung]
+                    parents.append(one.sample)
+        return parents
+
+    def _leftovers(self, observations: Sequence[Observation]) -> list[Sample]:
+        """Networks that were looked at and not begun."""
+        return self._prospects.leftovers(
+            [one.sample for one in observations], max_latency_ms=self._advice.max_latency_ms
+        )
+
+    def _limit(self) -> float:
+        """The log latency from which on nothing counts."""
+        return min(self._prospects.slowest(), math.log(self._advice.max_latency_ms)) + 1e-6
+
+
+def _is_beyond(observation: Observation, rung: int) -> bool:
+    """Whether it has gone beyond a rung, or is on its way."""
+    n_reached = len(observation.curve)
+    return n_reached > rung or (n_reached == rung and observation.state == "running")
+
+
+def _key(sample: Sample) -> tuple[Scalar, ...]:
+    return tuple(sample.values())

@@ -1,0 +1,403 @@
+"""How many trainings each sampler needs, on a table in which every network was trained.
+
+The table holds, for each network, its accuracy after a short and after a full training and its
+measured latency. A sampler proposes a network, the table answers. Figure: the hypervolume of what
+was fully trained as a fraction of the whole table's, accuracy against log latency, both scaled as
+the options say; mean and standard error over seeds.
+
+`auto` looks up the latency of what it may propose, which costs no training: of up to 600 networks a
+trial, as a table allows, and as `auto_few_looks` of 4, as measuring them allows. With rungs a short
+training costs its share of epochs and is paid besides the full one.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import optuna
+import torch
+
+from autokd.study.auto_sampler import AutoSampler
+from autokd.surrogate import Advice, Advisor, Observation
+from autokd.types import Dimension, Prospect, Sample
+
+SAMPLERS = ("random", "nsga2", "default", "tpe_multivariate", "gp", "auto_few_looks", "auto")
+TRIALS = (25, 50, 100, 200)
+COSTS = (10, 20, 30, 50)
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # edges from a cell's first node to its last
+LABELS = tuple(f"edge_{index}" for index in range(6))
+CONVOLUTIONS = (2, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One device's view of the table.
+
+    Attributes:
+        cells: Operation of each of the six edges, a row a network.
+        accuracies: After the full training, in [0, 1].
+        low_accuracies: After the short one, in [0, 1].
+        latencies: In ms.
+        traits: What is known of each network before training.
+        floor: First quartile of the accuracies.
+        volume: Hypervolume of the whole table.
+    """
+
+    cells: np.ndarray
+    accuracies: np.ndarray
+    low_accuracies: np.ndarray
+    latencies: np.ndarray
+    traits: np.ndarray
+    floor: float
+    volume: float
+
+    def scaled_costs(self) -> np.ndarray:
+        """Log latency, 0 for the fastest network and 1 for the slowest."""
+        logs = np.log(self.latencies)
+        return (logs - logs.min()) / (logs.max() - logs.min())
+
+
+def count_paths(cell: Sequence[int]) -> list[float]:
+    """Counts along the paths of a cell that carry something."""
+    live = [path for path in PATHS if all(cell[edge] != 0 for edge in path)]
+    edges = {edge for path in live for edge in path}
+    depths = [sum(cell[edge] in CONVOLUTIONS for edge in path) for path in live] or [0]
+    wide = [sum(cell[edge] == 3 for edge in path) for path in live] or [0]
+    pools = [sum(cell[edge] == 4 for edge in path) for path in live] or [0]
+    kinds = [float(sum(cell[edge] == kind for edge in edges)) for kind in range(1, 5)]
+    means = [statistics.fmean(depths), statistics.fmean(pools)]
+    return [len(live), *kinds, max(depths), min(depths), max(wide), *means]
+
+
+def load_table(
+    path: Path, *, accuracy: str, low_accuracy: str, latency: str, min_latency_ms: float
+) -> Table:
+    """One device's view of a table in NAS-Bench-201's notation."""
+    with gzip.open(path, "rt") as file:
+        rows = [row for row in csv.DictReader(file) if float(row[latency]) >= min_latency_ms]
+    cells = np.array([read_cell(row["architecture"]) for row in rows])
+    accuracies = np.array([float(row[accuracy]) / 100 for row in rows])
+    latencies = np.array([float(row[latency]) for row in rows])
+    n_params = np.array([float(row["n_params"]) for row in rows])
+    paths = np.array([count_paths(cell) for cell in cells.tolist()])
+    table = Table(
+        cells=cells,
+        accuracies=accuracies,
+        low_accuracies=np.array([float(row[low_accuracy]) / 100 for row in rows]),
+        latencies=latencies,
+        traits=np.column_stack([np.log(n_params), np.log(latencies), paths]),
+        floor=float(np.quantile(accuracies, 0.25)),
+        volume=1.0,
+    )
+    volume = measure_volume(table, range(len(cells)))
+    return Table(**{**table.__dict__, "volume": volume})
+
+
+def read_cell(text: str) -> list[int]:
+    """`|op~0|+|op~0|op~1|+...` as the operations of the six edges."""
+    words = [word for node in text.split("+") for word in node.strip("|").split("|")]
+    return [OPERATIONS.index(word.split("~")[0]) for word in words]
+
+
+def measure_volume(table: Table, chosen: Sequence[int] | range) -> float:
+    """Hypervolume of some networks as a fraction of the whole table's."""
+    rows = np.asarray(chosen)
+    costs = table.scaled_costs()
+    volume, best = 0.0, table.floor
+    for row in rows[np.argsort(costs[rows], kind="stable")]:
+        if table.accuracies[row] > best:
+            volume += (table.accuracies[row] - best) * (1 - costs[row])
+            best = table.accuracies[row]
+    return volume / table.volume
+
+
+class TableSurveyor:
+    """Looks latency and traits up in the table."""
+
+    def __init__(self, table: Table) -> None:
+        """Indexes the table."""
+        self._table = table
+        self.rows = {tuple(cell): row for row, cell in enumerate(table.cells.tolist())}
+
+    def row_of(self, sample: Sample) -> int | None:
+        """Where a network stands; none where it is not in the table."""
+        return self.rows.get(tuple(OPERATIONS.index(str(sample[label])) for label in LABELS))
+
+    def survey(self, samples: Sequence[Sample]) -> list[Prospect | None]:
+        """What is known of each before training."""
+        return [self._prospect(self.row_of(sample)) for sample in samples]
+
+    def _prospect(self, row: int | None) -> Prospect | None:
+        if row is None:
+            return None
+        table = self._table
+        return Prospect(
+            latency_ms=float(table.latencies[row]), traits=tuple(table.traits[row].tolist())
+        )
+
+
+def build_sampler(name: str, *, seed: int, surveyor: TableSurveyor) -> optuna.samplers.BaseSampler:
+    """The sampler behind a name."""
+    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
+        "default": lambda: optuna.samplers.TPESampler(seed=seed),
+        "tpe_multivariate": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
+        "auto_few_looks": lambda: AutoSampler(
+            surveyor, dimensions=build_dimensions(), advice=Advice(seed=seed, n_surveyed=4)
+        ),
+        "auto": lambda: AutoSampler(
+            surveyor, dimensions=build_dimensions(), advice=Advice(seed=seed, n_surveyed=600)
+        ),
+    }
+    return samplers[name]()
+
+
+def build_dimensions() -> list[Dimension]:
+    """One dimension an edge."""
+    return [
+        Dimension(label=label, room="architecture", choices=OPERATIONS, default=OPERATIONS[0])
+        for label in LABELS
+    ]
+
+
+def run_trials(table: Table, name: str, *, seed: int, n_trials: int) -> tuple[list[float], float]:
+    """Full trainings only: the hypervolume after each trial, and seconds for a suggestion."""
+    surveyor = TableSurveyor(table)
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=build_sampler(name, seed=seed, surveyor=surveyor),
+    )
+    kind = optuna.distributions.CategoricalDistribution(OPERATIONS)
+    chosen: list[int] = []
+    volumes: list[float] = []
+    seconds = 0.0
+    while len(volumes) < n_trials:
+        start = time.perf_counter()
+        trial = study.ask(dict.fromkeys(LABELS, kind))
+        seconds += time.perf_counter() - start
+        row = surveyor.row_of(trial.params)
+        if row is None:  # left out of this device's table; costs nothing
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        study.tell(trial, [table.accuracies[row], table.latencies[row]])
+        chosen.append(row)
+        volumes.append(measure_volume(table, chosen))
+    return volumes, seconds / n_trials
+
+
+def run_rungs(
+    table: Table, *, seed: int, budget: float, low_cost: float
+) -> list[tuple[float, float]]:
+    """Short trainings first: cost so far and hypervolume, after each full training."""
+    surveyor = TableSurveyor(table)
+    advice = Advice(seed=seed, n_rungs=2, n_initial=16, n_surveyed=600)
+    advisor = Advisor(build_dimensions(), surveyor, advice=advice)
+    observations: list[Observation] = []
+    chosen: list[int] = []
+    trace: list[tuple[float, float]] = []
+    cost = 0.0
+    while cost < budget:
+        promotions = advisor.promotions(observations)
+        if promotions:
+            stopped = observations[promotions[0].key]
+            row = surveyor.row_of(stopped.sample)
+            curve = (*stopped.curve, float(table.accuracies[row]))
+            observations[stopped.key] = Observation(
+                key=stopped.key, sample=stopped.sample, state="complete", curve=curve
+            )
+            chosen.append(row)
+            cost += 1
+            trace.append((cost, measure_volume(table, chosen)))
+            continue
+        sample = advisor.suggest(observations)
+        row = surveyor.row_of(sample)
+        key = len(observations)
+        if row is None:
+            observations.append(Observation(key=key, sample=sample, state="lost"))
+            continue
+        curve = (float(table.low_accuracies[row]),)
+        observations.append(Observation(key=key, sample=sample, state="stopped", curve=curve))
+        cost += low_cost
+    return trace
+
+
+def at_cost(trace: Sequence[tuple[float, float]], cost: float) -> float:
+    """The hypervolume that a cost has bought."""
+    return max((volume for spent, volume in trace if spent <= cost), default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One run: a sampler on a device with a seed."""
+
+    device: str
+    sampler: str
+    seed: int
+    n_trials: int
+
+
+_TABLES: dict[str, Table] = {}
+_LOW_COST = 0.06
+
+
+def run_task(task: Task) -> tuple[Task, list[tuple[float, float]], float]:
+    """The trace of one run, in a process of its own."""
+    table = _TABLES[task.device]
+    if task.sampler == "auto_rungs":
+        trace = run_rungs(table, seed=task.seed, budget=task.n_trials, low_cost=_LOW_COST)
+        return task, trace, 0.0
+    volumes, seconds = run_trials(table, task.sampler, seed=task.seed, n_trials=task.n_trials)
+    return task, [(index + 1.0, volume) for index, volume in enumerate(volumes)], seconds
+
+
+def summarise(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard error."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return {"mean": round(statistics.fmean(values), 4), "se": round(error, 4)}
+
+
+def first_above(traces: Sequence[Sequence[tuple[float, float]]], level: float) -> float | None:
+    """The least cost at which the mean over the seeds is at least a level; none if it never is."""
+    costs = sorted({cost for trace in traces for cost, _ in trace})
+    for cost in costs:
+        if statistics.fmean(at_cost(trace, cost) for trace in traces) >= level:
+            return round(cost, 2)
+    return None
+
+
+def describe(
+    traces: dict[tuple[str, str], list[list[tuple[float, float]]]],
+    suggesting: dict[tuple[str, str], list[float]],
+) -> dict[str, dict[str, dict[str, object]]]:
+    """The figures, device by device and sampler by sampler."""
+    figures: dict[str, dict[str, dict[str, object]]] = {}
+    for (device, sampler), runs in sorted(traces.items()):
+        costs = COSTS if sampler == "auto_rungs" else TRIALS
+        longest = min(run[-1][0] for run in runs)
+        entry: dict[str, object] = {
+            str(cost): summarise([at_cost(run, cost) for run in runs])
+            for cost in costs
+            if cost <= longest
+        }
+        randoms = traces.get((device, "random"), [])
+        if randoms and randoms[0][-1][0] >= TRIALS[-1]:
+            level = statistics.fmean(at_cost(run, TRIALS[-1]) for run in randoms)
+            name = "epochs_to_random_200" if sampler == "auto_rungs" else "trials_to_random_200"
+            entry[name] = first_above(runs, level)
+        if sampler != "auto_rungs":
+            entry["suggest_s"] = round(statistics.fmean(suggesting[device, sampler]), 4)
+        figures.setdefault(device, {})[sampler] = entry
+    return figures
+
+
+def read_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", type=Path, required=True, help="CSV, gzipped")
+    parser.add_argument("--accuracy", default="accuracy_200_epochs_test", help="column, percent")
+    parser.add_argument("--low-accuracy", default="accuracy_12_epochs_val", help="column, percent")
+    parser.add_argument("--low-cost", type=float, default=12 / 200, help="of a full training")
+    parser.add_argument(
+        "--latency",
+        nargs="+",
+        metavar="COLUMN[:MIN_MS]",
+        default=[
+            "latency_ms_raspi4:1",
+            "latency_ms_pixel3:1",
+            "latency_ms_xeon_gold_6226",
+            "latency_ms_gtx1080ti",
+        ],
+        help="columns in ms; networks faster than MIN_MS are left out",
+    )
+    parser.add_argument(
+        "--samplers",
+        nargs="+",
+        default=[*SAMPLERS, "auto_rungs"],
+    )
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--gp-seeds", type=int, default=6, help="Optuna's GP takes seconds a trial")
+    parser.add_argument("--gp-trials", type=int, default=100)
+    parser.add_argument("--quick", action="store_true", help="3 seeds, 50 trials, one device")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds, arguments.trials, arguments.gp_seeds = 3, 50, 1
+        arguments.gp_trials, arguments.latency = 25, arguments.latency[:1]
+    return arguments
+
+
+def main() -> None:
+    """Reads the arguments, runs, prints."""
+    global _LOW_COST
+    arguments = read_arguments()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _LOW_COST = arguments.low_cost
+    for word in arguments.latency:
+        column, _, least = word.partition(":")
+        _TABLES[column] = load_table(
+            arguments.table,
+            accuracy=arguments.accuracy,
+            low_accuracy=arguments.low_accuracy,
+            latency=column,
+            min_latency_ms=float(least or 0),
+        )
+    tasks = [
+        Task(device=device, sampler=sampler, seed=seed, n_trials=n_trials)
+        for sampler in arguments.samplers
+        for device in _TABLES
+        for n_seeds, n_trials in [plan_of(sampler, arguments)]
+        for seed in range(n_seeds)
+    ]
+    traces: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
+    suggesting: dict[tuple[str, str], list[float]] = {}
+    start = time.monotonic()
+    with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
+        for done, (task, trace, seconds) in enumerate(pool.imap_unordered(run_task, tasks), 1):
+            key = task.device, task.sampler
+            traces.setdefault(key, []).append(trace)
+            suggesting.setdefault(key, []).append(seconds)
+            left = (time.monotonic() - start) / done * (len(tasks) - done)
+            print(
+                f"{done}/{len(tasks)} {task.sampler} on {task.device}, seed {task.seed}: "
+                f"{trace[-1][1]:.3f}; about {left / 60:.0f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+    figures = describe(traces, suggesting)
+    print(json.dumps(figures) if arguments.json else json.dumps(figures, indent=1))
+
+
+def plan_of(sampler: str, arguments: argparse.Namespace) -> tuple[int, int]:
+    """Seeds and trials (or, with rungs, the cost in full trainings) of a sampler."""
+    if sampler == "gp":
+        return arguments.gp_seeds, arguments.gp_trials
+    if sampler == "auto_rungs":
+        return arguments.seeds, min(arguments.trials, COSTS[-1])
+    return arguments.seeds, arguments.trials
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+import math
+import warnings
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from autokd.study.auto_sampler import RUNGS, AutoSampler, observe
+from autokd.surrogate import Advice
+from autokd.testing import FakeSurveyor
+from autokd.types import Dimension
+
+LABELS = ("depth", "width")
+DIMENSIONS = tuple(
+    Dimension(label=label, room="architecture", choices=tuple(range(6)), default=0)
+    for label in LABELS
+)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def build_study(sampler):
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def objective(trial):
+    depth, width = (trial.suggest_categorical(label, list(range(6))) for label in LABELS)
+    accuracy = 0.9 - 0.5 * math.exp(-1.2 * math.log(1 + depth) - 0.6 * math.log(1 + width))
+    return accuracy, float((1 + depth) * (1 + width))
+
+
+@pytest.mark.parametrize("dimensions", [DIMENSIONS, ()])
+def test_it_works_in_anybodys_study(dimensions):
+    sampler = AutoSampler(FakeSurveyor(LABELS), dimensions=dimensions, advice=Advice(n_initial=5))
+    study = build_study(sampler)
+    study.optimize(objective, n_trials=15)
+    depths = [trial.params["depth"] - trial.params["width"] for trial in study.trials[8:]]
+    assert sum(depths) > 0  # depth is worth more at the same latency
+    assert len({tuple(trial.params.values()) for trial in study.trials[1:]}) == 14
+
+
+def test_it_understands_ranges_it_was_not_told_of():
+    def objective(trial):
+        rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+        count = trial.suggest_int("count", 1, 9, step=2)
+        return 0.9 - 0.1 * abs(math.log10(rate) + 2), float(count)
+
+    study = build_study(AutoSampler(FakeSurveyor(("count",)), advice=Advice(n_initial=4)))
+    study.optimize(objective, n_trials=12)
+    assert all(trial.state is TrialState.COMPLETE for trial in study.trials)
+
+
+def test_other_objectives_are_refused():
+    study = optuna.create_study(direction="maximize", sampler=AutoSampler(FakeSurveyor(LABELS)))
+    with pytest.raises(ValueError, match="must be maximize, minimize for AutoSampler"):
+        study.ask().suggest_float("x", 0, 1)
+
+
+def test_trials_are_read_as_they_ended():
+    study = build_study(optuna.samplers.RandomSampler(seed=0))
+    kinds = {label: optuna.distributions.CategoricalDistribution(range(6)) for label in LABELS}
+    ends = {
+        "complete": lambda trial: study.tell(trial, [0.8, 2.0]),
+        "unable": lambda trial: study.tell(trial, [0.9, 2.0]),
+        "pruned": lambda trial: study.tell(trial, state=TrialState.PRUNED),
+        "failed": lambda trial: study.tell(trial, state=TrialState.FAIL),
+        "running": lambda _: None,
+    }
+    for name, end in ends.items():
+        trial = study.ask(kinds)
+        trial.set_user_attr(RUNGS, [0.5])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial.set_constraint("accuracy", 1.0 if name == "unable" else -1.0)
+        end(trial)
+    study.ask()  # begun elsewhere, and nothing suggested yet
+    seen = observe(study.get_trials(), labels=set(LABELS))
+    assert [one.state for one in seen] == ["complete", "complete", "lost", "lost", "running"]
+    assert [one.curve for one in seen] == [(0.5, 0.8), (0.5, 0.9), (0.5,), (0.5,), (0.5,)]
+    assert [one.is_able for one in seen] == [True, False, True, True, True]
