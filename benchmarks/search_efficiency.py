@@ -38,6 +38,10 @@ from autokd.types import Dimension, Prospect, Sample
 SAMPLERS = ("random", "nsga2", "default", "tpe_multivariate", "gp", "auto_few_looks", "auto")
 TRIALS = (25, 50, 100, 200)
 COSTS = (10, 20, 30, 50)
+DEVICES = (
+    *("latency_ms_raspi4:1", "latency_ms_pixel3:1"),  # cells under 1 ms are no networks
+    *("latency_ms_xeon_gold_6226", "latency_ms_gtx1080ti"),
+)
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # edges from a cell's first node to its last
 LABELS = tuple(f"edge_{index}" for index in range(6))
@@ -259,6 +263,7 @@ _LOW_COST = 0.06
 
 def run_task(task: Task) -> tuple[Task, list[tuple[float, float]], float]:
     """The trace of one run, in a process of its own."""
+    torch.set_num_threads(1)
     table = _TABLES[task.device]
     if task.sampler == "auto_rungs":
         trace = run_rungs(table, seed=task.seed, budget=task.n_trials, low_cost=_LOW_COST)
@@ -275,8 +280,7 @@ def summarise(values: Sequence[float]) -> dict[str, float]:
 
 def first_above(traces: Sequence[Sequence[tuple[float, float]]], level: float) -> float | None:
     """The least cost at which the mean over the seeds is at least a level; none if it never is."""
-    costs = sorted({cost for trace in traces for cost, _ in trace})
-    for cost in costs:
+    for cost in sorted({cost for trace in traces for cost, _ in trace}):
         if statistics.fmean(at_cost(trace, cost) for trace in traces) >= level:
             return round(cost, 2)
     return None
@@ -320,12 +324,7 @@ def read_arguments() -> argparse.Namespace:
         "--latency",
         nargs="+",
         metavar="COLUMN[:MIN_MS]",
-        default=[
-            "latency_ms_raspi4:1",
-            "latency_ms_pixel3:1",
-            "latency_ms_xeon_gold_6226",
-            "latency_ms_gtx1080ti",
-        ],
+        default=list(DEVICES),
         help="columns in ms; networks faster than MIN_MS are left out",
     )
     parser.add_argument(
@@ -337,9 +336,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--gp-seeds", type=int, default=6, help="Optuna's GP takes seconds a trial")
     parser.add_argument("--gp-trials", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="3 seeds, 50 trials, one device")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds, arguments.trials, arguments.gp_seeds = 3, 50, 1
@@ -351,7 +350,6 @@ def main() -> None:
     """Reads the arguments, runs, prints."""
     global _LOW_COST
     arguments = read_arguments()
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     _LOW_COST = arguments.low_cost
@@ -386,8 +384,7 @@ def main() -> None:
                 file=sys.stderr,
                 flush=True,
             )
-    figures = describe(traces, suggesting)
-    print(json.dumps(figures) if arguments.json else json.dumps(figures, indent=1))
+    print(json.dumps(describe(traces, suggesting), indent=None if arguments.json else 1))
 
 
 def plan_of(sampler: str, arguments: argparse.Namespace) -> tuple[int, int]:

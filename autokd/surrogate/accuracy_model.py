@@ -1,7 +1,9 @@
 """A Gaussian process from what is known of a candidate to its accuracy."""
 
+import contextlib
 import math
 import warnings
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import final
 
@@ -132,7 +134,7 @@ class AccuracyModel:
         self._scale = max(float(accuracies.std()), _LEAST_SPREAD)
         targets = torch.from_numpy((accuracies - self._offset) / self._scale)[:, None]
         noise = min((self._noise_std / self._scale) ** 2, _MOST_NOISE)
-        with warnings.catch_warnings():
+        with _one_thread(), warnings.catch_warnings():
             # Inputs outside the unit cube, and hyperparameters that stopped early, are wanted.
             warnings.simplefilter("ignore", BotorchWarning)
             model = SingleTaskGP(
@@ -154,18 +156,19 @@ class AccuracyModel:
             evidence: Of candidates that were not trained.
 
         Returns:
-            The mean and the standard deviation of each, the noise of an observation left out.
+            The mean and the standard deviation of each, the noise of an observation in it.
 
         Raises:
             ValueError: `fit` was not called.
         """
         if self._model is None:
             raise ValueError("`fit` must be called before `predict`")
-        with torch.no_grad(), warnings.catch_warnings():
+        with _one_thread(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", NumericalWarning)
             warnings.simplefilter("ignore", GPInputWarning)  # asked about what it has seen
             parts = [
-                self._model.posterior(part) for part in self._inputs(evidence).split(_PREDICTED)
+                self._model.posterior(part, observation_noise=True)
+                for part in self._inputs(evidence).split(_PREDICTED)
             ]
             mean = torch.cat([part.mean[:, 0] for part in parts]).numpy()
             variance = torch.cat([part.variance[:, 0] for part in parts])
@@ -204,9 +207,20 @@ class AccuracyModel:
         self._n_learnt = n
 
 
+@contextlib.contextmanager
+def _one_thread() -> Generator[None]:
+    """These matrices are so small that threads only wait for each other: up to ten times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _build_likelihood(noise: float) -> GaussianLikelihood:
     return GaussianLikelihood(
-        noise_prior=LogNormalPrior(-4.0, 1.0), noise_constraint=GreaterThan(max(noise, 1e-4))
+        noise_prior=LogNormalPrior(-4.0, 0.5), noise_constraint=GreaterThan(max(noise, 1e-4))
     )
 
 

@@ -79,7 +79,9 @@ def test_it_stops_when_its_time_is_over(workshop, monkeypatch):
     from autokd.candidate import surveying
 
     monkeypatch.setattr(surveying, "_LEAST_S", 0.0)
+    monkeypatch.setattr(surveying, "_SHARE", 0.0)
     surveyor = StudentSurveyor(workshop)
     samples = [workshop.space.random(seed) for seed in range(5)]
     assert len(surveyor.survey(samples)) == 1
-    assert len(surveyor.survey(samples)) == 2  # the first is known
+    assert len(surveyor.survey(samples[1:])) == 1
+    assert len(surveyor.survey(samples)) == 2  # both are known
