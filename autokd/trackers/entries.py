@@ -51,8 +51,12 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
             "latency_p10_ms": latency.p10_ms,
             "latency_p90_ms": latency.p90_ms,
         }
-    if result.footprint is not None:
-        values |= asdict(result.footprint)
+    if (footprint := result.footprint) is not None:
+        values |= {
+            "n_params": footprint.n_params,
+            "macs": footprint.macs,
+            "size_bytes": footprint.size_bytes,
+        }
     return known_only(values)
 
 

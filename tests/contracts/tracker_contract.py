@@ -120,7 +120,7 @@ def ended(trial: int, *, after_ms: int, **fields: object) -> TrialEnded:
         recipe=Recipe(alpha=0.5),
         val_accuracy=0.9,
         latency=LATENCY,
-        footprint=Footprint(n_params=10, macs=20, size_bytes=30),
+        footprint=Footprint(n_params=10, macs=20, size_bytes=30, paths=(4.0, 7.0)),
         training_s=2.0,
         overhead_s=1.0,
         network="abc",
