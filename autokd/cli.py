@@ -239,8 +239,9 @@ def _print_front(front: Any, *, as_json: bool) -> None:  # noqa: ANN401 - import
     console.print(front_table(front))
     wall, share = front.wall_s, 1 - front.training_s / max(front.wall_s, 1e-9)
     console.print(
-        f"{front.n_trials} trials ({front.n_failed} failed, {front.n_pruned} pruned) in "
-        f"{wall:.0f} s, {share:.0%} of it not training; hypervolume {front.hypervolume:.3f}"
+        f"{front.n_trials} trials ({front.n_failed} failed, {front.n_pruned} pruned, "
+        f"{front.n_stopped} stopped early) in {wall:.0f} s, {share:.0%} of it not training; "
+        f"hypervolume {front.hypervolume:.3f}"
     )
 
 

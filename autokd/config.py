@@ -262,6 +262,14 @@ class Config(BaseModel):
         description="Students trained side by side, each on one thread "
         "[default: the number of cores; 1 on a GPU]",
     )
+    rungs: bool = Field(
+        True,
+        description="Stop a trial early that is unlikely to enter the front; in studies of 12 "
+        "trials or more",
+    )
+    checkpoints_gb: float = Field(
+        2.0, ge=0, description="Room for trainings that may go on, in gibibytes"
+    )
     epochs: int | None = Field(None, ge=1, description="Of one trial [default: from the data]")
     batch_size: int | None = Field(None, ge=2, description="[default: from the data]")
     refit: bool = Field(

@@ -1,6 +1,8 @@
 """One candidate: sample, student, latency, distillation, result; where the rooms meet."""
 
+from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.evaluation import (
+    Architecture,
     Candidate,
     Known,
     Workshop,
@@ -14,7 +16,10 @@ from autokd.candidate.surveying import StudentSurveyor
 from autokd.candidate.training import KnownTeacher, train_student
 
 __all__ = [
+    "Architecture",
     "Candidate",
+    "CheckpointFile",
+    "CheckpointFolder",
     "Known",
     "KnownTeacher",
     "StudentSurveyor",

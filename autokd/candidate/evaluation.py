@@ -12,17 +12,28 @@ from pathlib import Path
 
 import torch
 
+from autokd.candidate.checkpoints import CheckpointFolder
 from autokd.candidate.students import build_student, save_student
 from autokd.candidate.training import KnownTeacher, train_student
 from autokd.data import SearchData
-from autokd.distillation import Engine, Plan, Student
+from autokd.distillation import Engine, OnEpoch, Plan
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
 from autokd.exporters import export_onnx
 from autokd.latency import measure_footprint, network_key
 from autokd.spaces import Space
-from autokd.types import EpochLog, Footprint, Latency, Recipe, Sample, Target, TaughtBy, TrialResult
+from autokd.types import (
+    Footprint,
+    Latency,
+    Recipe,
+    Sample,
+    Scalar,
+    Target,
+    TaughtBy,
+    TrialResult,
+)
 
 __all__ = [
+    "Architecture",
     "Candidate",
     "Known",
     "Workshop",
@@ -31,6 +42,9 @@ __all__ = [
     "screen_candidate",
     "train_candidate",
 ]
+
+Architecture = tuple[tuple[str, Scalar], ...]
+"""The architecture half of a sample, label beside value."""
 
 Known = Mapping[tuple[str, Recipe], TrialResult]
 """Complete results by network and recipe, so that nothing is trained twice."""
@@ -48,7 +62,9 @@ class Workshop:
         plan: Epochs, batch, seed and device of a trial.
         max_latency_ms: A slower candidate is not trained.
         weights: Folder that the students' weights are kept in.
+        checkpoints: Where trainings are kept, so that they go on if they are cut off.
         engines: The fastest way to compute a step, by network, as far as it is known.
+        candidates: What has been measured in this session, by architecture.
     """
 
     space: Space
@@ -58,22 +74,28 @@ class Workshop:
     plan: Plan
     max_latency_ms: float | None
     weights: Path
+    checkpoints: CheckpointFolder
     engines: dict[str, Engine] = dataclasses.field(default_factory=dict[str, Engine])
+    candidates: "dict[Architecture, Candidate]" = dataclasses.field(
+        default_factory=dict["Architecture", "Candidate"]
+    )
+
+    def architecture_of(self, sample: Sample) -> Architecture:
+        """What students are told apart by before they are built."""
+        return tuple(self.space.architecture_of(sample).items())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A student that has been built and measured, but not trained.
+    """What is known of a student that was built and measured, but not trained.
 
     Attributes:
-        student: With fresh weights.
         recipe: How it is to be trained.
         network: Hash of its structure.
         latency: Of its ONNX file.
         footprint: Parameters, MACs, bytes.
     """
 
-    student: Student
     recipe: Recipe
     network: str
     latency: Latency
@@ -81,26 +103,30 @@ class Candidate:
 
 
 def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
-    """Builds a student, exports it as it is and measures the file.
+    """Builds a student, exports it as it is and measures the file; not twice by another recipe.
 
     Args:
         sample: Label to value.
-        workshop: What the study shares.
+        workshop: What the study shares; keeps what is found.
 
     Returns:
         All that can be known before training.
     """
-    card = workshop.data.card
+    card, architecture = workshop.data.card, workshop.architecture_of(sample)
+    known = workshop.candidates.get(architecture)
+    if known is not None:
+        return dataclasses.replace(known, recipe=workshop.space.freeze(sample)[1])
     student, recipe = build_student(workshop.space, sample, data=card, seed=workshop.plan.seed)
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
         model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
-        return Candidate(
-            student=student,
+        candidate = Candidate(
             recipe=recipe,
             network=network_key(model),
             latency=workshop.target.measure(model),
             footprint=measure_footprint(student, shape=card.shape, model=model),
         )
+    workshop.candidates[architecture] = candidate
+    return candidate
 
 
 def evaluate_candidate(
@@ -110,7 +136,7 @@ def evaluate_candidate(
     trial: int,
     known: Known,
     on_measured: Callable[[Latency], None] = lambda _: None,
-    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+    on_epoch: OnEpoch = lambda _: None,
 ) -> TrialResult:
     """From a sample to its result; never raises for a reason that lies in the candidate.
 
@@ -120,10 +146,10 @@ def evaluate_candidate(
         trial: Its number.
         known: Earlier results; one of the same network and recipe is shared.
         on_measured: Called with the latency, before training.
-        on_epoch: Called after each epoch.
+        on_epoch: Called after each epoch; may end the training.
 
     Returns:
-        A complete, pruned or failed result; the weights of a complete one are on disk.
+        A complete, stopped, pruned or failed result; the weights of a complete one are on disk.
     """
     result = screen_candidate(sample, workshop, trial=trial, known=known, on_measured=on_measured)
     if result.state != "measured":
@@ -188,19 +214,20 @@ def train_candidate(
     measured: TrialResult,
     workshop: Workshop,
     *,
-    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+    on_epoch: OnEpoch = lambda _: None,
 ) -> TrialResult:
     """Distils a candidate that has been screened; may run in another process.
 
     Args:
-        measured: As `screen_candidate` gave it.
-        workshop: What the study shares.
-        on_epoch: Called after each epoch.
+        measured: As `screen_candidate` gave it, or as this did before it was stopped.
+        workshop: What the study shares; where it has a checkpoint of the trial, that goes on.
+        on_epoch: Called after each epoch; may end the training.
 
     Returns:
-        A complete or failed result; the weights of a complete one are on disk.
+        A complete, stopped or failed result; the weights of a complete one are on disk.
     """
     start = time.perf_counter()
+    name = f"trial-{measured.trial}"
 
     def train() -> TrialResult:
         student, recipe = build_student(
@@ -213,18 +240,22 @@ def train_candidate(
             teacher=workshop.teachers[recipe.taught_by],
             plan=dataclasses.replace(workshop.plan, engine=workshop.engines.get(measured.network)),
             on_epoch=on_epoch,
+            keepers=workshop.checkpoints.keepers(name),
         )
-        save_student(student, workshop.weights / f"trial-{measured.trial}.safetensors")
+        if not training.is_stopped:
+            save_student(student, workshop.weights / f"{name}.safetensors")
         spent = time.perf_counter() - start
         return dataclasses.replace(
             measured,
-            state="complete",
+            state="stopped" if training.is_stopped else "complete",
             val_accuracy=training.val_accuracy,
             curve=training.curve,
+            reason="",
             engine=str(training.engine),
             answers=training.answers,
             training_s=training.seconds,
-            overhead_s=measured.overhead_s + spent - training.seconds,
+            overhead_s=measured.overhead_s
+            + max(0.0, spent - training.seconds + measured.training_s),
         )
 
     return _settle(measured, train, start=start)

@@ -5,14 +5,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import final
 
-from autokd.candidate.evaluation import Workshop, prepare_candidate
+from autokd.candidate.evaluation import Architecture, Workshop, prepare_candidate
 from autokd.errors import BuildError, ExportError, MeasureError
-from autokd.types import Footprint, Latency, Prospect, Sample, Scalar, TrialResult
+from autokd.types import Footprint, Latency, Prospect, Sample, TrialResult
 
 __all__ = ["StudentSurveyor"]
 
 
-_LEAST_S, _SHARE = 1.0, 0.1  # of a survey: seconds, or as a share of a mean training
+_LEAST_S, _SHARE = 0.3, 0.1  # of a survey: seconds, or as a share of a mean training
 
 
 @final
@@ -26,9 +26,7 @@ class StudentSurveyor:
             workshop: What the study shares; its target should remember what it has timed.
         """
         self._workshop = workshop
-        dimensions = workshop.space.dimensions
-        self._labels = [one.label for one in dimensions if one.room == "architecture"]
-        self._known: dict[tuple[Scalar, ...], Prospect | None] = {}
+        self._known: dict[Architecture, Prospect | None] = {}
         self._training_s, self._n_trained = 0.0, 0
 
     def remember(self, results: Iterable[TrialResult]) -> None:
@@ -39,7 +37,7 @@ class StudentSurveyor:
         """
         for one in results:
             if one.latency is not None and one.footprint is not None and one.footprint.paths:
-                key = self._architecture(one.sample)
+                key = self._workshop.architecture_of(one.sample)
                 self._known[key] = _describe(one.latency, one.footprint)
             if one.training_s > 0:
                 self._training_s += one.training_s
@@ -52,16 +50,13 @@ class StudentSurveyor:
         found: list[Prospect | None] = []
         for sample in samples:
             full = self._workshop.space.complete(sample)
-            key = self._architecture(full)
+            key = self._workshop.architecture_of(full)
             if key not in self._known:
                 if found and time.monotonic() >= end:
                     break
                 self._known[key] = self._look(full)
             found.append(self._known[key])
         return found
-
-    def _architecture(self, sample: Sample) -> tuple[Scalar, ...]:
-        return tuple(sample[label] for label in self._labels)
 
     def _look(self, sample: Sample) -> Prospect | None:
         try:

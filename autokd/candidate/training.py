@@ -15,7 +15,9 @@ from autokd.data import N_VIEWS, Augment, SearchData, build_augmentation, join_u
 from autokd.distillation import (
     FeatureReader,
     FeatureTeaching,
+    Keeper,
     LiveTeacher,
+    OnEpoch,
     Plan,
     RememberedTeacher,
     Student,
@@ -69,7 +71,8 @@ def train_student(
     data: SearchData,
     teacher: KnownTeacher | None,
     plan: Plan,
-    on_epoch: Callable[[EpochLog], None] = lambda _: None,
+    on_epoch: OnEpoch = lambda _: None,
+    keepers: Callable[[int], Keeper] | None = None,
 ) -> Training:
     """Distils one student by its recipe; without its teacher where that is not listened to.
 
@@ -83,16 +86,26 @@ def train_student(
             say something of them.
         teacher: Who teaches; may be none where the recipe does not distil.
         plan: Epochs, batch, seed and device.
-        on_epoch: Called after each epoch.
+        on_epoch: Called after each epoch; may end the training.
+        keepers: Gives what keeps a generation, counted from 0; a training that was cut off goes on
+            from there.
 
     Returns:
         The curve and the best accuracy.
     """
     fresh = copy.deepcopy(student.state_dict())
     training = _train_once(
-        student, recipe, data=data, teacher=teacher, plan=plan, on_epoch=on_epoch
+        student,
+        recipe,
+        data=data,
+        teacher=teacher,
+        plan=plan,
+        on_epoch=on_epoch,
+        keeper=None if keepers is None else keepers(0),
     )
     for generation in range(1, recipe.generations):
+        if training.is_stopped:
+            break
         former = KnownTeacher(
             network=copy.deepcopy(student).requires_grad_(requires_grad=False).to(plan.device),
             n_views=N_VIEWS if teacher is None else teacher.n_views,
@@ -108,6 +121,7 @@ def train_student(
             teacher=former,
             plan=dataclasses.replace(plan, seed=plan.seed + 1000 * generation),
             on_epoch=_count_on(on_epoch, n_before=len(before.curve)),
+            keeper=None if keepers is None else keepers(generation),
         )
         training = dataclasses.replace(
             training,
@@ -127,7 +141,7 @@ def _later(row: EpochLog, n_before: int) -> EpochLog:
     return dataclasses.replace(row, epoch=row.epoch + n_before)
 
 
-def _count_on(on_epoch: Callable[[EpochLog], None], *, n_before: int) -> Callable[[EpochLog], None]:
+def _count_on(on_epoch: OnEpoch, *, n_before: int) -> OnEpoch:
     return lambda row: on_epoch(_later(row, n_before))
 
 
@@ -138,9 +152,10 @@ def _train_once(
     data: SearchData,
     teacher: KnownTeacher | None,
     plan: Plan,
-    on_epoch: Callable[[EpochLog], None],
+    on_epoch: OnEpoch,
+    keeper: Keeper | None,
 ) -> Training:
-    """One generation."""
+    """One generation; torch's generators are afterwards as they were."""
     pictures = join_unlabelled(data) if recipe.is_distilled else data
     augment = build_augmentation(
         recipe,
@@ -149,7 +164,9 @@ def _train_once(
         seed=plan.seed,
         n_views=N_VIEWS if teacher is None else teacher.n_views,
     )
+    device = plan.device
     with contextlib.ExitStack() as hooks:
+        hooks.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         teaching = Teaching()
         if teacher is not None and recipe.is_distilled:
             classroom = _Classroom(
@@ -178,6 +195,7 @@ def _train_once(
             augment=augment,
             teaching=teaching,
             on_epoch=on_epoch,
+            keeper=keeper,
         )
 
 

@@ -22,6 +22,9 @@ __all__ = ["N_VIEWS", "Augment", "Viewer", "Views", "as_view", "build_augmentati
 N_VIEWS = 16
 """Views of a picture, unless told otherwise; an epoch sees one of each picture."""
 
+_SEEDS_APART = 10_007
+"""Epochs at the most; each mixes by draws of its own."""
+
 _N_DRAWS = 8
 """Parts of a data set that RandAugment treats differently in one view."""
 
@@ -238,7 +241,8 @@ class Augment:
 
     def __init__(self, recipe: Recipe, *, viewer: Viewer, n_classes: int, seed: int) -> None:
         self.viewer = viewer
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator()
+        self._seed, self._epoch = seed, -1
         self._first = 5 * seed  # another seed sees the views in another order
         self._n_classes = n_classes
         self._smoothing = recipe.label_smoothing
@@ -268,6 +272,9 @@ class Augment:
         Returns:
             Views with pixels in [0, 1], and targets whose rows sum to 1, or to 0 without a label.
         """
+        if epoch != self._epoch:  # a training that was cut off goes on with the same draws
+            self._generator.manual_seed(self._seed * _SEEDS_APART + epoch)
+            self._epoch = epoch
         view = (self._first + epoch) % self.viewer.n_views
         clean = self.viewer(images, indices, view=view)
         # One column more: first the pictures without a label, after mixing the ratio.

@@ -1,6 +1,8 @@
 """How a student learns: losses, schedules, the engine of a step, one straight training loop."""
 
+from autokd.distillation.checkpoint import Checkpoint, Keeper
 from autokd.distillation.engine import Engine, measure_engine
+from autokd.distillation.evaluation import evaluate
 from autokd.distillation.exits import ExitTeaching, build_exits
 from autokd.distillation.feature_losses import (
     angle_loss,
@@ -22,6 +24,7 @@ from autokd.distillation.logit_losses import (
     standardise,
 )
 from autokd.distillation.losses import distillation_loss, label_loss, teacher_loss
+from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
 from autokd.distillation.schedules import alpha_at, feature_weight_at, scale_at, temperature_at
 from autokd.distillation.student import Student
 from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
@@ -32,24 +35,20 @@ from autokd.distillation.teaching import (
     Teaching,
     Views,
 )
-from autokd.distillation.training import (
-    Augment,
-    Plan,
-    Training,
-    TrainingData,
-    distill,
-    evaluate,
-)
+from autokd.distillation.training import distill
 
 __all__ = [
     "Augment",
+    "Checkpoint",
     "Engine",
     "ExitTeaching",
     "FeatureKind",
     "FeatureObjective",
     "FeatureReader",
     "FeatureTeaching",
+    "Keeper",
     "LiveTeacher",
+    "OnEpoch",
     "Plan",
     "RememberedTeacher",
     "Student",

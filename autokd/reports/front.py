@@ -38,7 +38,7 @@ def draw_front(front: Front, *, results: Sequence[TrialResult], folder: Path) ->
 
     Args:
         front: What a study has found.
-        results: Its trials; those without an accuracy or a latency are left out.
+        results: Its trials; those that were not trained to the end are left out.
         folder: Where the files go.
 
     Returns:

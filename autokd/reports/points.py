@@ -92,11 +92,21 @@ def short_ms(latency_ms: float) -> str:
 
 
 def trial_points(results: Sequence[TrialResult]) -> dict[int, Point]:
-    """Number of a trial to its latency in ms and its validation accuracy in per cent."""
+    """Number of a trial to its latency in ms and its validation accuracy in per cent.
+
+    Args:
+        results: Of trials; one that was stopped early is left out, since its accuracy after
+            fewer epochs compares with nothing.
+
+    Returns:
+        The points that can be drawn.
+    """
     return {
         result.trial: (result.latency.median_ms, 100 * result.val_accuracy)
         for result in results
-        if result.latency is not None and result.val_accuracy is not None
+        if result.state == "complete"
+        and result.latency is not None
+        and result.val_accuracy is not None
     }
 
 

@@ -1,5 +1,6 @@
 """The sampler `auto`: autokd's advisor in the shape of Optuna's samplers."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -9,13 +10,16 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from autokd.study.distributions import build_distribution, read_dimensions
-from autokd.surrogate import Advice, Advisor, Observation
+from autokd.surrogate import Advice, Advisor, Observation, Standing
 from autokd.types import Dimension, Surveyor
 
-__all__ = ["RUNGS", "AutoSampler", "observe"]
+__all__ = ["CURVE", "STOPPED", "AutoSampler", "observe"]
 
-RUNGS = "rungs"
-"""User attribute: the accuracies of a trial at the rungs below the last, the lowest first."""
+CURVE = "curve"
+"""User attribute: the accuracy of a trial after each of its epochs, none where it is unknown."""
+
+STOPPED = "is_stopped"
+"""User attribute: whether a running trial is not trained at present, and may go on later."""
 
 _BEGUN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
 
@@ -42,6 +46,7 @@ class AutoSampler(optuna.samplers.BaseSampler):
         *,
         dimensions: Sequence[Dimension] = (),
         advice: Advice | None = None,
+        rungs: Sequence[int] = (),
     ) -> None:
         """Has seen nothing yet.
 
@@ -49,9 +54,11 @@ class AutoSampler(optuna.samplers.BaseSampler):
             surveyor: What is known of a sample before it is trained.
             dimensions: What is searched; found in the trials of the study if none, the first of
                 which are then drawn at random.
-            advice: How to work.
+            advice: How to work; its number of rungs is set.
+            rungs: Epochs after which a trial may be stopped, ascending.
         """
-        self._surveyor, self._advice = surveyor, advice or Advice()
+        self._surveyor, self._rungs = surveyor, tuple(rungs)
+        self._advice = dataclasses.replace(advice or Advice(), n_rungs=len(rungs) + 1)
         self._dimensions = tuple(dimensions)
         self._intersection = IntersectionSearchSpace()
         self._advisor: Advisor | None = None
@@ -102,12 +109,39 @@ class AutoSampler(optuna.samplers.BaseSampler):
         """
         if not search_space:
             return {}
-        dimensions = self._dimensions or read_dimensions(search_space)
-        if self._advisor is None or self._advisor.dimensions != dimensions:
+        advisor = self._advise(self._dimensions or read_dimensions(search_space))
+        observations = self._observe(study, advisor=advisor)
+        others = [one for one in observations if one.key != trial.number]
+        return dict(advisor.suggest(others))
+
+    def standings(self, study: optuna.Study) -> list[Standing]:
+        """How the stopped trials of a study stand, the one that is worth most first.
+
+        Args:
+            study: Of any sampler; its trials have the dimensions that this one was told.
+
+        Returns:
+            One for each stopped trial whose student can be built; none without rungs.
+
+        Raises:
+            ValueError: The dimensions were not told.
+        """
+        if not self._rungs:
+            return []
+        if not self._dimensions:
+            raise ValueError("`dimensions` must be told to AutoSampler with rungs, got none")
+        advisor = self._advise(self._dimensions)
+        return advisor.standings(self._observe(study, advisor=advisor))
+
+    def _advise(self, dimensions: Sequence[Dimension]) -> Advisor:
+        """The advisor for these dimensions, with all that it has learnt."""
+        if self._advisor is None or self._advisor.dimensions != tuple(dimensions):
             self._advisor = Advisor(dimensions, self._surveyor, advice=self._advice)
-        labels = {one.label for one in dimensions}
-        known = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-        return dict(self._advisor.suggest(observe(known, labels=labels)))
+        return self._advisor
+
+    def _observe(self, study: optuna.Study, *, advisor: Advisor) -> list[Observation]:
+        labels = {one.label for one in advisor.dimensions}
+        return observe(study.get_trials(deepcopy=False), labels=labels, rungs=self._rungs)
 
     def sample_independent(
         self,
@@ -120,32 +154,49 @@ class AutoSampler(optuna.samplers.BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def observe(trials: Sequence[FrozenTrial], *, labels: set[str]) -> list[Observation]:
+def observe(
+    trials: Sequence[FrozenTrial], *, labels: set[str], rungs: Sequence[int] = ()
+) -> list[Observation]:
     """What Optuna's trials say.
 
     Args:
         trials: Of one study.
         labels: Of the dimensions; a trial without one of them says nothing.
+        rungs: Epochs after which a trial may be stopped, ascending.
 
     Returns:
         One for each trial that was begun, by number.
     """
     return [
-        _observe(trial)
+        _observe(trial, rungs=rungs)
         for trial in trials
         if trial.state in _BEGUN and labels <= trial.params.keys()
     ]
 
 
-def _observe(trial: FrozenTrial) -> Observation:
-    rungs = tuple(trial.user_attrs.get(RUNGS, ()))
-    if trial.state is TrialState.COMPLETE:
+def _observe(trial: FrozenTrial, *, rungs: Sequence[int]) -> Observation:
+    reached = _climb(trial.user_attrs.get(CURVE, ()), rungs=rungs)
+    sample = dict(trial.params)
+    if trial.state is TrialState.COMPLETE and len(reached) == len(rungs):
         return Observation(
             key=trial.number,
-            sample=dict(trial.params),
+            sample=sample,
             state="complete",
-            curve=(*rungs, trial.values[0]),
+            curve=(*reached, trial.values[0]),
             is_able=all(value <= 0 for value in trial.constraints.values()),
         )
-    state = "running" if trial.state is TrialState.RUNNING else "lost"
-    return Observation(key=trial.number, sample=dict(trial.params), state=state, curve=rungs)
+    is_stopped = bool(trial.user_attrs.get(STOPPED, False))
+    open_state = "stopped" if is_stopped else "running"
+    state = open_state if trial.state is TrialState.RUNNING else "lost"
+    return Observation(key=trial.number, sample=sample, state=state, curve=reached)
+
+
+def _climb(curve: Sequence[float | None], *, rungs: Sequence[int]) -> tuple[float, ...]:
+    """The best accuracy up to each rung, as far as all epochs below are known."""
+    reached: list[float] = []
+    for rung in rungs:
+        known = [value for value in curve[:rung] if value is not None]
+        if len(known) < rung:
+            break
+        reached.append(max(known))
+    return tuple(reached)

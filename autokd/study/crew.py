@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
@@ -23,11 +23,11 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 
+from autokd.distillation import OnEpoch
 from autokd.types import EpochLog
 
 __all__ = ["Crew", "Done", "ForkedCrew", "InlineCrew", "Job", "build_crew"]
 
-OnEpoch = Callable[[EpochLog], None]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _TRIAL_S = 10.0  # for a forked process to show that it can train
@@ -42,8 +42,9 @@ class Job:
         title: For people.
         epochs: It will take, for people.
         is_wide: Whether it may use all cores, having no other job beside it.
-        work: Trains; calls its argument after each epoch and gives something that can be
-            pickled.
+        work: Trains; calls its argument after each epoch, ends if that gives `False`, and gives
+            something that can be pickled.
+        stops: Epochs after which it asks whether to go on.
     """
 
     key: Any
@@ -51,6 +52,7 @@ class Job:
     epochs: int
     work: Callable[[OnEpoch], object]
     is_wide: bool = False
+    stops: Collection[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class Done:
     Attributes:
         job: Which.
         result: What its work gave; none where there is a fault.
-        fault: Why nothing came of it: its process was killed, twice.
+        fault: Why nothing came of it: its process was killed, twice without an epoch between.
         paused_s: How long it was stopped, so that something else could be timed.
     """
 
@@ -88,8 +90,17 @@ class Crew(Protocol):
         """Begins a job."""
         ...
 
-    def wait(self, on_epoch: Callable[[Job, EpochLog], None]) -> Done:
-        """Waits for a job to end, telling of epochs meanwhile."""
+    @property
+    def is_halting(self) -> bool:
+        """Whether nothing new should be started."""
+        ...
+
+    def wait(self, on_epoch: Callable[[Job, EpochLog], object]) -> Done:
+        """Waits for a job to end, telling of epochs meanwhile; `False` ends it at its stops."""
+        ...
+
+    def halt(self) -> None:
+        """Has each job end after the epoch that it is in; may be called by a signal's handler."""
         ...
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
@@ -110,6 +121,7 @@ class InlineCrew:
     def __init__(self) -> None:
         """Nothing runs yet."""
         self._jobs: list[Job] = []
+        self.is_halting = False
 
     @property
     def running(self) -> Sequence[Job]:
@@ -120,12 +132,21 @@ class InlineCrew:
         """Keeps the job for `wait`."""
         self._jobs.append(job)
 
-    def wait(self, on_epoch: Callable[[Job, EpochLog], None]) -> Done:
+    def wait(self, on_epoch: Callable[[Job, EpochLog], object]) -> Done:
         """Does the job."""
         job = self._jobs[0]
-        result = job.work(lambda row: on_epoch(job, row))
+
+        def tell(row: EpochLog) -> bool:
+            is_over = on_epoch(job, row) is False and row.epoch in job.stops
+            return not (is_over or self.is_halting)
+
+        result = job.work(tell)
         self._jobs.remove(job)
         return Done(job=job, result=result, paused_s=0.0)
+
+    def halt(self) -> None:
+        """Ends the job after its epoch."""
+        self.is_halting = True
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """Nothing is trained anyway."""
@@ -145,6 +166,7 @@ class _Worker:
     process: Any
     pipe: Connection
     is_second_try: bool = False
+    has_told: bool = False
     paused_s: float = field(default=0.0)
 
 
@@ -160,6 +182,16 @@ class ForkedCrew:
         """
         self.size = size
         self._workers: list[_Worker] = []
+        self._halting = multiprocessing.get_context("fork").RawValue("b", 0)
+
+    @property
+    def is_halting(self) -> bool:
+        """Whether the processes were told to end."""
+        return bool(self._halting.value)
+
+    def halt(self) -> None:
+        """Tells all processes, and those that are forked from now on."""
+        self._halting.value = 1
 
     @property
     def running(self) -> Sequence[Job]:
@@ -181,11 +213,13 @@ class ForkedCrew:
             raise ValueError(f"`start` must find a free slot, got {self.size} running jobs")
         self._workers.append(self._fork(job, slot=free[0]))
 
-    def wait(self, on_epoch: Callable[[Job, EpochLog], None]) -> Done:
+    def wait(self, on_epoch: Callable[[Job, EpochLog], object]) -> Done:
         """Waits for a job to end; one whose process was killed is begun once more.
 
+        It is given up when it is killed again before it has finished another epoch.
+
         Args:
-            on_epoch: Told of each epoch of each job meanwhile.
+            on_epoch: Told of each epoch of each job meanwhile; `False` ends it at its stops.
 
         Returns:
             The job and its result. What the job raised is raised here.
@@ -195,14 +229,15 @@ class ForkedCrew:
             for worker in [one for one in self._workers if one.pipe in ready]:
                 kind, value = _receive(worker.pipe)
                 if kind == "epoch":
-                    on_epoch(worker.job, value)
+                    worker.has_told = True
+                    _answer(worker, value, goes_on=on_epoch(worker.job, value) is not False)
                     continue
                 self._remove(worker)
                 if kind == "error":
                     raise value
                 if kind == "done":
                     return Done(job=worker.job, result=value, paused_s=worker.paused_s)
-                if worker.is_second_try:
+                if worker.is_second_try and not worker.has_told:
                     return Done(job=worker.job, fault=_describe_end(worker.process.exitcode))
                 again = self._fork(worker.job, slot=worker.slot)
                 again.is_second_try = True
@@ -229,9 +264,9 @@ class ForkedCrew:
 
     def _fork(self, job: Job, *, slot: int) -> _Worker:
         context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe(duplex=False)
+        ours, theirs = context.Pipe()
         process = context.Process(
-            target=_run, args=(job, theirs, self._cores(job, slot)), daemon=True
+            target=_run, args=(job, theirs, self._cores(job, slot), self._halting), daemon=True
         )
         with warnings.catch_warnings():
             # Python warns of any fork beside threads; `build_crew` has tried that it works.
@@ -255,8 +290,21 @@ class ForkedCrew:
                 os.kill(worker.process.pid, number)
 
 
-def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
+def _answer(worker: _Worker, row: EpochLog, *, goes_on: bool) -> None:
+    """Tells a process that waits at one of its stops."""
+    if row.epoch in worker.job.stops:
+        with contextlib.suppress(OSError):  # it was killed meanwhile
+            worker.pipe.send(goes_on)
+
+
+def _run(job: Job, pipe: Connection, cores: list[int], halting: ctypes.c_byte) -> None:
     """What a forked process does."""
+
+    def tell(row: EpochLog) -> bool:
+        pipe.send(("epoch", row))
+        goes_on = pipe.recv() if row.epoch in job.stops else True
+        return bool(goes_on) and not halting.value
+
     # A progress bar of the parent may have held the lock of its own streams when this was forked.
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
@@ -266,7 +314,7 @@ def _run(job: Job, pipe: Connection, cores: list[int]) -> None:
         _keep_freed_memory()
     torch.set_num_threads(1)  # until its engine is known
     try:
-        result = job.work(lambda row: pipe.send(("epoch", row)))
+        result = job.work(tell)
         pipe.send(("done", result))
     except BaseException as error:  # noqa: BLE001
         # Whatever it is, the parent raises it, with this traceback as its cause.

@@ -8,7 +8,7 @@ trained network.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -25,7 +25,7 @@ from autokd.candidate import (
 )
 from autokd.config import Config
 from autokd.data import load_test
-from autokd.distillation import Engine, Student, evaluate
+from autokd.distillation import Engine, OnEpoch, Student, evaluate
 from autokd.errors import WorkerError
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
@@ -188,6 +188,7 @@ class Finals:
             progress: Shows what is trained.
         """
         self._config, self._folder, self._workshop = config, folder, workshop
+        self._checkpoints = workshop.checkpoints
         self._crew, self._progress = crew, progress
         self.training_s = 0.0
         self._refits: dict[int, list[Refit]] = {}
@@ -228,7 +229,11 @@ class Finals:
         """Refits as they end, as many side by side as the crew is large."""
         waiting = list(reversed(todo))
         while waiting or self._crew.running:
-            while waiting and len(self._crew.running) < self._crew.size:
+            if self._crew.is_halting and not self._crew.running:
+                raise KeyboardInterrupt  # what was cut off goes on next time
+            while (
+                waiting and len(self._crew.running) < self._crew.size and not self._crew.is_halting
+            ):
                 entry = waiting.pop()
                 self._crew.start(
                     Job(
@@ -241,7 +246,9 @@ class Finals:
                 raise WorkerError(f"{done.job.title}: {done.fault}")
             refit, seconds = done.result
             self.training_s += seconds / self._crew.size
-            yield done.job.key, refit
+            if refit is not None:
+                self._checkpoints.drop(self._name_training(done.job.key))
+                yield done.job.key, refit
 
     def _show(self, job: Job, row: EpochLog) -> None:
         self._progress.epoch(job.title, row, epochs=job.epochs)
@@ -287,8 +294,12 @@ class Finals:
         known = load_json(Refit, path.read_text(encoding="utf-8"))
         return known if known.epochs == self._epochs else None
 
-    def _refit(self, entry: _Entry, on_epoch: Callable[[EpochLog], None]) -> tuple[Refit, float]:
-        """One finalist or twin, trained and written to disk, and the seconds it took."""
+    def _name_training(self, entry: _Entry) -> str:
+        """Of its checkpoints; a training of another length is another one."""
+        return f"final-{entry.name}-{self._epochs}"
+
+    def _refit(self, entry: _Entry, on_epoch: OnEpoch) -> tuple[Refit | None, float]:
+        """One finalist or twin, trained and written to disk unless cut off; the seconds it took."""
         result, data = entry.result, self._workshop.data
         start = time.perf_counter()
         student, recipe = build_student(
@@ -307,8 +318,11 @@ class Finals:
                 engine=self._workshop.engines.get(result.network),
             ),
             on_epoch=on_epoch,
+            keepers=self._checkpoints.keepers(self._name_training(entry)),
         )
         seconds = time.perf_counter() - start
+        if training.is_stopped:
+            return None, seconds
         refit = Refit(
             trial=result.trial,
             seed=entry.seed,

@@ -120,6 +120,7 @@ class Findings:
             n_trials=len(self._results),
             n_failed=sum(result.state == "failed" for result in self._results),
             n_pruned=sum(result.state == "pruned" for result in self._results),
+            n_stopped=sum(result.state == "stopped" for result in self._results),
             wall_s=wall_s,
             training_s=training_s,
             hypervolume=self._volume(students),

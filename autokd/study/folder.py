@@ -31,6 +31,8 @@ _FREE = frozenset(
         "device",
         "workers",
         "bank",
+        "rungs",
+        "checkpoints_gb",
         "runs_dir",
         "tracking_uri",
         "download",
@@ -52,6 +54,11 @@ class StudyFolder:
     def weights(self) -> Path:
         """Where the students' weights lie."""
         return self.path / "weights"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where trainings lie that may go on."""
+        return self.path / "checkpoints"
 
     @property
     def refits(self) -> Path:

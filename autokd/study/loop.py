@@ -3,15 +3,17 @@
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import final
+from functools import partial
+from typing import Literal, final
 
 import optuna
 
-from autokd.candidate import Workshop, screen_candidate, train_candidate
+from autokd.candidate import StudentSurveyor, Workshop, screen_candidate, train_candidate
 from autokd.config import Config
-from autokd.distillation import Engine
+from autokd.distillation import Engine, OnEpoch
 from autokd.study.crew import Crew, Done, Job
 from autokd.study.progress import SearchProgress
+from autokd.study.rungs import Rungs
 from autokd.study.trials import Trials
 from autokd.types import (
     EpochEnded,
@@ -21,30 +23,55 @@ from autokd.types import (
     Tracker,
     TrialInterrupted,
     TrialResult,
+    TrialResumed,
     TrialStarted,
 )
 
 __all__ = ["TrialLoop"]
 
+Take = Callable[[TrialResult], None]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Running:
-    """A trial that is being trained."""
+    """A trial that is being trained.
+
+    Attributes:
+        trial: Optuna's.
+        before: All that was known of it when this training began.
+        rows: Of its learning curve, by epoch, those before among them.
+        is_stopping: Holds something once it was told to end at a rung.
+    """
 
     trial: optuna.Trial
-    measured: TrialResult
+    before: TrialResult
+    rows: dict[int, EpochLog]
+    is_stopping: list[bool] = dataclasses.field(default_factory=list[bool])
+
+    @property
+    def so_far(self) -> TrialResult:
+        """The result as it would be if it ended now."""
+        curve = tuple(self.rows[epoch] for epoch in sorted(self.rows))
+        best = max(row.val_accuracy for row in curve)
+        return dataclasses.replace(self.before, state="stopped", curve=curve, val_accuracy=best)
 
 
 @final
 class TrialLoop:
-    """Asks for candidates, measures them while nobody trains, has them trained, ends them."""
+    """Asks for candidates, measures them while nobody trains, has them trained, ends them.
 
-    def __init__(
+    Those that are stopped at a rung wait here, their checkpoints on disk, until it is their turn
+    to go on or the budget is used up.
+    """
+
+    def __init__(  # noqa: PLR0913 - everything that meets here
         self,
         config: Config,
         *,
         workshop: Workshop,
         trials: Trials,
+        rungs: Rungs,
+        surveyor: StudentSurveyor,
         crew: Crew,
         tracker: Tracker,
         progress: SearchProgress,
@@ -55,18 +82,24 @@ class TrialLoop:
             config: Budget and limits.
             workshop: What all candidates share.
             trials: Optuna's side.
+            rungs: Where trials may be stopped.
+            surveyor: Told what was measured.
             crew: Who trains.
             tracker: Told of everything that happens to a trial but its end.
             progress: Shows the epochs.
         """
         self._config, self._workshop, self._trials = config, workshop, trials
-        self._crew, self._tracker, self._progress = crew, tracker, progress
+        self._rungs, self._surveyor, self._crew = rungs, surveyor, crew
+        self._tracker, self._progress = tracker, progress
+        self._stopped = trials.stopped()
+        surveyor.remember(self._stopped.values())
 
     def run(
         self,
         results: Sequence[TrialResult],
         *,
-        take: Callable[[TrialResult], None],
+        take: Take,
+        spend: Callable[[float], None] = lambda _: None,
         is_late: Callable[[], bool],
     ) -> None:
         """Trials until the budget or the time is used up.
@@ -74,7 +107,8 @@ class TrialLoop:
         Args:
             results: Of finished trials; the caller's list, which `take` lets grow.
             take: Given each final result, before Optuna is told.
-            is_late: Whether no new trial should begin.
+            spend: Told the seconds of each training, finished or not.
+            is_late: Whether no new training should begin.
 
         Raises:
             KeyboardInterrupt: The user stopped it; what was running is back in the queue.
@@ -83,80 +117,132 @@ class TrialLoop:
             self._learn_engine(result)
         try:
             while True:
-                while self._has_room(results) and not is_late():
-                    self._begin(_known(results), take=take)
+                while self._start_next(results, take=take, is_late=is_late):
+                    pass
                 if not self._crew.running:
-                    return
-                self._end(self._crew.wait(self._show), take=take)
+                    break
+                self._end(self._crew.wait(self._hear), take=take, spend=spend)
         except KeyboardInterrupt:
-            cut_off = [job.key.trial.number for job in self._crew.running]
-            self._crew.close()
-            self._trials.requeue()
-            for number in cut_off:
-                self._tracker.log(TrialInterrupted(trial=number, time_ms=_now_ms()))
+            self._requeue()
             raise
+        if self._crew.is_halting:
+            self._requeue()
+            raise KeyboardInterrupt
+        if not is_late():
+            self._end_stopped(take=take)
 
-    def _has_room(self, results: Sequence[TrialResult]) -> bool:
-        n_running = len(self._crew.running)
-        return n_running < self._crew.size and len(results) + n_running < self._config.budget
+    # ------------------------------------------------------------------ what to train
 
-    def _begin(
-        self,
-        known: Mapping[tuple[str, Recipe], TrialResult],
-        *,
-        take: Callable[[TrialResult], None],
-    ) -> None:
+    def _start_next(
+        self, results: Sequence[TrialResult], *, take: Take, is_late: Callable[[], bool]
+    ) -> bool:
+        """Whether there was something to begin or to go on with, and room for it."""
+        if len(self._crew.running) >= self._crew.size or self._crew.is_halting or is_late():
+            return False
+        n_begun = len(results) + len(self._stopped) + len(self._crew.running)
+        has_budget = n_begun < self._config.budget
+        chosen = self._rungs.next(is_last_call=not has_budget) if self._stopped else None
+        if chosen is not None:
+            self._resume(chosen.key)
+        elif has_budget:
+            self._begin(_known(results), take=take)
+        return chosen is not None or has_budget
+
+    def _begin(self, known: Mapping[tuple[str, Recipe], TrialResult], *, take: Take) -> None:
         """Measures the next candidate; whoever is idle trains it if it is worth it."""
         trial, sample = self._trials.begin()
         limit_ms = self._config.max_latency_ms
-        self._tracker.log(TrialStarted(trial=trial.number, sample=sample, time_ms=_now_ms()))
+        result = self._trials.saved_result(trial)
+        if result is None or not result.curve:
+            started = TrialStarted(trial=trial.number, sample=sample, time_ms=_now_ms())
+            self._tracker.log(started)
+        else:
+            self._tracker.log(TrialResumed(trial=trial.number, time_ms=_now_ms()))
 
         def constrain(latency: Latency) -> None:
             if limit_ms is not None:
                 self._trials.constrain(trial, latency, max_latency_ms=limit_ms)
 
-        result = self._trials.saved_result(trial)
         if result is None:
             result = screen_candidate(
                 sample, self._workshop, trial=trial.number, known=known, on_measured=constrain
             )
-        if result.state != "measured":
+            self._trials.save(trial, result)
+        self._surveyor.remember([dataclasses.replace(result, training_s=0.0)])
+        if result.state in ("measured", "stopped"):
+            self._train(trial, result)
+        else:
             self._finish(trial, result, take=take)
-            return
+
+    def _resume(self, number: int) -> None:
+        """Has a stopped trial trained on."""
+        before = self._stopped.pop(number)
+        self._tracker.log(TrialResumed(trial=number, time_ms=_now_ms()))
+        self._train(self._trials.resume(number), before)
+
+    def _train(self, trial: optuna.Trial, before: TrialResult) -> None:
+        generations = before.recipe.generations if before.recipe else 1
+        rows = {row.epoch: row for row in before.curve}
+        passed = max(rows, default=0)
         self._crew.start(
             Job(
-                key=_Running(trial=trial, measured=result),
+                key=_Running(trial=trial, before=before, rows=rows),
                 title=f"trial {trial.number}",
-                epochs=self._workshop.plan.epochs
-                * (result.recipe.generations if result.recipe else 1),
-                work=self._build_work(result),
+                epochs=self._workshop.plan.epochs * generations,
+                work=partial(_train, before, self._workshop),
+                stops=[epoch for epoch in self._rungs.stops(trial.number) if epoch > passed],
             )
         )
 
-    def _build_work(
-        self, measured: TrialResult
-    ) -> Callable[[Callable[[EpochLog], None]], TrialResult]:
-        def work(on_epoch: Callable[[EpochLog], None]) -> TrialResult:
-            return train_candidate(measured, self._workshop, on_epoch=on_epoch)
+    # ------------------------------------------------------------------ what came of it
 
-        return work
-
-    def _show(self, job: Job, row: EpochLog) -> None:
-        number = job.key.trial.number
+    def _hear(self, job: Job, row: EpochLog) -> bool:
+        """Takes note of an epoch; whether the trial goes on."""
+        running: _Running = job.key
+        number = running.trial.number
+        running.rows[row.epoch] = row
         self._tracker.log(EpochEnded(trial=number, epoch=row, time_ms=_now_ms()))
         self._progress.epoch(job.title, row, epochs=job.epochs)
+        if row.epoch not in job.stops:
+            return True
+        self._trials.stop(running.trial, running.so_far)
+        first = self._rungs.next()
+        if first is not None and first.key == number:
+            self._trials.resume(number)
+            return True
+        running.is_stopping.append(True)
+        return False
 
-    def _end(self, done: Done, *, take: Callable[[TrialResult], None]) -> None:
+    def _end(self, done: Done, *, take: Take, spend: Callable[[float], None]) -> None:
         running: _Running = done.job.key
         result: TrialResult = done.result
         if done.fault:
-            result = dataclasses.replace(running.measured, state="failed", reason=done.fault)
+            result = dataclasses.replace(running.before, state="failed", reason=done.fault)
         training_s = max(0.0, result.training_s - done.paused_s)
-        self._finish(running.trial, dataclasses.replace(result, training_s=training_s), take=take)
+        spend(max(0.0, training_s - running.before.training_s))
+        result = dataclasses.replace(result, training_s=training_s)
+        if result.state != "stopped":
+            self._finish(running.trial, result, take=take)
+        elif running.is_stopping:
+            self._stop(running.trial, result)
+        else:  # by the user
+            self._trials.save(running.trial, result)
+            self._interrupt(running.trial.number, state="interrupted")
 
-    def _finish(
-        self, trial: optuna.Trial, result: TrialResult, *, take: Callable[[TrialResult], None]
-    ) -> None:
+    def _stop(self, trial: optuna.Trial, result: TrialResult) -> None:
+        """Lets a trial wait."""
+        reason = self._rungs.explain(
+            trial.number, epoch=len(result.curve), epochs=self._workshop.plan.epochs
+        )
+        result = dataclasses.replace(result, reason=reason)
+        self._trials.stop(trial, result)
+        self._learn_engine(result)
+        self._stopped[trial.number] = result
+        self._interrupt(trial.number, state="stopped")
+        self._progress.say(f"trial {trial.number:>3}   {result.val_accuracy:6.1%}  {reason}")
+        self._collect()
+
+    def _finish(self, trial: optuna.Trial, result: TrialResult, *, take: Take) -> None:
         """Keeps a result and ends its trial.
 
         In this order a kill between any two steps loses nothing: a saved result is taken up
@@ -166,6 +252,36 @@ class TrialLoop:
         self._learn_engine(result)
         take(result)
         self._trials.end(trial, result, min_accuracy=self._config.min_accuracy)
+        self._drop(trial.number)
+
+    def _end_stopped(self, *, take: Take) -> None:
+        """Ends what will not go on any more."""
+        for number in sorted(self._stopped):
+            self._finish(self._trials.resume(number), self._stopped.pop(number), take=take)
+
+    def _requeue(self) -> None:
+        """Puts what was being trained back into the queue."""
+        cut_off = [job.key.trial.number for job in self._crew.running]
+        self._crew.close()
+        self._trials.requeue()
+        for number in cut_off:
+            self._interrupt(number, state="interrupted")
+
+    def _interrupt(self, number: int, *, state: Literal["interrupted", "stopped"]) -> None:
+        self._tracker.log(TrialInterrupted(trial=number, time_ms=_now_ms(), state=state))
+
+    # ------------------------------------------------------------------ checkpoints, engines
+
+    def _drop(self, number: int) -> None:
+        """Forgets the checkpoints of a trial that is over."""
+        self._workshop.checkpoints.drop(f"trial-{number}")
+
+    def _collect(self) -> None:
+        """Keeps the checkpoints under their limit; a trial without one begins anew if ever."""
+        needed = [f"trial-{job.key.trial.number}" for job in self._crew.running]
+        gone = self._workshop.checkpoints.collect(needed=needed)
+        if gone:
+            self._progress.say(f"checkpoints over the limit, not kept: {', '.join(gone)}")
 
     def _learn_engine(self, result: TrialResult) -> None:
         if not result.engine:
@@ -173,6 +289,10 @@ class TrialLoop:
         engine = Engine.parse(result.engine)
         if engine.device.type == self._workshop.plan.device.type:  # a study may change devices
             self._workshop.engines[result.network] = engine
+
+
+def _train(before: TrialResult, workshop: Workshop, on_epoch: OnEpoch) -> TrialResult:
+    return train_candidate(before, workshop, on_epoch=on_epoch)
 
 
 def _known(results: Sequence[TrialResult]) -> dict[tuple[str, Recipe], TrialResult]:

@@ -10,65 +10,70 @@ from torch import nn
 from autokd.config import Config
 from autokd.spaces import Space
 from autokd.study.auto_sampler import AutoSampler
+from autokd.study.rungs import REDUCTION
 from autokd.surrogate import Advice
 from autokd.types import Dimension, Sample, Surveyor
 
-__all__ = ["build_advice", "build_sampler", "first_samples"]
+__all__ = ["build_auto_sampler", "build_sampler", "first_samples"]
 
 _POPULATION = 20
 _SURVEYED = 8  # networks that `auto` looks at before each trial, if there is time
 _USUAL_DEVIATION = 0.3  # of a picture's being right, where nine of ten are
 
 
-def build_advice(config: Config, *, n_val: int, seed: int) -> Advice:
-    """How `auto` works in a study.
+def build_auto_sampler(
+    config: Config,
+    *,
+    surveyor: Surveyor,
+    dimensions: Sequence[Dimension],
+    n_val: int,
+    seed: int,
+    rungs: Sequence[int],
+) -> AutoSampler:
+    """The sampler `auto` of a study, which also tells how stopped trials stand.
 
     Args:
         config: Limits that it keeps.
+        surveyor: Tells the latency of what it may propose.
+        dimensions: What is searched.
         n_val: Pictures of the validation split, which set the noise of an accuracy.
-        seed: Of its draws.
+        seed: Of its draws. It should be another one for each session of a study, since a
+            sampler that starts again with the same seed proposes the same candidates again.
+        rungs: Epochs after which a trial may be stopped.
 
     Returns:
-        The advice.
+        The sampler.
     """
-    return Advice(
+    advice = Advice(
         n_surveyed=_SURVEYED,
+        reduction=REDUCTION,
         noise_std=_USUAL_DEVIATION / math.sqrt(n_val),
         max_latency_ms=config.max_latency_ms or math.inf,
         min_accuracy=config.min_accuracy or 0.0,
         seed=seed,
     )
+    return AutoSampler(surveyor, dimensions=dimensions, advice=advice, rungs=rungs)
 
 
-def build_sampler(
-    name: str,
-    *,
-    surveyor: Surveyor,
-    dimensions: Sequence[Dimension],
-    advice: Advice,
-    n_workers: int = 1,
-) -> optuna.samplers.BaseSampler:
+def build_sampler(name: str, *, auto: AutoSampler, seed: int) -> optuna.samplers.BaseSampler:
     """The sampler behind `--sampler`.
 
     Args:
         name: `auto`, or one of Optuna's: `tpe` (multivariate), `nsga2`, `gp` or `random`.
-        surveyor: Tells `auto` the latency of what it may propose.
-        dimensions: What is searched.
-        advice: How `auto` works; its seed is everybody's. It should be another one for each
-            session of a study, since a sampler that starts again with the same seed proposes
-            the same candidates again.
-        n_workers: With several, the sampler keeps away from what is being trained.
+        auto: That of the study.
+        seed: Of the others; another one for each session.
 
     Returns:
         A sampler for two objectives and constraints.
     """
-    seed = advice.seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         builders: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-            "auto": lambda: AutoSampler(surveyor, dimensions=dimensions, advice=advice),
+            "auto": lambda: auto,
             "tpe": lambda: optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, constant_liar=n_workers > 1
+                seed=seed,
+                multivariate=True,
+                constant_liar=True,  # the stopped ones count as bad
             ),
             "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed, population_size=_POPULATION),
             "gp": lambda: optuna.samplers.GPSampler(seed=seed),

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-from autokd.candidate import StudentSurveyor, Workshop
+from autokd.candidate import CheckpointFolder, StudentSurveyor, Workshop
 from autokd.config import Config
 from autokd.data import load_data
-from autokd.errors import ConfigError, ConstraintError
+from autokd.errors import ConstraintError
 from autokd.latency import (
     CachedTarget,
     OnnxRuntimeTarget,
@@ -19,21 +19,22 @@ from autokd.latency import (
     library_versions,
 )
 from autokd.reports import draw_curves, draw_front
-from autokd.spaces import Space, build_space
 from autokd.study.crew import Crew, build_crew
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
+from autokd.study.interrupts import ending_gently
+from autokd.study.joint_space import build_joint_space, without_assistant
 from autokd.study.loop import TrialLoop
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.sampling import build_advice, build_sampler, first_samples
+from autokd.study.rungs import Rungs, choose_rungs
+from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_side_by_side
 from autokd.study.teaching import Faculty, build_teachers, check_features
 from autokd.study.trials import Trials, open_storage
 from autokd.trackers import build_tracker
 from autokd.types import (
-    DataCard,
     Front,
     StudyClosed,
     StudyOpened,
@@ -107,6 +108,7 @@ class _Session:
         workshop: Workshop,
         faculty: Faculty,
         trials: Trials,
+        rungs: Rungs,
         surveyor: StudentSurveyor,
         crew: Crew,
         progress: SearchProgress,
@@ -114,6 +116,7 @@ class _Session:
     ) -> None:
         self.config, self.folder, self.workshop = config, folder, workshop
         self.teacher, self.trials, self.crew = faculty.card, trials, crew
+        self._rungs = rungs
         self.progress, self._teacher_models = progress, faculty.models
         self.results, self._surveyor = trials.results(), surveyor
         surveyor.remember(self.results)
@@ -132,18 +135,27 @@ class _Session:
             self.config,
             workshop=self.workshop,
             trials=self.trials,
+            rungs=self._rungs,
+            surveyor=self._surveyor,
             crew=self.crew,
             tracker=self.tracker,
             progress=self.progress,
         )
-        loop.run(self.results, take=self._take, is_late=self._is_late)
+        with ending_gently(self._halt):
+            loop.run(self.results, take=self._take, spend=self._spend, is_late=self._is_late)
         self.progress.end()
+
+    def _halt(self) -> None:
+        self.crew.halt()
+        self.progress.say("ending after this epoch; Ctrl-C again ends at once")
+
+    def _spend(self, training_s: float) -> None:
+        self._training_s += training_s / self.crew.size
 
     def _take(self, result: TrialResult) -> None:
         """Adds a result to what is known, saved and shown."""
         self.results.append(result)
         self._surveyor.remember([result])
-        self._training_s += result.training_s / self.crew.size
         front = self.findings.front()
         self._keep_time()
         self._save_front()
@@ -232,7 +244,8 @@ class _Session:
         )
         try:
             first = self.findings.first()
-            finals.run([*self.findings.finalists(), *([first] if first else [])])
+            with ending_gently(self._halt):
+                finals.run([*self.findings.finalists(), *([first] if first else [])])
         finally:
             self._training_s += finals.training_s
             self._keep_time()
@@ -286,7 +299,7 @@ def _open_session(
     crew = build_crew(config.workers, device=device)
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
-    space = _build_space(config, data.card, has_assistant=bool(config.assistant))
+    space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     wanted = space.dimensions
     folder.check_settings(config, dimensions=wanted)
     target = _build_target(config, crew=crew, seconds=_SCREENED_S)
@@ -301,7 +314,7 @@ def _open_session(
         progress=progress,
     )
     if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
-        space = _build_space(_without_assistant(config), data.card, has_assistant=False)
+        space = build_joint_space(without_assistant(config), data.card, has_assistant=False)
     check_features(faculty, space=space)
     folder.keep_settings(config, dimensions=wanted)
     workshop = Workshop(
@@ -312,17 +325,23 @@ def _open_session(
         plan=build_plan(config, data=data, device=device),
         max_latency_ms=config.max_latency_ms,
         weights=folder.weights,
+        checkpoints=CheckpointFolder(
+            folder.checkpoints, limit_bytes=round(config.checkpoints_gb * 2**30)
+        ),
     )
     surveyor = StudentSurveyor(workshop)
     seed = config.seed + 1000 * len(list(folder.weights.glob("trial-*")))
-    sampler = build_sampler(
-        config.sampler,
+    stops = choose_rungs(workshop.plan.epochs, budget=config.budget) if config.rungs else ()
+    auto = build_auto_sampler(
+        config,
         surveyor=surveyor,
         dimensions=space.dimensions,
-        advice=build_advice(config, n_val=data.card.n_val, seed=seed),
-        n_workers=crew.size,
+        n_val=data.card.n_val,
+        seed=seed,
+        rungs=stops,
     )
-    trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space)
+    sampler = build_sampler(config.sampler, auto=auto, seed=seed)
+    trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space, referee=auto)
     if trials.n_finished == 0:
         trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
     return _Session(
@@ -331,6 +350,7 @@ def _open_session(
         workshop=workshop,
         faculty=faculty,
         trials=trials,
+        rungs=Rungs(stops, standings=trials.standings),
         surveyor=surveyor,
         crew=crew,
         progress=progress,
@@ -347,41 +367,6 @@ def _build_target(config: Config, *, crew: Crew, seconds: float) -> CachedTarget
         quiet=crew.paused,
     )
     return CachedTarget(target, folder=config.runs_dir / "latency")
-
-
-def _build_space(config: Config, data: DataCard, *, has_assistant: bool) -> Space:
-    """The joint space with what `--loss` and `--fix` hold fast in it."""
-    space = build_space(
-        config.space,
-        recipe=config.recipe,
-        input_shape=data.shape,
-        n_classes=data.n_classes,
-        overrides=config.loss_fields,
-        has_assistant=has_assistant,
-    )
-    space.pin(config.fix)
-    return space
-
-
-def _without_assistant(config: Config) -> Config:
-    """The configuration where `--assistant auto` found none needed.
-
-    Args:
-        config: With an assistant.
-
-    Returns:
-        It, with nothing held fast that only a study with an assistant has.
-
-    Raises:
-        ConfigError: `--fix` wants one.
-    """
-    fix = dict(config.fix)
-    if fix.pop("taught_by", "teacher") != "teacher":
-        raise ConfigError(
-            f"`--fix taught_by` must be teacher where `--assistant auto` makes none, got "
-            f"{config.fix['taught_by']}; name an assistant: --assistant timm:NAME"
-        )
-    return config.model_copy(update={"fix": fix})
 
 
 def _now_ms() -> int:

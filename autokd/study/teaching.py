@@ -1,7 +1,7 @@
 """Who teaches the students of a study: loaded or trained, checked and measured like a student."""
 
 import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -12,7 +12,7 @@ from torch import nn
 from autokd.candidate import KnownTeacher, build_student, train_student
 from autokd.config import Config, find_cache
 from autokd.data import SearchData
-from autokd.distillation import Plan
+from autokd.distillation import OnEpoch, Plan
 from autokd.errors import ExportError, TeacherError, WorkerError
 from autokd.exporters import export_onnx
 from autokd.spaces import Space
@@ -270,7 +270,7 @@ class _School:
         title = "teacher" if teacher is None else "assistant"
         self._progress.begin(f"epochs of the {title}", total=plan.epochs)
 
-        def train(on_epoch: Callable[[EpochLog], None]) -> tuple[dict[str, Any], float]:
+        def train(on_epoch: OnEpoch) -> tuple[dict[str, Any], float]:
             training = train_student(
                 network,
                 recipe,

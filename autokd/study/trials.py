@@ -2,10 +2,13 @@
 
 - A trial is RUNNING while its candidate is built, measured and trained.
 - COMPLETE with two values when it was trained; PRUNED, with a constraint above 0, when it was
-  over a limit; FAIL when the candidate failed. The `TrialResult` is a user attribute, saved
-  before the state is set, so that a finished trial always has one.
-- A trial that is RUNNING when a session begins was cut off (only one process holds the study):
-  it goes back to WAITING with the values it had, and is run again under its own number.
+  over a limit; PRUNED without one when it was stopped at a rung for good; FAIL when the
+  candidate failed. The `TrialResult` is a user attribute, saved before the state is set, so
+  that a finished trial always has one.
+- A trial that is stopped at a rung stays RUNNING, marked as stopped, as long as it may go on.
+- A trial that is RUNNING and not stopped when a session begins was cut off (only one process
+  holds the study): it goes back to WAITING with the values it had and the result so far, and
+  goes on under its own number from its last checkpoint.
 """
 
 import warnings
@@ -19,9 +22,11 @@ from optuna.trial import TrialState
 
 from autokd.errors import ConfigError
 from autokd.spaces import Space
+from autokd.study.auto_sampler import CURVE, STOPPED, AutoSampler
 from autokd.study.distributions import build_distribution
 from autokd.study.journal import open_journal
-from autokd.types import Latency, Sample, TrialResult, dump_json, load_json
+from autokd.surrogate import Standing
+from autokd.types import EpochLog, Latency, Sample, TrialResult, dump_json, load_json
 
 __all__ = ["Trials", "open_storage"]
 
@@ -67,11 +72,20 @@ class Trials:
         storage: BaseStorage,
         sampler: optuna.samplers.BaseSampler,
         space: Space,
+        referee: AutoSampler | None = None,
     ) -> None:
-        """Opens or makes the study; trials that were cut off go back into the queue."""
+        """Opens or makes the study; trials that were cut off go back into the queue.
+
+        Args:
+            name: Of the study.
+            storage: Where it lies.
+            sampler: Asked for what is not in the queue.
+            space: The joint space.
+            referee: Tells how stopped trials stand; none are stopped without one.
+        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._storage = storage
-        self._space = space
+        self._space, self._referee = space, referee
         self._study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -89,12 +103,23 @@ class Trials:
 
     def requeue(self) -> list[int]:
         """Puts trials that were cut off back into the queue; gives their numbers."""
-        study_id = self._storage.get_study_id_from_name(self._study.study_name)
-        cut_off = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        for trial in cut_off:
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-            self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
-        return [trial.number for trial in cut_off]
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        cut_off = [trial.number for trial in running if not trial.user_attrs.get(STOPPED)]
+        for number in cut_off:
+            self._storage.set_trial_state_values(self._id_of(number), TrialState.WAITING)
+        return cut_off
+
+    def stopped(self) -> dict[int, TrialResult]:
+        """What is known of each trial that is stopped and may go on, by its number."""
+        return {
+            trial.number: load_json(TrialResult, trial.user_attrs[_RESULT])
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if trial.user_attrs.get(STOPPED)
+        }
+
+    def standings(self) -> list[Standing]:
+        """How the stopped trials stand, the one that is worth most first."""
+        return [] if self._referee is None else self._referee.standings(self._study)
 
     def enqueue(self, samples: Sequence[Sample]) -> None:
         """Puts samples into the queue; one that was put there before is not put there again."""
@@ -125,7 +150,25 @@ class Trials:
 
     def save(self, trial: optuna.Trial, result: TrialResult) -> None:
         """Keeps a result, which `end` makes final."""
+        if result.curve:
+            trial.set_user_attr(CURVE, _accuracies(result.curve))
         trial.set_user_attr(_RESULT, dump_json(result))
+
+    def stop(self, trial: optuna.Trial, result: TrialResult) -> None:
+        """Keeps a trial that is not trained on for now.
+
+        Args:
+            trial: A running one.
+            result: As far as it came.
+        """
+        self.save(trial, result)
+        trial.set_user_attr(STOPPED, value=True)
+
+    def resume(self, number: int) -> optuna.Trial:
+        """A stopped trial, which is trained again."""
+        trial = optuna.Trial(self._study, self._id_of(number))
+        trial.set_user_attr(STOPPED, value=False)
+        return trial
 
     def end(self, trial: optuna.Trial, result: TrialResult, *, min_accuracy: float | None) -> None:
         """Ends a trial whose result is saved.
@@ -139,12 +182,22 @@ class Trials:
             if min_accuracy is not None:
                 trial.set_constraint("accuracy", min_accuracy - (result.val_accuracy or 0.0))
             self._study.tell(trial, [result.val_accuracy or 0.0, result.latency.median_ms])
-        elif result.state == "pruned":
+        elif result.state in ("pruned", "stopped"):
             self._study.tell(trial, state=TrialState.PRUNED)
         else:
             self._study.tell(trial, state=TrialState.FAIL)
 
     def saved_result(self, trial: optuna.Trial) -> TrialResult | None:
-        """The result of a trial that was cut off between its result and its end."""
+        """What a trial that was cut off had come to; none where it was not even measured."""
         text = trial.user_attrs.get(_RESULT)
         return None if text is None else load_json(TrialResult, text)
+
+    def _id_of(self, number: int) -> int:
+        study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        return self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+
+def _accuracies(curve: Sequence[EpochLog]) -> list[float | None]:
+    """By epoch, none where an epoch is not known."""
+    known = {row.epoch: row.val_accuracy for row in curve}
+    return [known.get(epoch) for epoch in range(1, max(known) + 1)]

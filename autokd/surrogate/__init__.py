@@ -1,7 +1,7 @@
 """Accuracies foreseen, and what to train next; the only room that imports botorch."""
 
 from autokd.surrogate.accuracy_model import AccuracyModel, Evidence, winsorise
-from autokd.surrogate.advisor import Advice, Advisor, Promotion
+from autokd.surrogate.advisor import Advice, Advisor, Standing
 from autokd.surrogate.encoding import Encoding
 from autokd.surrogate.gain import Frontier, build_frontier, entry_probability, expected_gain
 from autokd.surrogate.ladder import Ladder
@@ -19,8 +19,8 @@ __all__ = [
     "Frontier",
     "Ladder",
     "Observation",
-    "Promotion",
     "Prospects",
+    "Standing",
     "TraitGuess",
     "build_frontier",
     "entry_probability",

@@ -23,7 +23,7 @@ from autokd.surrogate.proposals import propose
 from autokd.surrogate.prospects import Prospects
 from autokd.types import Dimension, Sample, Scalar, Surveyor
 
-__all__ = ["Advice", "Advisor", "Promotion"]
+__all__ = ["Advice", "Advisor", "Standing"]
 
 _POOL = 600  # samples to choose from
 _SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial design
@@ -58,18 +58,23 @@ class Advice:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promotion:
-    """A stopped candidate that may be trained on.
+class Standing:
+    """A stopped candidate among the others.
 
     Attributes:
         key: Of its observation.
         gain: Expected hypervolume improvement, accuracy times log latency.
-        probability: That it will be on the front.
+        probability: That it will be on the front. As long as too few candidates were trained to
+            the end, whether it is better at the first rung than those that went on.
+        is_foreseen: Whether the probability is that of its accuracy at the end.
+        is_turn: Whether one more candidate may go beyond the rung that it has reached.
     """
 
     key: int
     gain: float
     probability: float
+    is_foreseen: bool
+    is_turn: bool
 
 
 @final
@@ -187,8 +192,21 @@ class Advisor:
 
     # ------------------------------------------------------------------ what to go on with
 
-    def promotions(self, observations: Sequence[Observation]) -> list[Promotion]:
-        """Stopped candidates that may go on, the one that is worth most first.
+    def promotions(self, observations: Sequence[Observation]) -> list[Standing]:
+        """Stopped candidates whose turn it is to go on, the one that is worth most first.
+
+        Args:
+            observations: All that was begun so far.
+
+        Returns:
+            None where it is nobody's turn.
+        """
+        if not any(self._is_turn(rung, observations) for rung in range(1, self._advice.n_rungs)):
+            return []
+        return [one for one in self.standings(observations) if one.is_turn]
+
+    def standings(self, observations: Sequence[Observation]) -> list[Standing]:
+        """How stopped candidates stand, the one that is worth most first.
 
         Of those that have reached a rung, one in `reduction` may go beyond it, the best first
         and whenever it is their turn; only the first ones wait until there are some to choose
@@ -198,7 +216,7 @@ class Advisor:
             observations: All that was begun so far.
 
         Returns:
-            None where it is nobody's turn.
+            One for each stopped candidate.
 
         References:
             Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021.
@@ -208,15 +226,14 @@ class Advisor:
         waiting = [
             one
             for one in observations
-            if one.state == "stopped"
-            and self._prospects.is_good(one.sample)
-            and self._is_turn(len(one.curve), observations)
+            if one.state == "stopped" and one.curve and self._prospects.is_good(one.sample)
         ]
         if not waiting:
             return []
         samples = [one.sample for one in waiting]
         n_beyond = sum(_is_beyond(one, 1) for one in observations)
-        if n_beyond >= _LEAST_FIRST and self._learn(observations):
+        is_foreseen = n_beyond >= _LEAST_FIRST and self._learn(observations)
+        if is_foreseen:
             frontier = self._frontier(observations)
             evidence = self._prospects.evidence(samples)
             mean, std = self._ladder.predict(evidence, [one.curve for one in waiting])
@@ -229,7 +246,13 @@ class Advisor:
         gains = expected_gain(mean, std, costs=costs, frontier=frontier)
         chances = entry_probability(mean, std, costs=costs, frontier=frontier)
         ranked = [
-            Promotion(key=one.key, gain=float(gain), probability=float(chance))
+            Standing(
+                key=one.key,
+                gain=float(gain),
+                probability=float(chance),
+                is_foreseen=is_foreseen,
+                is_turn=self._is_turn(len(one.curve), observations),
+            )
             for one, gain, chance in zip(waiting, gains, chances, strict=True)
         ]
         return sorted(ranked, key=lambda one: (-one.gain, one.key))

@@ -111,6 +111,7 @@ def front_metrics(front: Front) -> dict[str, float]:
         "n_front": len(front.students),
         "n_failed": front.n_failed,
         "n_pruned": front.n_pruned,
+        "n_stopped": front.n_stopped,
         "wall_s": front.wall_s,
         "training_s": front.training_s,
     }

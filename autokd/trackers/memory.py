@@ -14,6 +14,7 @@ from autokd.types import (
     TrialEnded,
     TrialInterrupted,
     TrialResult,
+    TrialResumed,
     TrialStarted,
     TrialState,
 )
@@ -71,6 +72,9 @@ class MemoryTracker:
                 self.opened, self.closed = event, None
             case TrialStarted():
                 self._start(event)
+            case TrialResumed():
+                known = self._known(event.trial)
+                self.trials[event.trial] = replace(known, state="running")
             case EpochEnded():
                 trial = self._known(event.trial)
                 curve = {**trial.curve, event.epoch.epoch: event.epoch}
@@ -79,7 +83,7 @@ class MemoryTracker:
                 self._end(event)
             case TrialInterrupted():
                 known = self._known(event.trial)
-                self.trials[event.trial] = replace(known, state="interrupted")
+                self.trials[event.trial] = replace(known, state=event.state)
             case StudyClosed():
                 self.closed = event
 

@@ -25,6 +25,7 @@ from autokd.types import (
     StudyOpened,
     TrialEnded,
     TrialInterrupted,
+    TrialResumed,
     TrialStarted,
     front_as_dict,
 )
@@ -36,7 +37,7 @@ __all__ = ["MlflowTracker"]
 
 T = TypeVar("T")
 
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+_STATUS = {"complete": "FINISHED", "stopped": "KILLED", "pruned": "KILLED", "failed": "FAILED"}
 _MAX_METRICS = 1000  # MLflow's limits of one batch
 _MAX_ENTRIES = 100
 _MAX_VALUE = 6000
@@ -104,13 +105,16 @@ class MlflowTracker:
             case TrialStarted():
                 run_id = self._runs.restart_trial(event.trial, time_ms=event.time_ms)
                 self._add_params(run_id, values=event.sample)
+            case TrialResumed():
+                run_id = self._runs.build_trial(event.trial, time_ms=event.time_ms)
+                self._client.update_run(run_id, status="RUNNING")
             case EpochEnded():
                 self._add_epochs(event.trial, epochs=[event])
             case TrialEnded():
                 self._end(event)
             case TrialInterrupted():
                 run_id = self._runs.build_trial(event.trial, time_ms=event.time_ms)
-                self._add_tags(run_id, values={"autokd.state": "interrupted"})
+                self._add_tags(run_id, values={"autokd.state": event.state})
                 self._client.set_terminated(run_id, status="KILLED", end_time=event.time_ms)
             case StudyClosed():
                 self._close_study(event)
@@ -167,14 +171,17 @@ class MlflowTracker:
         self._add_metrics(self._runs.parent_id, metrics=progress)
 
     def _add_missing_curve(self, run_id: str, *, event: TrialEnded) -> None:
-        """The learning curve of a trial whose epochs were never told, as if they had been."""
-        if not event.result.curve or "val_accuracy" in self._client.get_run(run_id).data.metrics:
+        """The epochs of a trial that were never told, as if they had been."""
+        curve = event.result.curve
+        if not curve:
             return
+        told = {one.step for one in self._client.get_metric_history(run_id, "val_accuracy")}
         metrics: list[Metric] = []
-        time_ms = event.time_ms - round(1000 * sum(row.seconds for row in event.result.curve))
-        for row in event.result.curve:
+        time_ms = event.time_ms - round(1000 * sum(row.seconds for row in curve))
+        for row in curve:
             time_ms += round(1000 * row.seconds)
-            metrics += _metrics(epoch_metrics(row), time_ms=time_ms, step=row.epoch)
+            if row.epoch not in told:
+                metrics += _metrics(epoch_metrics(row), time_ms=time_ms, step=row.epoch)
         self._add_metrics(run_id, metrics=metrics)
 
     def _close_study(self, event: StudyClosed) -> None:

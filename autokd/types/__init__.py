@@ -12,6 +12,7 @@ from autokd.types.events import (
     StudyOpened,
     TrialEnded,
     TrialInterrupted,
+    TrialResumed,
     TrialStarted,
 )
 from autokd.types.points import (
@@ -76,6 +77,7 @@ __all__ = [
     "TrialEnded",
     "TrialInterrupted",
     "TrialResult",
+    "TrialResumed",
     "TrialStarted",
     "TrialState",
     "dump_json",

@@ -14,6 +14,7 @@ __all__ = [
     "StudyOpened",
     "TrialEnded",
     "TrialInterrupted",
+    "TrialResumed",
     "TrialStarted",
 ]
 
@@ -42,12 +43,21 @@ class StudyOpened:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted:
-    """A trial begins, for the first time or again after an interruption."""
+    """A trial begins, for the first time or again from its beginning."""
 
     trial: int
     sample: Sample
     time_ms: int
     kind: Literal["trial_started"] = "trial_started"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResumed:
+    """A trial that was not trained on for a while goes on from its last checkpoint."""
+
+    trial: int
+    time_ms: int
+    kind: Literal["trial_resumed"] = "trial_resumed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +82,18 @@ class TrialEnded:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialInterrupted:
-    """A trial was stopped by the user and will be run again."""
+    """A trial is not trained on for now.
+
+    Attributes:
+        trial: Its number.
+        time_ms: Milliseconds since the epoch.
+        state: `interrupted` by the user, or `stopped` since others are more likely to enter the
+            front; either may go on later.
+    """
 
     trial: int
     time_ms: int
+    state: Literal["interrupted", "stopped"] = "interrupted"
     kind: Literal["trial_interrupted"] = "trial_interrupted"
 
 
@@ -97,5 +115,13 @@ class StudyClosed:
     kind: Literal["study_closed"] = "study_closed"
 
 
-Event = StudyOpened | TrialStarted | EpochEnded | TrialEnded | TrialInterrupted | StudyClosed
+Event = (
+    StudyOpened
+    | TrialStarted
+    | TrialResumed
+    | EpochEnded
+    | TrialEnded
+    | TrialInterrupted
+    | StudyClosed
+)
 """Whatever a tracker is told."""

@@ -19,7 +19,7 @@ __all__ = [
     "TrialState",
 ]
 
-TrialState = Literal["measured", "complete", "pruned", "failed"]
+TrialState = Literal["measured", "stopped", "complete", "pruned", "failed"]
 """`measured` is a trial that has not been trained yet; the others are final."""
 
 
@@ -116,8 +116,8 @@ class TrialResult:
 
     Attributes:
         trial: Its number in the study.
-        state: `measured` (not trained yet), `complete`, `pruned` (over a limit, not trained) or
-            `failed`.
+        state: `measured` (not trained yet), `stopped` (before its last epoch, hardly to enter the
+            front), `complete`, `pruned` (over a limit, not trained) or `failed`.
         sample: The point of the joint space.
         network: Hash of the frozen network; equal for samples that build the same network.
         recipe: The frozen recipe, or none where freezing failed.
@@ -125,7 +125,7 @@ class TrialResult:
         latency: Of the student's ONNX file.
         footprint: Parameters, MACs, bytes.
         curve: One row per epoch.
-        reason: Why it was pruned or failed.
+        reason: Why it was stopped, pruned or failed.
         training_s: Wall time of the training loop.
         overhead_s: Wall time of everything else in the trial.
         same_as: Number of an earlier trial that was the same in everything.
@@ -276,6 +276,7 @@ class Front:
         n_trials: Finished trials of every state.
         n_failed: Those that failed.
         n_pruned: Those that were over a limit.
+        n_stopped: Those that were stopped before their last epoch.
         wall_s: Wall time of the study, all its sessions together.
         training_s: The part of it that was training (teacher, trials and refits).
         hypervolume: Share of the box between (chance, teacher's latency) and (1, a thousandth
@@ -295,3 +296,4 @@ class Front:
     teacher: TeacherCard
     baseline: FrontStudent | None
     students: tuple[FrontStudent, ...] = field(default=())
+    n_stopped: int = 0

@@ -2,7 +2,7 @@
 
 import torch
 
-from autokd.candidate import StudentSurveyor, Workshop
+from autokd.candidate import CheckpointFolder, StudentSurveyor, Workshop
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.distillation import Plan
@@ -26,5 +26,6 @@ class TestStudentSurveyor(SurveyorContract):
             plan=Plan(epochs=1, batch_size=32, seed=0, device=torch.device("cpu")),
             max_latency_ms=None,
             weights=folder,
+            checkpoints=CheckpointFolder(folder, limit_bytes=0),
         )
         return StudentSurveyor(workshop), [space.random(seed) for seed in (1, 2, 3)]

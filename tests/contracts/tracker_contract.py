@@ -27,6 +27,7 @@ from autokd.types import (
     TrialEnded,
     TrialInterrupted,
     TrialResult,
+    TrialResumed,
     TrialStarted,
 )
 
@@ -265,6 +266,39 @@ class TrackerContract:
             TrialInterrupted(trial=0, time_ms=T0_MS + 5000),
         )
         assert shown[0].state == "interrupted"
+
+    def test_a_stopped_trial_goes_on_with_the_epochs_it_had(self, tracker):
+        shown = self.told(
+            tracker,
+            opened(),
+            started(0, after_ms=1),
+            epoch_ended(0, 1, after_ms=2000, accuracy=0.25),
+            TrialInterrupted(trial=0, time_ms=T0_MS + 5000, state="stopped"),
+        )
+        assert shown[0].state == "stopped"
+        shown = self.told(
+            tracker,
+            TrialResumed(trial=0, time_ms=T0_MS + 6000),
+            epoch_ended(0, 2, after_ms=7000, accuracy=0.5),
+        )
+        assert (shown[0].state, shown[0].curve) == ("running", {1: 0.25, 2: 0.5})
+
+    def test_epochs_that_were_never_told_are_told_at_the_end(self, tracker):
+        known = [epoch_ended(0, n, after_ms=1000 * n, accuracy=n / 10).epoch for n in (1, 2, 3)]
+        shown = self.told(
+            tracker,
+            opened(),
+            started(0, after_ms=1),
+            epoch_ended(0, 2, after_ms=2000, accuracy=0.2),
+            ended(0, after_ms=9000, curve=tuple(known)),
+        )
+        assert shown[0].curve == {1: 0.1, 2: 0.2, 3: 0.3}
+
+    def test_a_trial_may_be_stopped_for_good(self, tracker):
+        shown = self.told(
+            tracker, opened(), started(0, after_ms=1), ended(0, after_ms=9000, state="stopped")
+        )
+        assert shown[0].state == "stopped"
 
     def test_a_trial_may_end_without_having_been_seen_to_start(self, tracker):
         shown = self.told(tracker, opened(), ended(7, after_ms=9000))

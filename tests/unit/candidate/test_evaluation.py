@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from autokd.candidate import (
+    CheckpointFolder,
     KnownTeacher,
     Workshop,
     build_student,
@@ -41,6 +42,7 @@ def workshop(data, tmp_path):
         plan=Plan(epochs=1, batch_size=32, seed=0, device=torch.device("cpu")),
         max_latency_ms=None,
         weights=tmp_path / "weights",
+        checkpoints=CheckpointFolder(tmp_path / "checkpoints", limit_bytes=2**30),
     )
 
 

@@ -5,7 +5,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from autokd.study.auto_sampler import RUNGS, AutoSampler, observe
+from autokd.study.auto_sampler import CURVE, STOPPED, AutoSampler, observe
+from autokd.study.distributions import build_distribution
 from autokd.surrogate import Advice
 from autokd.testing import FakeSurveyor
 from autokd.types import Dimension
@@ -68,16 +69,37 @@ def test_trials_are_read_as_they_ended():
         "pruned": lambda trial: study.tell(trial, state=TrialState.PRUNED),
         "failed": lambda trial: study.tell(trial, state=TrialState.FAIL),
         "running": lambda _: None,
+        "stopped": lambda trial: trial.set_user_attr(STOPPED, True),
     }
     for name, end in ends.items():
         trial = study.ask(kinds)
-        trial.set_user_attr(RUNGS, [0.5])
+        trial.set_user_attr(CURVE, [0.4, 0.5, 0.3, 0.7] if name != "running" else [0.4, None])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial.set_constraint("accuracy", 1.0 if name == "unable" else -1.0)
         end(trial)
     study.ask()  # begun elsewhere, and nothing suggested yet
-    seen = observe(study.get_trials(), labels=set(LABELS))
-    assert [one.state for one in seen] == ["complete", "complete", "lost", "lost", "running"]
-    assert [one.curve for one in seen] == [(0.5, 0.8), (0.5, 0.9), (0.5,), (0.5,), (0.5,)]
-    assert [one.is_able for one in seen] == [True, False, True, True, True]
+    seen = observe(study.get_trials(), labels=set(LABELS), rungs=(1, 3))
+    states = ["complete", "complete", "lost", "lost", "running", "stopped"]
+    assert [one.state for one in seen] == states
+    low = (0.4, 0.5)
+    assert [one.curve for one in seen] == [(*low, 0.8), (*low, 0.9), low, low, (0.4,), low]
+    assert [one.is_able for one in seen] == [True, False, True, True, True, True]
+
+
+def test_a_study_with_rungs_says_how_its_stopped_trials_stand():
+    auto = AutoSampler(
+        FakeSurveyor(LABELS), dimensions=DIMENSIONS, advice=Advice(n_initial=4), rungs=(1,)
+    )
+    study = build_study(auto)
+    kinds = {one.label: build_distribution(one) for one in DIMENSIONS}
+    for number in range(8):
+        trial = study.ask(kinds)
+        trial.set_user_attr(CURVE, [0.1 * number])
+        trial.set_user_attr(STOPPED, True)
+    standings = auto.standings(study)
+    assert sorted(one.key for one in standings) == list(range(8))
+    assert all(one.is_turn and not one.is_foreseen for one in standings)
+    best = max(standings, key=lambda one: one.gain)
+    assert standings[0] == best
+    assert AutoSampler(FakeSurveyor(LABELS)).standings(study) == []

@@ -18,8 +18,8 @@ def row(epoch: int) -> EpochLog:
     )  # fmt: skip
 
 
-def job(work, key="it") -> Job:
-    return Job(key=key, title=f"job {key}", epochs=2, work=work)
+def job(work, key="it", *, stops=()) -> Job:
+    return Job(key=key, title=f"job {key}", epochs=2, work=work, stops=stops)
 
 
 def tick(path, *, n) -> None:
@@ -178,15 +178,58 @@ def test_an_error_that_cannot_travel_is_told_in_words():
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
 def test_a_forked_job_keeps_what_it_frees():
     def count_faults(_on_epoch):
-        faults = []
         for _ in range(2):
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             torch.ones(2**24).sum()  # 64 MiB
-            faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-        return faults
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     crew = ForkedCrew(1)
     crew.start(job(count_faults))
-    first, again = crew.wait(ignore).result
+    again = crew.wait(ignore).result
     crew.close()
-    assert again < first / 10
+    assert again < 2**26 / resource.getpagesize() / 10
+
+
+def test_a_job_asks_at_its_stops_only_and_ends_where_it_is_told_to(crew):
+    def work(on_epoch):
+        return [epoch for epoch in (1, 2, 3) if on_epoch(row(epoch)) is not False]
+
+    crew.start(job(work, stops=(2,)))
+    assert crew.wait(lambda _job, _row: False).result == [1, 3]
+    crew.start(job(work, stops=(2,)))
+    assert crew.wait(ignore).result == [1, 2, 3]
+
+
+def test_what_runs_while_the_crew_halts_ends_after_its_epoch(crew):
+    def work(on_epoch):
+        epoch = 1
+        while on_epoch(row(epoch)) is not False:
+            time.sleep(0.01)
+            epoch += 1
+        return epoch
+
+    def halt(_job, _row) -> None:
+        crew.halt()
+
+    assert not crew.is_halting
+    crew.start(job(work))
+    assert crew.wait(halt).result < 500
+    assert crew.is_halting
+
+
+def test_a_job_that_is_killed_again_and_again_goes_on_as_long_as_epochs_end(tmp_path):
+    def work(on_epoch):
+        marker = tmp_path / "done"
+        n_done = len(marker.read_text()) if marker.exists() else 0
+        if n_done == 4:
+            return "well"
+        on_epoch(row(n_done + 1))
+        marker.write_text("x" * (n_done + 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return None
+
+    rows = []
+    crew = ForkedCrew(1)
+    crew.start(job(work))
+    assert crew.wait(lambda _job, epoch: rows.append(epoch.epoch)).result == "well"
+    assert rows == [1, 2, 3, 4]

@@ -1,16 +1,19 @@
+from dataclasses import replace
+
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from autokd.spaces import build_space
+from autokd.study.auto_sampler import AutoSampler
 from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.study.journal import open_journal
 from autokd.study.sampling import build_sampler, first_samples
 from autokd.study.trials import Trials
 from autokd.surrogate import Advice
 from autokd.testing import FakeSurveyor
-from autokd.types import Dimension, Latency, TrialResult
+from autokd.types import Dimension, EpochLog, Latency, TrialResult
 
 LATENCY = Latency(
     median_ms=2.0, ci95_low_ms=2.0, ci95_high_ms=2.0, p10_ms=2.0, p90_ms=2.0, n_runs=100, batch=1,
@@ -25,17 +28,19 @@ def space():
 
 @pytest.fixture
 def open_trials(space, tmp_path):
-    def open_trials(sampler="random"):
+    def open_trials(sampler="random", *, rungs=()):
+        auto = AutoSampler(
+            FakeSurveyor(("width_1", "width_2")),
+            dimensions=space.dimensions,
+            advice=Advice(n_initial=6),
+            rungs=rungs,
+        )
         return Trials(
             "s",
             storage=open_journal(tmp_path / "o.journal"),
-            sampler=build_sampler(
-                sampler,
-                surveyor=FakeSurveyor(("width_1", "width_2")),
-                dimensions=space.dimensions,
-                advice=Advice(n_initial=6),
-            ),
+            sampler=build_sampler(sampler, auto=auto, seed=0),
             space=space,
+            referee=auto,
         )
 
     return open_trials
@@ -137,3 +142,79 @@ def test_every_ending_is_kept_with_its_result(open_trials, tmp_path):
     assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     assert [r.state for r in trials.results()] == ["complete", "pruned", "failed"]
     assert [r.state for r in open_trials().results()] == ["complete", "pruned", "failed"]
+
+
+def rows(*accuracies):
+    return tuple(
+        EpochLog(
+            epoch=number, train_loss=1.0, val_loss=1.0, val_accuracy=accuracy, learning_rate=0.1,
+            alpha=0.5, temperature=4.0, seconds=1.0,
+        )
+        for number, accuracy in enumerate(accuracies, 1)
+    )  # fmt: skip
+
+
+def stop(trials, *accuracies):
+    """A trial that waits at a rung."""
+    trial, sample = trials.begin()
+    one = replace(result(trial, sample, "stopped", max(accuracies)), curve=rows(*accuracies))
+    trials.stop(trial, one)
+    return trial, one
+
+
+def test_a_stopped_trial_stays_stopped_when_the_study_is_opened_again(open_trials, tmp_path):
+    trials = open_trials()
+    trial, one = stop(trials, 0.3, 0.5)
+    trials.begin()  # and cut off
+    again = open_trials()
+    states = [trial.state for trial in load(tmp_path).trials]
+    assert states == [TrialState.RUNNING, TrialState.WAITING]
+    assert again.stopped() == {trial.number: one}
+    assert again.begin()[0].number == 1
+
+
+def test_a_stopped_trial_goes_on_and_ends_like_any_other(open_trials, tmp_path):
+    trials = open_trials()
+    trial, one = stop(trials, 0.3)
+    again = open_trials()
+    resumed = again.resume(trial.number)
+    assert again.stopped() == {}
+    whole = replace(one, state="complete", val_accuracy=0.9, curve=rows(0.3, 0.9))
+    end(again, resumed, whole)
+    assert [t.values for t in load(tmp_path).trials] == [[0.9, 2.0]]
+    assert again.results() == [whole]
+
+
+def test_a_trial_that_is_cut_off_after_it_went_on_is_queued_with_its_result(open_trials):
+    trials = open_trials()
+    trial, one = stop(trials, 0.3)
+    trials.resume(trial.number)
+    again = open_trials()
+    resumed, _ = again.begin()
+    assert (resumed.number, again.saved_result(resumed)) == (trial.number, one)
+
+
+def test_a_trial_that_is_stopped_for_good_is_pruned_without_breaking_a_constraint(
+    open_trials, tmp_path
+):
+    trials = open_trials()
+    trial, one = stop(trials, 0.3)
+    end(trials, trials.resume(trial.number), one, min_accuracy=0.95)
+    (frozen,) = load(tmp_path).trials
+    assert (frozen.state, frozen.constraints) == (TrialState.PRUNED, {})
+
+
+@pytest.mark.parametrize("sampler", ["auto", "tpe", "random"])
+def test_how_stopped_trials_stand_is_known_whatever_the_sampler(sampler, open_trials):
+    trials = open_trials(sampler, rungs=(2,))
+    for number in range(6):
+        stop(trials, 0.1, 0.1 * number)
+    standings = trials.standings()
+    assert sorted(one.key for one in standings) == list(range(6))
+    assert all(one.is_turn for one in standings)
+
+
+def test_nothing_stands_without_rungs(open_trials):
+    trials = open_trials()
+    stop(trials, 0.3)
+    assert trials.standings() == []

@@ -1,0 +1,52 @@
+"""The space that a study searches: architecture and recipe, less what the user holds fast."""
+
+from autokd.config import Config
+from autokd.errors import ConfigError
+from autokd.spaces import Space, build_space
+from autokd.types import DataCard
+
+__all__ = ["build_joint_space", "without_assistant"]
+
+
+def build_joint_space(config: Config, data: DataCard, *, has_assistant: bool) -> Space:
+    """The joint space with what `--loss` and `--fix` hold fast in it.
+
+    Args:
+        config: What is searched.
+        data: Shape and classes.
+        has_assistant: Whether a sample says who teaches.
+
+    Returns:
+        The space.
+    """
+    space = build_space(
+        config.space,
+        recipe=config.recipe,
+        input_shape=data.shape,
+        n_classes=data.n_classes,
+        overrides=config.loss_fields,
+        has_assistant=has_assistant,
+    )
+    space.pin(config.fix)
+    return space
+
+
+def without_assistant(config: Config) -> Config:
+    """The configuration where `--assistant auto` found none needed.
+
+    Args:
+        config: With an assistant.
+
+    Returns:
+        It, with nothing held fast that only a study with an assistant has.
+
+    Raises:
+        ConfigError: `--fix` wants one.
+    """
+    fix = dict(config.fix)
+    if fix.pop("taught_by", "teacher") != "teacher":
+        raise ConfigError(
+            f"`--fix taught_by` must be teacher where `--assistant auto` makes none, got "
+            f"{config.fix['taught_by']}; name an assistant: --assistant timm:NAME"
+        )
+    return config.model_copy(update={"fix": fix})

@@ -1,0 +1,237 @@
+"""Trials through the loop with a crew of one and trainings that are made up."""
+
+import math
+import zlib
+from dataclasses import replace
+
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from autokd.candidate import CheckpointFolder, KnownTeacher, StudentSurveyor, Workshop
+from autokd.config import Config
+from autokd.data import load_data
+from autokd.distillation import Checkpoint, Plan
+from autokd.errors import ConstraintError
+from autokd.spaces import build_space
+from autokd.study import loop as loop_module
+from autokd.study.auto_sampler import AutoSampler
+from autokd.study.crew import InlineCrew
+from autokd.study.journal import open_journal
+from autokd.study.loop import TrialLoop
+from autokd.study.progress import SearchProgress
+from autokd.study.rungs import Rungs
+from autokd.study.sampling import build_sampler
+from autokd.study.trials import Trials
+from autokd.surrogate import Advice
+from autokd.testing import FakeTarget
+from autokd.trackers import MemoryTracker
+from autokd.types import EpochLog, Footprint, Latency, Recipe, TrialResult
+
+EPOCHS, BUDGET, RUNG = 4, 12, 1
+
+
+def row(epoch, accuracy):
+    return EpochLog(
+        epoch=epoch, train_loss=1.0, val_loss=1.0, val_accuracy=accuracy, learning_rate=0.1,
+        alpha=0.5, temperature=4.0, seconds=1.0,
+    )  # fmt: skip
+
+
+def measured(sample, *, trial):
+    """The wider, the slower and the better."""
+    size = float(sample["width_1"] * sample["width_2"])
+    latency = Latency(
+        median_ms=size / 100, ci95_low_ms=size / 100, ci95_high_ms=size / 100, p10_ms=size / 100,
+        p90_ms=size / 100, n_runs=100, batch=1, threads=1, runtime="r", device="d", drift=1.0,
+    )  # fmt: skip
+    footprint = Footprint(
+        n_params=int(size), macs=int(size), size_bytes=1,
+        paths=(math.log(size), 0.0, 0.0),
+    )  # fmt: skip
+    return TrialResult(
+        trial=trial, state="measured", sample=sample, network=str(size), recipe=Recipe(),
+        latency=latency, footprint=footprint,
+    )  # fmt: skip
+
+
+def accuracy_of(result, epoch):
+    noise = zlib.crc32(str(sorted(result.sample.items())).encode()) % 97 / 970
+    return min(1.0, 0.3 + 0.05 * math.log(result.footprint.n_params) + noise + 0.05 * epoch)
+
+
+class World:
+    """What was trained, and what should be interrupted."""
+
+    def __init__(self):
+        self.trained: list[tuple[int, int]] = []
+        self.after = {}
+
+    def train(self, before, workshop, *, on_epoch):
+        keeper = workshop.checkpoints.keepers(f"trial-{before.trial}")(0)
+        kept = keeper.load()
+        curve = list(kept.curve) if kept is not None else []
+        is_stopped = False
+        while len(curve) < EPOCHS:
+            epoch = len(curve) + 1
+            curve.append(row(epoch, accuracy_of(before, epoch)))
+            self.trained.append((before.trial, epoch))
+            keeper.save(
+                Checkpoint(
+                    curve=tuple(curve), weights={}, best_weights={}, beside=[], optimiser={},
+                    schedule={}, engine="", seconds=float(epoch),
+                )
+            )  # fmt: skip
+            self.after.get((before.trial, epoch), lambda: None)()
+            if on_epoch(curve[-1]) is False:
+                is_stopped = len(curve) < EPOCHS
+                break
+        return replace(
+            before, state="stopped" if is_stopped else "complete", curve=tuple(curve), reason="",
+            val_accuracy=max(one.val_accuracy for one in curve), training_s=float(len(curve)),
+        )  # fmt: skip
+
+
+class Study:
+    """One session of a study in a folder."""
+
+    def __init__(self, folder, data, *, rungs=(RUNG,), sampler="random", budget=BUDGET):
+        space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
+        self.checkpoints = CheckpointFolder(folder / "checkpoints", limit_bytes=2**30)
+        workshop = Workshop(
+            space=space, data=data, teachers={"teacher": KnownTeacher(network=torch.nn.Identity())},
+            target=FakeTarget(), max_latency_ms=None, weights=folder, checkpoints=self.checkpoints,
+            plan=Plan(epochs=EPOCHS, batch_size=32, seed=0, device=torch.device("cpu")),
+        )  # fmt: skip
+        surveyor = StudentSurveyor(workshop)
+        auto = AutoSampler(
+            surveyor, dimensions=space.dimensions, rungs=rungs,
+            advice=Advice(n_initial=4, n_surveyed=2),
+        )  # fmt: skip
+        self.storage = open_journal(folder / "optuna.journal")
+        trials = Trials(
+            "s", storage=self.storage, space=space, referee=auto,
+            sampler=build_sampler(sampler, auto=auto, seed=len(list(folder.iterdir()))),
+        )  # fmt: skip
+        self.crew, self.tracker, self.results = InlineCrew(), MemoryTracker(), trials.results()
+        surveyor.remember(self.results)
+        self.loop = TrialLoop(
+            Config(budget=budget), workshop=workshop, trials=trials, surveyor=surveyor,
+            rungs=Rungs(rungs, standings=trials.standings), crew=self.crew, tracker=self.tracker,
+            progress=SearchProgress(is_silent=True),
+        )  # fmt: skip
+        self.spent: list[float] = []
+
+    def run(self, *, is_late=lambda: False):
+        self.loop.run(
+            self.results, take=self.results.append, spend=self.spent.append, is_late=is_late
+        )
+        return self.results
+
+    @property
+    def trials(self):
+        return optuna.load_study(study_name="s", storage=self.storage).trials
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(Config(train_limit=200))
+
+
+@pytest.fixture
+def world(monkeypatch):
+    world = World()
+    monkeypatch.setattr(loop_module, "train_candidate", world.train)
+    monkeypatch.setattr(
+        loop_module,
+        "screen_candidate",
+        lambda sample, _, *, trial, known, on_measured: measured(sample, trial=trial),  # noqa: ARG005
+    )
+    return world
+
+
+def test_most_trials_are_stopped_and_none_is_trained_twice(world, data, tmp_path):
+    study = Study(tmp_path, data)
+    results = study.run()
+    assert len(results) == BUDGET
+    whole = [one for one in results if one.state == "complete"]
+    stopped = [one for one in results if one.state == "stopped"]
+    assert len(whole) + len(stopped) == BUDGET
+    assert len(stopped) > BUDGET / 3
+    assert all(len(one.curve) == RUNG and "epoch 1 of 4" in one.reason for one in stopped)
+    assert len(world.trained) == len(set(world.trained))
+    assert sum(study.spent) == len(world.trained)
+    assert any(one.trial == 0 for one in whole)
+    states = {t.number: t.state for t in study.trials}
+    assert states == {
+        one.trial: TrialState.COMPLETE if one.state == "complete" else TrialState.PRUNED
+        for one in results
+    }
+    assert not any(f"trial-{number}" in study.checkpoints for number in states)
+
+
+def test_without_rungs_all_are_trained_to_the_end(world, data, tmp_path):
+    results = Study(tmp_path, data, rungs=()).run()
+    assert [one.state for one in results] == ["complete"] * BUDGET
+    assert len(world.trained) == BUDGET * EPOCHS
+
+
+@pytest.mark.parametrize(
+    ("how", "cut"), [("gently", (0, 2)), ("gently", (9, 1)), ("at once", (3, 1))]
+)
+def test_a_session_that_is_interrupted_goes_on_from_the_epoch(how, cut, world, data, tmp_path):
+    study = Study(tmp_path, data)
+
+    def interrupt():
+        world.after.clear()
+        if how == "at once":
+            raise KeyboardInterrupt
+        study.crew.halt()
+
+    world.after[cut] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        study.run()
+    before = {one.trial: one for one in study.results}
+    again = Study(tmp_path, data)
+    results = again.run()
+    assert sorted(one.trial for one in results) == list(range(BUDGET))
+    assert {one.trial: one for one in results}.items() >= before.items()
+    assert len(world.trained) == len(set(world.trained))
+    seen = again.tracker.trials.get(cut[0])
+    assert seen is None or not set(seen.curve) & set(range(1, cut[1] + 1))
+
+
+def test_when_it_is_late_the_stopped_ones_wait_for_more_time(world, data, tmp_path):
+    study = Study(tmp_path, data)
+    results = study.run(is_late=lambda: len(world.trained) > 10)
+    assert 0 < len(results) < BUDGET
+    running = [t.number for t in study.trials if t.state is TrialState.RUNNING]
+    assert running
+    assert all(f"trial-{number}" in study.checkpoints for number in running)
+    assert len(Study(tmp_path, data).run()) == BUDGET
+    assert len(world.trained) == len(set(world.trained))
+
+
+def test_a_checkpoint_that_was_collected_costs_the_training_again(world, data, tmp_path):
+    study = Study(tmp_path, data)
+    study.run(is_late=lambda: len(world.trained) > 10)
+    (tmp_path / "checkpoints").rename(tmp_path / "gone")
+    results = Study(tmp_path, data).run()
+    assert len(results) == BUDGET
+    for one in results:
+        assert [row.epoch for row in one.curve] == list(range(1, len(one.curve) + 1))
+
+
+def test_what_take_raises_ends_the_loop_and_loses_nothing(world, data, tmp_path):
+    study = Study(tmp_path, data)
+
+    def take(result):
+        study.results.append(result)
+        if len(study.results) == 2:
+            raise ConstraintError("enough")
+
+    with pytest.raises(ConstraintError, match="enough"):
+        study.loop.run(study.results, take=take, is_late=lambda: False)
+    assert len(Study(tmp_path, data).run()) == BUDGET
+    assert len(world.trained) == len(set(world.trained))
