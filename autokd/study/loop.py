@@ -256,6 +256,8 @@ class TrialLoop:
 
     def _end_stopped(self, *, take: Take) -> None:
         """Ends what will not go on any more."""
+        if self._stopped:
+            self._progress.say(f"{len(self._stopped)} trials stay stopped; the others are done")
         for number in sorted(self._stopped):
             self._finish(self._trials.resume(number), self._stopped.pop(number), take=take)
 

@@ -76,8 +76,13 @@ class SearchProgress:
             self.say(f"{text}, {self._time_left()} left" if has_begun else text)
 
     def trial(self, result: TrialResult, *, n_done: int, budget: int, is_on_front: bool) -> None:
-        """A line for a finished trial, with an estimate of the time that is left."""
+        """A line for a finished trial, with an estimate of the time that is left.
+
+        A stopped one has had its line when it was stopped.
+        """
         self.step(done=n_done)
+        if result.state == "stopped":
+            return
         line = _describe(result, is_on_front=is_on_front)
         self.say(f"{line}   {n_done}/{budget}, {self._time_left()} left")
 
