@@ -8,15 +8,19 @@ the options say; mean and standard error over seeds.
 `auto` looks up the latency of what it may propose, which costs no training: of up to 600 networks a
 trial, as a table allows, and as `auto_few_looks` of 4, as measuring them allows. With rungs a short
 training costs its share of epochs and is paid besides the full one.
+
+Seeds come one after another; Ctrl-C prints what there is.
 """
 
 import argparse
+import contextlib
 import csv
 import gzip
 import json
 import math
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import time
@@ -273,9 +277,11 @@ def run_task(task: Task) -> tuple[Task, list[tuple[float, float]], float]:
 
 
 def summarise(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard error."""
+    """Mean, standard error and number of seeds."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return {"mean": round(statistics.fmean(values), 4), "se": round(error, 4)}
+    return {
+        "mean": round(statistics.fmean(values), 4), "se": round(error, 4), "n": len(values)
+    }  # fmt: skip
 
 
 def first_above(traces: Sequence[Sequence[tuple[float, float]]], level: float) -> float | None:
@@ -364,15 +370,22 @@ def main() -> None:
         )
     tasks = [
         Task(device=device, sampler=sampler, seed=seed, n_trials=n_trials)
+        for seed in range(arguments.seeds)  # outermost, so that a run that is cut off is balanced
         for sampler in arguments.samplers
         for device in _TABLES
         for n_seeds, n_trials in [plan_of(sampler, arguments)]
-        for seed in range(n_seeds)
+        if seed < n_seeds
     ]
     traces: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
     suggesting: dict[tuple[str, str], list[float]] = {}
     start = time.monotonic()
-    with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        multiprocessing.get_context("fork").Pool(
+            arguments.workers, initializer=_ignore_interrupts
+        ) as pool,
+    ):
         for done, (task, trace, seconds) in enumerate(pool.imap_unordered(run_task, tasks), 1):
             key = task.device, task.sampler
             traces.setdefault(key, []).append(trace)
@@ -385,6 +398,11 @@ def main() -> None:
                 flush=True,
             )
     print(json.dumps(describe(traces, suggesting), indent=None if arguments.json else 1))
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def plan_of(sampler: str, arguments: argparse.Namespace) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from autokd.study.distributions import build_distribution, read_dimensions
-from autokd.surrogate import Advice, Advisor, Observation, Standing
+from autokd.surrogate import Advice, Advisor, Identify, Observation, Standing
 from autokd.types import Dimension, Surveyor
 
 __all__ = ["CURVE", "STOPPED", "AutoSampler", "observe"]
@@ -47,6 +47,7 @@ class AutoSampler(optuna.samplers.BaseSampler):
         dimensions: Sequence[Dimension] = (),
         advice: Advice | None = None,
         rungs: Sequence[int] = (),
+        identify: Identify | None = None,
     ) -> None:
         """Has seen nothing yet.
 
@@ -56,7 +57,10 @@ class AutoSampler(optuna.samplers.BaseSampler):
                 which are then drawn at random.
             advice: How to work; its number of rungs is set.
             rungs: Epochs after which a trial may be stopped, ascending.
+            identify: Gives the same for samples that are trained in the same way, so that one
+                of them is enough.
         """
+        self._identify = identify
         self._surveyor, self._rungs = surveyor, tuple(rungs)
         self._advice = dataclasses.replace(advice or Advice(), n_rungs=len(rungs) + 1)
         self._dimensions = tuple(dimensions)
@@ -136,7 +140,9 @@ class AutoSampler(optuna.samplers.BaseSampler):
     def _advise(self, dimensions: Sequence[Dimension]) -> Advisor:
         """The advisor for these dimensions, with all that it has learnt."""
         if self._advisor is None or self._advisor.dimensions != tuple(dimensions):
-            self._advisor = Advisor(dimensions, self._surveyor, advice=self._advice)
+            self._advisor = Advisor(
+                dimensions, self._surveyor, advice=self._advice, identify=self._identify
+            )
         return self._advisor
 
     def _observe(self, study: optuna.Study, *, advisor: Advisor) -> list[Observation]:

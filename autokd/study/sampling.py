@@ -2,17 +2,19 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import optuna
 from torch import nn
 
 from autokd.config import Config
+from autokd.errors import BuildError
 from autokd.spaces import Space
 from autokd.study.auto_sampler import AutoSampler
 from autokd.study.rungs import REDUCTION
 from autokd.surrogate import Advice
-from autokd.types import Dimension, Sample, Surveyor
+from autokd.types import Sample, Surveyor
 
 __all__ = ["build_auto_sampler", "build_sampler", "first_samples"]
 
@@ -25,7 +27,7 @@ def build_auto_sampler(
     config: Config,
     *,
     surveyor: Surveyor,
-    dimensions: Sequence[Dimension],
+    space: Space,
     n_val: int,
     seed: int,
     rungs: Sequence[int],
@@ -35,7 +37,7 @@ def build_auto_sampler(
     Args:
         config: Limits that it keeps.
         surveyor: Tells the latency of what it may propose.
-        dimensions: What is searched.
+        space: What is searched.
         n_val: Pictures of the validation split, which set the noise of an accuracy.
         seed: Of its draws. It should be another one for each session of a study, since a
             sampler that starts again with the same seed proposes the same candidates again.
@@ -52,7 +54,22 @@ def build_auto_sampler(
         min_accuracy=config.min_accuracy or 0.0,
         seed=seed,
     )
-    return AutoSampler(surveyor, dimensions=dimensions, advice=advice, rungs=rungs)
+    return AutoSampler(
+        surveyor,
+        dimensions=space.dimensions,
+        advice=advice,
+        rungs=rungs,
+        identify=partial(_identify, space),
+    )
+
+
+def _identify(space: Space, sample: Sample) -> Hashable:
+    """Architecture and recipe, in which what has no effect is left out."""
+    try:
+        recipe = space.freeze(sample)[1]
+    except BuildError:
+        recipe = None
+    return (*space.architecture_of(sample).items(), recipe)
 
 
 def build_sampler(name: str, *, auto: AutoSampler, seed: int) -> optuna.samplers.BaseSampler:

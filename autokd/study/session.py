@@ -31,8 +31,9 @@ from autokd.study.progress import SearchProgress
 from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_side_by_side
+from autokd.study.storages import held_alone, open_storage
 from autokd.study.teaching import Faculty, build_teachers, check_features
-from autokd.study.trials import Trials, open_storage
+from autokd.study.trials import Trials
 from autokd.trackers import build_tracker
 from autokd.types import (
     Front,
@@ -68,7 +69,8 @@ def search(
     progress = progress or SearchProgress(is_silent=True)
     folder = StudyFolder(config.study_dir)
     start = time.monotonic()
-    with folder.locked():
+    alone = held_alone(config.storage, runs_dir=config.runs_dir, study=config.study_name)
+    with folder.locked(), alone:
         session = _open_session(config, folder=folder, progress=progress, start=start)
         session.tracker = tracker or build_tracker(config)
         with _closing(session):
@@ -335,7 +337,7 @@ def _open_session(
     auto = build_auto_sampler(
         config,
         surveyor=surveyor,
-        dimensions=space.dimensions,
+        space=space,
         n_val=data.card.n_val,
         seed=seed,
         rungs=stops,

@@ -13,52 +13,22 @@
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import final
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from autokd.errors import ConfigError
 from autokd.spaces import Space
 from autokd.study.auto_sampler import CURVE, STOPPED, AutoSampler
 from autokd.study.distributions import build_distribution
-from autokd.study.journal import open_journal
 from autokd.surrogate import Standing
 from autokd.types import EpochLog, Latency, Sample, TrialResult, dump_json, load_json
 
-__all__ = ["Trials", "open_storage"]
+__all__ = ["Trials"]
 
 _RESULT = "result"
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
-
-
-def open_storage(url: str | None, *, runs_dir: Path) -> BaseStorage:
-    """Optuna's storage behind `--storage`.
-
-    Args:
-        url: `journal:FILE` or an SQLAlchemy URL; a journal in the runs folder if none.
-        runs_dir: Where studies lie.
-
-    Returns:
-        The storage.
-
-    Raises:
-        ConfigError: It cannot be opened.
-    """
-    if url is None or url.startswith("journal:"):
-        path = runs_dir / "optuna.journal" if url is None else Path(url.removeprefix("journal:"))
-        try:
-            return open_journal(path)
-        except OSError as error:
-            raise ConfigError(f"`--storage` must be writable, got {path}: {error}") from error
-    try:
-        return RDBStorage(url)
-    except Exception as error:
-        # SQLAlchemy, its drivers and a missing driver's import raise what they like.
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"`--storage` must be an Optuna storage, got {url}: {reason}") from error
 
 
 @final

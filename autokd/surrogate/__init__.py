@@ -1,7 +1,7 @@
 """Accuracies foreseen, and what to train next; the only room that imports botorch."""
 
 from autokd.surrogate.accuracy_model import AccuracyModel, Evidence, winsorise
-from autokd.surrogate.advisor import Advice, Advisor, Standing
+from autokd.surrogate.advisor import Advice, Advisor, Identify, Standing
 from autokd.surrogate.encoding import Encoding
 from autokd.surrogate.gain import Frontier, build_frontier, entry_probability, expected_gain
 from autokd.surrogate.ladder import Ladder
@@ -17,6 +17,7 @@ __all__ = [
     "Encoding",
     "Evidence",
     "Frontier",
+    "Identify",
     "Ladder",
     "Observation",
     "Prospects",

@@ -1,7 +1,7 @@
 """Which candidate to begin next, and which stopped one to train on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -30,6 +30,9 @@ _SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial desi
 _RECIPES = 3  # tried with each network that was looked at and not chosen
 _LEAST_FIRST = 4  # candidates of a rung that tell which accuracies count
 _SURE = 1e-3  # standard deviation of an accuracy that was measured
+
+
+Identify = Callable[[Sample], Hashable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +90,12 @@ class Advisor:
     """
 
     def __init__(
-        self, dimensions: Sequence[Dimension], surveyor: Surveyor, *, advice: Advice | None = None
+        self,
+        dimensions: Sequence[Dimension],
+        surveyor: Surveyor,
+        *,
+        advice: Advice | None = None,
+        identify: Identify | None = None,
     ) -> None:
         """Has looked at nothing yet.
 
@@ -95,7 +103,11 @@ class Advisor:
             dimensions: What is searched.
             surveyor: Looks at candidates.
             advice: How to work.
+            identify: Gives the same for samples that are trained in the same way; equal samples
+                only, if none.
         """
+        self._identify = identify or _key
+        self._identities: dict[int, Hashable] = {}
         self._advice = advice or Advice()
         self._encoding = Encoding(dimensions)
         self._prospects = Prospects(self._encoding, surveyor)
@@ -147,13 +159,21 @@ class Advisor:
             for sample in self._leftovers(observations)
             for recipe in self._recipes(parents, rng=rng)
         ]
-        begun = {_key(self._encoding.narrow(one.sample)) for one in observations}
-        fresh = [one for one in known if _key(one) not in begun]
-        if not fresh:
+        if not known:
             return self._encoding.random(rng)
-        mean, std = self._ladder.predict(self._prospects.evidence(fresh), [()] * len(fresh))
-        gains = expected_gain(mean, std, costs=self._prospects.costs(fresh), frontier=frontier)
-        return fresh[int(np.argmax(gains))]
+        mean, std = self._ladder.predict(self._prospects.evidence(known), [()] * len(known))
+        gains = expected_gain(mean, std, costs=self._prospects.costs(known), frontier=frontier)
+        begun = self._identities_of(observations)
+        for index in np.argsort(-gains, kind="stable"):
+            if self._identify(known[int(index)]) not in begun:
+                return known[int(index)]
+        return self._encoding.random(rng)
+
+    def _identities_of(self, observations: Sequence[Observation]) -> set[Hashable]:
+        for one in observations:
+            if one.key not in self._identities:
+                self._identities[one.key] = self._identify(self._encoding.narrow(one.sample))
+        return {self._identities[one.key] for one in observations}
 
     def _shortlist(self, drawn: Sequence[Sample], *, frontier: Frontier) -> None:
         """Looks at the networks that seem best, as far as their traits can be guessed."""

@@ -8,7 +8,7 @@ import pytest
 
 from autokd.errors import ConfigError
 from autokd.study.journal import open_journal
-from autokd.study.trials import open_storage
+from autokd.study.storages import open_storage
 
 
 def hold_lock(path):

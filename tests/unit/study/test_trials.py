@@ -9,7 +9,7 @@ from autokd.spaces import build_space
 from autokd.study.auto_sampler import AutoSampler
 from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.study.journal import open_journal
-from autokd.study.sampling import build_sampler, first_samples
+from autokd.study.sampling import _identify, build_sampler, first_samples
 from autokd.study.trials import Trials
 from autokd.surrogate import Advice
 from autokd.testing import FakeSurveyor
@@ -218,3 +218,12 @@ def test_nothing_stands_without_rungs(open_trials):
     trials = open_trials()
     stop(trials, 0.3)
     assert trials.standings() == []
+
+
+def test_the_sampler_knows_which_samples_are_the_same(space):
+    plain = space.prior("plain")
+    same = {**plain, "temperature": 8.0}  # of a teacher that nobody listens to
+    other = {**plain, "learning_rate": 0.5 * plain["learning_rate"]}
+    wider = {**plain, "width_1": 8}
+    assert _identify(space, plain) == _identify(space, same)
+    assert len({_identify(space, one) for one in (plain, other, wider)}) == 3

@@ -57,6 +57,20 @@ def test_nothing_is_proposed_twice():
     assert len({tuple(o.sample.values()) for o in seen}) == 25
 
 
+def test_what_is_trained_in_the_same_way_is_not_proposed_twice():
+    def identify(sample):  # a rate matters to one digit
+        return sample["depth"], sample["width"], round(sample["rate"], 1)
+
+    advisor = Advisor(
+        DIMENSIONS, FakeSurveyor(LABELS), advice=Advice(n_initial=6), identify=identify
+    )
+    seen = []
+    while len(seen) < 25:
+        seen.append(complete(len(seen), advisor.suggest(seen)))
+    late = [identify(one.sample) for one in seen[6:]]
+    assert len(set(late)) == len(late)
+
+
 def test_the_same_seed_proposes_the_same():
     assert [o.sample for o in search(12)[1]] == [o.sample for o in search(12)[1]]
     assert [o.sample for o in search(12, seed=1)[1]] != [o.sample for o in search(12)[1]]

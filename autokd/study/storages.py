@@ -1,0 +1,210 @@
+"""Where Optuna's study lies: opened, waited for when it is away, and held by one coordinator."""
+
+import contextlib
+import functools
+import hashlib
+import logging
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, final
+
+import sqlalchemy
+import tenacity
+from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+from autokd.errors import ConfigError, StudyError
+from autokd.study.journal import open_journal
+
+__all__ = ["held_alone", "open_storage"]
+
+_logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 600.0  # for a database to come back
+_LONGEST_PAUSE_S = 10.0
+_NAMED_LOCKS = {
+    "postgresql": "SELECT pg_try_advisory_lock({number})",
+    "mysql": "SELECT GET_LOCK('autokd-{number}', 0)",
+    "mariadb": "SELECT GET_LOCK('autokd-{number}', 0)",
+}
+
+
+def open_storage(url: str | None, *, runs_dir: Path) -> BaseStorage:
+    """Optuna's storage behind `--storage`.
+
+    A database that goes away is waited for, ten minutes at the longest.
+
+    Args:
+        url: `journal:FILE` or an SQLAlchemy URL; a journal in the runs folder if none.
+        runs_dir: Where studies lie.
+
+    Returns:
+        The storage.
+
+    Raises:
+        ConfigError: It cannot be opened.
+    """
+    path = _journal_of(url, runs_dir=runs_dir)
+    if path is not None:
+        try:
+            return open_journal(path)
+        except OSError as error:
+            raise ConfigError(f"`--storage` must be writable, got {path}: {error}") from error
+    try:
+        return _PatientStorage(str(url), engine_kwargs={"pool_pre_ping": True})
+    except Exception as error:
+        # SQLAlchemy, its drivers and a missing driver's import raise what they like.
+        raise ConfigError(_refusal(url, error)) from error
+
+
+@contextlib.contextmanager
+def held_alone(url: str | None, *, runs_dir: Path, study: str) -> Generator[None]:
+    """A study in a storage is this process's alone; the lock dies with the process.
+
+    A `StudyError` says that another process, perhaps on another machine, has it.
+
+    Args:
+        url: As `open_storage` takes it.
+        runs_dir: Where studies lie.
+        study: Its name.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ConfigError: The storage cannot be opened.
+    """
+    path = _journal_of(url, runs_dir=runs_dir)
+    if path is not None:
+        with _held_file(path, study=study):
+            yield
+        return
+    try:
+        engine = sqlalchemy.create_engine(str(url), isolation_level="AUTOCOMMIT")
+    except Exception as error:
+        raise ConfigError(_refusal(url, error)) from error
+    database = engine.url.database
+    if engine.dialect.name == "sqlite" and database and database != ":memory:":
+        with _held_file(Path(database), study=study):
+            yield
+    elif engine.dialect.name in _NAMED_LOCKS:
+        with _held_name(engine, study=study):
+            yield
+    else:  # nobody else can reach it, or nothing is known of its locks
+        yield
+
+
+@contextlib.contextmanager
+def _held_file(path: Path, *, study: str) -> Generator[None]:
+    lock = FileLock(path.with_name(f"{path.name}.{study}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise _is_taken(study) from error
+    except OSError as error:
+        raise ConfigError(f"`--storage` must be writable, got {path}: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _held_name(engine: sqlalchemy.Engine, *, study: str) -> Generator[None]:
+    """A lock of the server's own, which lasts as long as the connection."""
+    digest = hashlib.blake2b(study.encode(), digest_size=7).digest()
+    statement = _NAMED_LOCKS[engine.dialect.name].format(number=int.from_bytes(digest))
+    try:
+        connection = engine.connect()
+        is_ours = bool(connection.execute(sqlalchemy.text(statement)).scalar())
+    except SQLAlchemyError as error:
+        raise ConfigError(_refusal(engine.url.render_as_string(), error)) from error
+    try:
+        if not is_ours:
+            raise _is_taken(study)
+        yield
+    finally:
+        with contextlib.suppress(SQLAlchemyError):  # the server may have gone
+            connection.close()
+        engine.dispose()
+
+
+def _journal_of(url: str | None, *, runs_dir: Path) -> Path | None:
+    """The file of a journal; none where the storage is a database."""
+    if url is None:
+        return runs_dir / "optuna.journal"
+    return Path(url.removeprefix("journal:")) if url.startswith("journal:") else None
+
+
+def _refusal(url: str | None, error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"`--storage` must be an Optuna storage, got {url}: {reason}"
+
+
+def _is_taken(study: str) -> StudyError:
+    return StudyError(
+        f"study `{study}` must not be searched twice at once; wait for the other process or "
+        "pass another --study"
+    )
+
+
+# ---------------------------------------------------------------------- a database that goes away
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether a database cannot be reached, or is locked, and may be there again soon."""
+    if isinstance(error, StorageInternalError):
+        error = error.__cause__ or error
+    if "is full" in str(error):  # SQLite's words for a disk without room
+        return False
+    is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_cut or isinstance(error, OperationalError | InterfaceError)
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    outcome = state.outcome
+    error = None if outcome is None else outcome.exception()
+    cause = error.__cause__ or error if error is not None else None
+    line = " ".join(str(cause).split())[:200]
+    _logger.warning("the storage cannot be reached, trying again: %s", line)
+
+
+def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, called again while the database is away."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - as the method has it
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_away),
+            wait=tenacity.wait_exponential(multiplier=0.25, max=_LONGEST_PAUSE_S),
+            stop=tenacity.stop_after_delay(_PATIENCE_S),
+            before_sleep=_tell,
+            reraise=True,
+        )
+        for attempt in attempts:
+            with attempt:
+                try:
+                    return method(*args, **options)
+                except UpdateFinishedTrialError:
+                    if attempt.retry_state.attempt_number == 1:
+                        raise
+                    return True  # the attempt before had been heard, its answer was lost
+        return None
+
+    return call
+
+
+@final
+class _PatientStorage(RDBStorage):
+    """Optuna's database, waited for when it is away; methods are added below."""
+
+
+_OF_THE_CACHE = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
+"""What `optuna.storages._CachedStorage` calls beside the public methods."""
+
+for _name in (*sorted(BaseStorage.__abstractmethods__), *_OF_THE_CACHE):
+    if hasattr(RDBStorage, _name):
+        setattr(_PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))

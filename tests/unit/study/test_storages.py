@@ -1,0 +1,113 @@
+import contextlib
+import threading
+import time
+
+import optuna
+import pytest
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
+
+from autokd.errors import ConfigError, StudyError
+from autokd.study import storages
+from autokd.study.storages import held_alone, open_storage
+from tests.postgres import running_postgres
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["journal", "sqlite", "postgres"])
+def url(request, tmp_path):
+    if request.param == "journal":
+        return f"journal:{tmp_path}/o.journal"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/o.db"
+    return request.getfixturevalue("postgres").url
+
+
+def test_a_study_has_one_coordinator_at_a_time(url, tmp_path):
+    with held_alone(url, runs_dir=tmp_path, study="a"):
+        with held_alone(url, runs_dir=tmp_path / "elsewhere", study="b"):
+            pass
+        with (
+            pytest.raises(StudyError, match="`a` must not be searched twice at once"),
+            held_alone(url, runs_dir=tmp_path / "elsewhere", study="a"),
+        ):
+            pass
+    with held_alone(url, runs_dir=tmp_path / "elsewhere", study="a"):
+        pass
+
+
+def test_the_lock_is_free_after_an_error(url, tmp_path):
+    with contextlib.suppress(RuntimeError), held_alone(url, runs_dir=tmp_path, study="a"):
+        raise RuntimeError
+    with held_alone(url, runs_dir=tmp_path, study="a"):
+        pass
+
+
+@pytest.mark.parametrize("url", ["mysterious://x", "postgresql+psycopg://127.0.0.1:1/none"])
+def test_a_storage_that_is_not_there_is_refused(url, tmp_path):
+    with (
+        pytest.raises(ConfigError, match="`--storage` must be an Optuna storage"),
+        held_alone(url, runs_dir=tmp_path, study="a"),
+    ):
+        pass
+
+
+def test_a_database_that_is_gone_for_a_while_is_waited_for(postgres, tmp_path, caplog):
+    storage = open_storage(postgres.url, runs_dir=tmp_path)
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"])
+    study.tell(study.ask({"x": optuna.distributions.IntDistribution(0, 9)}), [0.5, 1.0])
+    postgres.stop()
+    back = threading.Timer(2.0, postgres.start)
+    back.start()
+    start = time.monotonic()
+    trial = study.ask({"x": optuna.distributions.IntDistribution(0, 9)})
+    assert time.monotonic() - start > 1.5
+    back.join()
+    trial.set_user_attr("told", value="whole")
+    study.tell(trial, [0.6, 2.0])
+    assert "the storage cannot be reached, trying again" in caplog.text
+    trials = study.get_trials()
+    assert [trial.values for trial in trials] == [[0.5, 1.0], [0.6, 2.0]]
+    assert trials[1].user_attrs == {"told": "whole"}
+    storage.engine.dispose()
+
+
+def test_an_answer_that_was_lost_is_not_an_error():
+    calls = []
+
+    def set_state(*_words):
+        calls.append(1)
+        if len(calls) == 1:
+            raise OperationalError("UPDATE", {}, Exception("server closed the connection"))
+        raise UpdateFinishedTrialError
+
+    patient = storages._patiently(set_state)
+    assert patient(7, TrialState.COMPLETE) is True
+    assert len(calls) == 2
+    with pytest.raises(UpdateFinishedTrialError):
+        patient(7, TrialState.COMPLETE)
+
+
+def test_patience_has_an_end_and_a_full_disk_has_none(monkeypatch):
+    monkeypatch.setattr(storages, "_PATIENCE_S", 0.5)
+
+    def fail(text):
+        def method():
+            raise OperationalError("INSERT", {}, Exception(text))
+
+        return storages._patiently(method)
+
+    start = time.monotonic()
+    with pytest.raises(OperationalError, match="gone"):
+        fail("gone")()
+    assert time.monotonic() - start > 0.4
+    start = time.monotonic()
+    with pytest.raises(OperationalError, match="is full"):
+        fail("database or disk is full")()
+    assert time.monotonic() - start < 0.2
