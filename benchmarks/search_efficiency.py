@@ -14,8 +14,6 @@ Seeds come one after another; Ctrl-C prints what there is.
 
 import argparse
 import contextlib
-import csv
-import gzip
 import json
 import math
 import multiprocessing
@@ -31,13 +29,20 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import optuna
 import torch
+from trained_table import (
+    LABELS,
+    OPERATIONS,
+    Table,
+    TableSurveyor,
+    build_dimensions,
+    load_table,
+    measure_volume,
+)
 
 from autokd.study.auto_sampler import AutoSampler
 from autokd.surrogate import Advice, Advisor, Observation
-from autokd.types import Dimension, Prospect, Sample
 
 SAMPLERS = ("random", "nsga2", "default", "tpe_multivariate", "gp", "auto_few_looks", "auto")
 TRIALS = (25, 50, 100, 200)
@@ -46,117 +51,6 @@ DEVICES = (
     *("latency_ms_raspi4:1", "latency_ms_pixel3:1"),  # cells under 1 ms are no networks
     *("latency_ms_xeon_gold_6226", "latency_ms_gtx1080ti"),
 )
-OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # edges from a cell's first node to its last
-LABELS = tuple(f"edge_{index}" for index in range(6))
-CONVOLUTIONS = (2, 3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """One device's view of the table.
-
-    Attributes:
-        cells: Operation of each of the six edges, a row a network.
-        accuracies: After the full training, in [0, 1].
-        low_accuracies: After the short one, in [0, 1].
-        latencies: In ms.
-        traits: What is known of each network before training.
-        floor: First quartile of the accuracies.
-        volume: Hypervolume of the whole table.
-    """
-
-    cells: np.ndarray
-    accuracies: np.ndarray
-    low_accuracies: np.ndarray
-    latencies: np.ndarray
-    traits: np.ndarray
-    floor: float
-    volume: float
-
-    def scaled_costs(self) -> np.ndarray:
-        """Log latency, 0 for the fastest network and 1 for the slowest."""
-        logs = np.log(self.latencies)
-        return (logs - logs.min()) / (logs.max() - logs.min())
-
-
-def count_paths(cell: Sequence[int]) -> list[float]:
-    """Counts along the paths of a cell that carry something."""
-    live = [path for path in PATHS if all(cell[edge] != 0 for edge in path)]
-    edges = {edge for path in live for edge in path}
-    depths = [sum(cell[edge] in CONVOLUTIONS for edge in path) for path in live] or [0]
-    wide = [sum(cell[edge] == 3 for edge in path) for path in live] or [0]
-    pools = [sum(cell[edge] == 4 for edge in path) for path in live] or [0]
-    kinds = [float(sum(cell[edge] == kind for edge in edges)) for kind in range(1, 5)]
-    means = [statistics.fmean(depths), statistics.fmean(pools)]
-    return [len(live), *kinds, max(depths), min(depths), max(wide), *means]
-
-
-def load_table(
-    path: Path, *, accuracy: str, low_accuracy: str, latency: str, min_latency_ms: float
-) -> Table:
-    """One device's view of a table in NAS-Bench-201's notation."""
-    with gzip.open(path, "rt") as file:
-        rows = [row for row in csv.DictReader(file) if float(row[latency]) >= min_latency_ms]
-    cells = np.array([read_cell(row["architecture"]) for row in rows])
-    accuracies = np.array([float(row[accuracy]) / 100 for row in rows])
-    latencies = np.array([float(row[latency]) for row in rows])
-    n_params = np.array([float(row["n_params"]) for row in rows])
-    paths = np.array([count_paths(cell) for cell in cells.tolist()])
-    table = Table(
-        cells=cells,
-        accuracies=accuracies,
-        low_accuracies=np.array([float(row[low_accuracy]) / 100 for row in rows]),
-        latencies=latencies,
-        traits=np.column_stack([np.log(n_params), np.log(latencies), paths]),
-        floor=float(np.quantile(accuracies, 0.25)),
-        volume=1.0,
-    )
-    volume = measure_volume(table, range(len(cells)))
-    return Table(**{**table.__dict__, "volume": volume})
-
-
-def read_cell(text: str) -> list[int]:
-    """`|op~0|+|op~0|op~1|+...` as the operations of the six edges."""
-    words = [word for node in text.split("+") for word in node.strip("|").split("|")]
-    return [OPERATIONS.index(word.split("~")[0]) for word in words]
-
-
-def measure_volume(table: Table, chosen: Sequence[int] | range) -> float:
-    """Hypervolume of some networks as a fraction of the whole table's."""
-    rows = np.asarray(chosen)
-    costs = table.scaled_costs()
-    volume, best = 0.0, table.floor
-    for row in rows[np.argsort(costs[rows], kind="stable")]:
-        if table.accuracies[row] > best:
-            volume += (table.accuracies[row] - best) * (1 - costs[row])
-            best = table.accuracies[row]
-    return volume / table.volume
-
-
-class TableSurveyor:
-    """Looks latency and traits up in the table."""
-
-    def __init__(self, table: Table) -> None:
-        """Indexes the table."""
-        self._table = table
-        self.rows = {tuple(cell): row for row, cell in enumerate(table.cells.tolist())}
-
-    def row_of(self, sample: Sample) -> int | None:
-        """Where a network stands; none where it is not in the table."""
-        return self.rows.get(tuple(OPERATIONS.index(str(sample[label])) for label in LABELS))
-
-    def survey(self, samples: Sequence[Sample]) -> list[Prospect | None]:
-        """What is known of each before training."""
-        return [self._prospect(self.row_of(sample)) for sample in samples]
-
-    def _prospect(self, row: int | None) -> Prospect | None:
-        if row is None:
-            return None
-        table = self._table
-        return Prospect(
-            latency_ms=float(table.latencies[row]), traits=tuple(table.traits[row].tolist())
-        )
 
 
 def build_sampler(name: str, *, seed: int, surveyor: TableSurveyor) -> optuna.samplers.BaseSampler:
@@ -175,14 +69,6 @@ def build_sampler(name: str, *, seed: int, surveyor: TableSurveyor) -> optuna.sa
         ),
     }
     return samplers[name]()
-
-
-def build_dimensions() -> list[Dimension]:
-    """One dimension an edge."""
-    return [
-        Dimension(label=label, room="architecture", choices=OPERATIONS, default=OPERATIONS[0])
-        for label in LABELS
-    ]
 
 
 def run_trials(table: Table, name: str, *, seed: int, n_trials: int) -> tuple[list[float], float]:

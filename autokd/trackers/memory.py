@@ -101,10 +101,12 @@ class MemoryTracker:
 
     def _end(self, event: TrialEnded) -> None:
         result = event.result
+        known = self._known(result.trial)
         self.trials[result.trial] = replace(
-            self._known(result.trial),
+            known,
             state=result.state,
             sample=result.sample,
+            curve={row.epoch: row for row in result.curve} | known.curve,
             result=result,
             hypervolume=event.hypervolume,
         )

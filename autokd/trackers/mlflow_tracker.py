@@ -108,6 +108,7 @@ class MlflowTracker:
             case TrialResumed():
                 run_id = self._runs.build_trial(event.trial, time_ms=event.time_ms)
                 self._client.update_run(run_id, status="RUNNING")
+                self._add_tags(run_id, values={"autokd.state": "running"})
             case EpochEnded():
                 self._add_epochs(event.trial, epochs=[event])
             case TrialEnded():
