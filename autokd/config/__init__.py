@@ -1,0 +1,7 @@
+"""File and flags become one frozen, validated `Config`; every fault is reported at once."""
+
+from autokd.config.building import build_config, find_cache, load_config_file
+from autokd.config.model import Config
+from autokd.config.values import parse_duration
+
+__all__ = ["Config", "build_config", "find_cache", "load_config_file", "parse_duration"]

@@ -1,0 +1,222 @@
+"""Every option of a search, with its rule and what `--help` says of it."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from autokd.config.values import (
+    FEATURE_LOSSES,
+    LOGIT_LOSSES,
+    PREPARATIONS,
+    Names,
+    Paths,
+    Seconds,
+    as_texts,
+    check_assistants,
+    check_loss,
+    check_teachers,
+)
+from autokd.types import Scalar
+
+__all__ = ["Config"]
+
+
+class Config(BaseModel):
+    """Everything a search needs to know; each field is an option of the command line.
+
+    The descriptions are what `autokd search --help` shows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    data: str = Field(
+        "digits",
+        description="digits | npz:FILE | folder:DIR | torchvision:NAME | python:module:function",
+    )
+    image_size: int | None = Field(
+        None,
+        ge=4,
+        le=1024,
+        description="Side of the square that pictures of a folder are resized to, in pixels",
+    )
+    data_root: Path = Field(Path("data"), description="Where torchvision sets lie")
+    download: bool = Field(False, description="Let torchvision fetch the set")
+    train_limit: int | None = Field(
+        None,
+        ge=2,
+        description="Use at most this many pictures for "
+        "training and validation together, stratified",
+    )
+    unlabelled: Path | None = Field(
+        None,
+        description="DIR | npz:FILE with pictures without labels, from which students learn what "
+        "the teacher says; must not hold the test split",
+    )
+    unlabelled_limit: int | None = Field(
+        None, ge=1, description="Use at most this many of them, drawn at random"
+    )
+    val_ratio: float = Field(
+        0.2, gt=0, lt=0.9, description="Share of the training pictures that is kept for choosing"
+    )
+
+    teacher: Annotated[Names, AfterValidator(check_teachers)] = Field(
+        ("auto",),
+        description="auto | timm:NAME | torchvision:NAME | file:PATH | python:module:function; "
+        "may be repeated",
+    )
+    teacher_weights: Paths = Field(
+        (),
+        description="State dict of the teacher: .pt, .pth, .th or .safetensors; of several "
+        "teachers, one for each timm: and torchvision: among them, in their order",
+    )
+    teacher_vote: Literal["mean", "accuracy", "confidence"] = Field(
+        "mean",
+        description="What several teachers say together: mean (all count alike) | accuracy (the "
+        "better on validation, the more) | confidence (the surer of a picture, the more)",
+    )
+    assistant: Annotated[Names, AfterValidator(check_assistants)] = Field(
+        (),
+        description="Network between teacher and student, taught by the teacher: none | auto (made "
+        "only if the student is far smaller) | as --teacher; repeated, each is taught by the one "
+        "before [default: none]",
+    )
+    teacher_pretrained: bool = Field(False, description="Let timm or torchvision fetch weights")
+    teacher_finetune: bool = Field(
+        False,
+        description="Replace a head that does not fit the "
+        "classes and train the teacher on the data",
+    )
+    teacher_image_size: int | None = Field(
+        None, ge=4, le=1024, description="Side that the teacher wants its pictures in, in pixels"
+    )
+    teacher_mean: tuple[float, ...] | None = Field(
+        None, description="Per channel, pixels in [0, 1]; what the teacher was trained with"
+    )
+    teacher_std: tuple[float, ...] | None = Field(
+        None, description="Per channel; see --teacher-mean"
+    )
+
+    space: str = Field(
+        "mobile", description="A bundled space (autokd spaces list), hub:NAME, or FILE.py:FUNCTION"
+    )
+    recipe: str = Field(
+        "default",
+        description="A bundled recipe or a YAML or JSON file in NNI's search-space schema",
+    )
+    loss: Annotated[str, AfterValidator(check_loss)] | None = Field(
+        None,
+        description="Hold the study to one loss, whatever the recipe says: "
+        f"{' | '.join(LOGIT_LOSSES)}, with +{', +'.join(PREPARATIONS)} "
+        f"and one of +{', +'.join(FEATURE_LOSSES)} if wanted",
+    )
+    views: int = Field(
+        16,
+        ge=1,
+        le=10_000,
+        description="Augmented views of each picture; what the teacher says of one is kept",
+    )
+    bank: bool = Field(
+        True, description="Keep what the teacher says of each view, for all trials and studies"
+    )
+    student_tap: tuple[str, ...] = Field(
+        (),
+        description="Module of the student that a loss on features reads, as its "
+        "path in named_modules(); repeatable [default: found]",
+    )
+    teacher_tap: tuple[str, ...] = Field((), description="The same of the teacher")
+    fix: Annotated[dict[str, str], BeforeValidator(as_texts)] = Field(
+        default_factory=dict, description="Pin a dimension: --fix temperature=4"
+    )
+
+    study: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name of the study; the same name goes on where it "
+        "stopped [default: DATA-SPACE]",
+    )
+    budget: int = Field(50, ge=1, description="Trials of the whole study")
+    timeout_s: Seconds | None = Field(
+        None, description="Stop the search after 90s, 30m, 2h of the whole study"
+    )
+    sampler: Literal["auto", "tpe", "nsga2", "gp", "random"] = Field(
+        "tpe",
+        description="What proposes the candidates: auto (knows their latency, models their "
+        "accuracy) | tpe | nsga2 | gp | random (Optuna's)",
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Of splits, samples and trainings")
+    max_latency_ms: float | None = Field(None, gt=0, description="Slower students are not trained")
+    min_accuracy: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Worse students are not on the front; of the validation split, in [0, 1]",
+    )
+    storage: str | None = Field(
+        None, description="Any Optuna storage URL [default: a journal in the runs folder]"
+    )
+
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Students trained side by side, each on one thread "
+        "[default: the number of cores; 1 on a GPU]",
+    )
+    rungs: bool = Field(
+        True,
+        description="Stop a trial early that is unlikely to enter the front; in studies of 12 "
+        "trials or more",
+    )
+    checkpoints_gb: float = Field(
+        2.0, ge=0, description="Room for trainings that may go on, in gibibytes"
+    )
+    epochs: int | None = Field(None, ge=1, description="Of one trial [default: from the data]")
+    batch_size: int | None = Field(None, ge=2, description="[default: from the data]")
+    refit: bool = Field(
+        True, description="Train the front again, longer, beside its twins without distillation"
+    )
+    refit_epochs: int | None = Field(
+        None, ge=1, description="Of one refit [default: half as many again as a trial's]"
+    )
+    seeds: int = Field(3, ge=1, le=100, description="Of the refit")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where students train")
+
+    latency_threads: int = Field(1, ge=1, description="Threads of the runtime that is timed")
+    latency_batch: int = Field(1, ge=1, description="Pictures per timed run")
+
+    runs_dir: Path = Field(Path("mlruns"), description="Where studies, runs and artefacts lie")
+    tracking_uri: str | None = Field(
+        None,
+        description="MLflow server [default: "
+        "MLFLOW_TRACKING_URI, or a database in the runs folder]",
+    )
+
+    @property
+    def study_name(self) -> str:
+        """The name of the study, made from data and space where the user gave none."""
+        if self.study is not None:
+            return self.study
+        data = self.data.rstrip("/").replace("\\", "/").split("/")[-1].split(":")[-1]
+        space = self.space.split("/")[-1].split(":")[-1 if self.space.startswith("hub:") else 0]
+        name = f"{data.split('.')[0]}-{space.removesuffix('.py')}"
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "study"
+
+    @property
+    def loss_fields(self) -> dict[str, Scalar]:
+        """The fields of the recipe that `--loss` pins; what it does not name is off."""
+        if self.loss is None:
+            return {}
+        words = self.loss.split("+")
+        return {
+            "loss": next(word for word in words if word in LOGIT_LOSSES),
+            "is_standardised": "standardised" in words,
+            "is_adaptive": "adaptive" in words,
+            "feature_loss": next((word for word in words if word in FEATURE_LOSSES), "none"),
+        }
+
+    @property
+    def study_dir(self) -> Path:
+        """The folder of the study's own files."""
+        return self.runs_dir / "studies" / self.study_name
