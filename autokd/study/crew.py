@@ -94,6 +94,10 @@ class Crew(Protocol):
         """Ends what is still running; nothing comes of it."""
         ...
 
+    def dismiss(self) -> None:
+        """The study is over: whoever waits for jobs of it need not any more."""
+        ...
+
 
 @final
 class InlineCrew:
@@ -139,3 +143,6 @@ class InlineCrew:
     def close(self) -> None:
         """Forgets the job."""
         self._jobs.clear()
+
+    def dismiss(self) -> None:
+        """Nobody waits."""

@@ -130,6 +130,9 @@ class ForkedCrew:
         for worker in list(self._workers):
             self._remove(worker)
 
+    def dismiss(self) -> None:
+        """Nobody waits: a process lives no longer than its job."""
+
     def _fork(self, job: Job, *, slot: int) -> _Worker:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
 import torch
@@ -14,6 +15,7 @@ from autokd.errors import TeacherError
 from autokd.teachers import (
     AnyTeacher,
     Committee,
+    Teacher,
     TeacherPlan,
     TeacherRequest,
     build_committee,
@@ -46,6 +48,7 @@ class School:
         data: Pictures to train and to judge on.
         say: Shows a line to the user.
         accuracies: Top-1 on the validation split, by digest of whoever was judged.
+        trained: Files of the weights of those that were trained, in this session or another.
     """
 
     def __init__(
@@ -70,23 +73,25 @@ class School:
         """
         self.data, self.say = data, say
         self.accuracies: dict[str, float] = {}
+        self.trained: list[Path] = []
         self._config, self._device, self._train, self._known = config, device, train, known
         self._cache = find_cache()
 
-    def load(self, request: TeacherRequest, *, is_alone: bool) -> AnyTeacher:
+    def load(self, request: TeacherRequest, *, is_alone: bool) -> Teacher:
         """A teacher, loaded or trained, judged, and shown if there are others."""
         with _naming("--teacher" if is_alone else f"--teacher {request.spec}"):
             teacher = load_teacher(
                 request, config=self._config, data=self.data.card, fit=self._fit, cache=self._cache
             )
             accuracy = self._judge(teacher)
+        self._note(teacher)
         if not is_alone:
             self.say(f"teacher {teacher.name}: {accuracy:.1%} on validation")
         return teacher
 
     def load_assistant(
         self, request: TeacherRequest, *, teacher: AnyTeacher, n_params: int | None
-    ) -> AnyTeacher:
+    ) -> Teacher:
         """An assistant, taught by that teacher or read from the cache, judged and shown."""
         with _naming(f"--assistant {request.spec}"):
             assistant = load_assistant(
@@ -99,6 +104,7 @@ class School:
                 cache=self._cache,
             )
             accuracy = self._judge(assistant)
+        self._note(assistant)
         size = "" if assistant.n_params is None else f", {assistant.n_params / 1000:.1f} k"
         self.say(f"assistant {assistant.name}: {accuracy:.1%} on validation{size}")
         return assistant
@@ -115,6 +121,10 @@ class School:
         if isinstance(joined, Committee):
             self._judge(joined)
         return joined
+
+    def _note(self, teacher: Teacher) -> None:
+        if teacher.weights_file is not None and teacher.weights_file.exists():
+            self.trained.append(teacher.weights_file)
 
     def _judge(self, teacher: AnyTeacher) -> float:
         """The validation accuracy, once it is better than always saying the same.

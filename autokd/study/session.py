@@ -11,6 +11,7 @@ from autokd.candidate import CheckpointFolder, StudentSurveyor, Workshop
 from autokd.config import Config
 from autokd.data import load_data, load_test
 from autokd.errors import ConstraintError
+from autokd.jobs import JobQueue, open_engine
 from autokd.latency import (
     CachedTarget,
     OnnxRuntimeTarget,
@@ -30,6 +31,7 @@ from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
+from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_side_by_side
@@ -83,6 +85,7 @@ def search(
                 if not session.findings.front():
                     raise ConstraintError(session.findings.describe_misery())
             session.close_search()
+            session.crew.dismiss()
         return folder.load_front()
 
 
@@ -303,6 +306,7 @@ def _open_session(
     """Data, space, teacher and study, checked in the order of what they cost."""
     device = choose_device(config)
     crew = build_crew(config.workers, device=device)
+    queue = JobQueue(open_engine(config.storage)) if config.remote else None
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
@@ -351,6 +355,15 @@ def _open_session(
     trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space, referee=auto)
     if trials.n_finished == 0:
         trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
+    if queue is not None:
+        crew = call_workers(
+            queue,
+            config,
+            bench=bench,
+            faculty=faculty,
+            stopped=list(trials.stopped()),
+            say=progress.say,
+        )
     return _Session(
         config,
         folder,

@@ -44,6 +44,7 @@ class Faculty:
         models: ONNX files of the teacher, several if it is several.
         training_s: Seconds spent on training them.
         accuracies: Top-1 on the validation split, by digest of each teacher and committee.
+        trained: Files of the weights of those that were trained for it.
     """
 
     teachers: Mapping[TaughtBy, KnownTeacher]
@@ -51,6 +52,7 @@ class Faculty:
     models: tuple[Path, ...]
     training_s: float
     accuracies: Mapping[str, float]
+    trained: tuple[Path, ...]
 
 
 def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
@@ -100,6 +102,7 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
         models=files,
         training_s=trainer.training_s,
         accuracies=school.accuracies,
+        trained=tuple(school.trained),
     )
 
 
