@@ -19,7 +19,7 @@ from autokd.study.planning import build_plan, choose_device
 from autokd.study.teaching import Faculty, recall_teachers
 from autokd.types import DataCard, dump_json, load_json
 
-__all__ = ["Call", "open_bench", "read_call", "write_call"]
+__all__ = ["Call", "localise", "open_bench", "read_call", "write_call"]
 
 _OF_THE_COORDINATOR = {"storage": None, "tracking_uri": None, "runs_dir": "mlruns"}
 _UNLIMITED = 2**62
@@ -72,31 +72,36 @@ def read_call(text: str) -> Call:
     return load_json(Call, text)
 
 
-def open_bench(
-    call: Call,
-    *,
-    places: Mapping[str, object],
-    scratch: Path,
-    weights: Mapping[str, bytes],
-) -> Bench:
+def localise(call: Call, places: Mapping[str, object]) -> Config:
+    """The configuration of a study as it is on this machine.
+
+    Args:
+        call: Of the study.
+        places: Options that are others here: where pictures and teachers lie, the device.
+
+    Returns:
+        The configuration; what is wrong with `places` is told as for `autokd search`.
+    """
+    return build_config(flags={**json.loads(call.config), **places})
+
+
+def open_bench(call: Call, config: Config, *, scratch: Path, weights: Mapping[str, bytes]) -> Bench:
     """Data, space and teachers of a study on this machine.
 
     Args:
         call: Of the study.
-        places: Options of `Config` that are others here: where pictures and teachers lie, the
-            device.
+        config: As `localise` gave it.
         scratch: Folder for what is being trained.
         weights: Of teachers that were trained for the study, by the names of their files.
 
     Returns:
-        Where its orders can be carried out; of teachers and options, what is wrong here is told
-        as for `autokd search`.
+        Where its orders can be carried out; of teachers, what is wrong here is told as for
+        `autokd search`.
 
     Raises:
         DataError: The pictures are others than the study's.
         SpaceError: The space is another one than the study's.
     """
-    config = build_config(flags={**json.loads(call.config), **places})
     device = choose_device(config)
     data = load_data(config)
     if _digest_data(data.card) != call.data:

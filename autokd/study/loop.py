@@ -145,7 +145,11 @@ class TrialLoop:
             return False
         n_begun = len(results) + len(self._stopped) + len(self._crew.running)
         has_budget = n_begun < self._config.budget
-        chosen = self._rungs.next(is_last_call=not has_budget) if self._stopped else None
+        chosen = (
+            self._rungs.next(is_last_call=not has_budget, among=self._stopped)
+            if self._stopped
+            else None
+        )
         if chosen is not None:
             self._resume(chosen.key)
         elif has_budget:

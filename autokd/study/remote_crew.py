@@ -122,7 +122,12 @@ class RemoteCrew:
             stops=list(job.stops),
             files=read_checkpoints(self._bench, name),
         )
-        self._posted[name] = _Posted(job=job, order=job.order, is_adopted=not is_new)
+        posted = _Posted(job=job, order=job.order, is_adopted=not is_new)
+        if job.order.refit is None:
+            posted.heard = max((row.epoch for row in job.order.result.curve), default=0)
+        if posted.is_adopted and posted.heard:  # it may have been decided, but not said
+            self._queue.grant(self._study, name, epoch=posted.heard, goes_on=True)
+        self._posted[name] = posted
 
     def halt(self) -> None:
         """Has each job end after its epoch; the workers are told by the next `wait`."""

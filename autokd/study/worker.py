@@ -17,12 +17,13 @@ from typing import final
 from autokd.distillation import Engine
 from autokd.errors import AutoKDError, ConfigError, StudyError
 from autokd.jobs import Claim, JobQueue, LeaseLostError, Posting, open_engine
-from autokd.study.calls import open_bench, read_call
+from autokd.study.calls import localise, open_bench, read_call
 from autokd.study.crew import Crew, Done, Job
 from autokd.study.crews import build_crew
 from autokd.study.forked_crew import settle_child
 from autokd.study.interrupts import ending_gently
 from autokd.study.orders import Bench, Order, Outcome, carry_out
+from autokd.study.planning import choose_device
 from autokd.study.remote_crew import (
     BEAT_S,
     WEIGHTS,
@@ -69,16 +70,12 @@ def work(
     """
     engine = open_engine(storage)
     queue = JobQueue(engine)
-    posting = _wait_for(study, queue, wait_s=wait_s, say=say)
+    call = read_call(_wait_for(study, queue, wait_s=wait_s, say=say).text)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     with tempfile.TemporaryDirectory(prefix="autokd-worker-") as scratch:
-        bench = open_bench(
-            read_call(posting.text),
-            places=_check(places or {}),
-            scratch=Path(scratch),
-            weights=queue.files(study),
-        )
-        crew = build_crew(workers, device=bench.workshop.plan.device)
+        config = localise(call, _check(places or {}))
+        crew = build_crew(workers, device=choose_device(config))
+        bench = open_bench(call, config, scratch=Path(scratch), weights=queue.files(study))
         queue.greet(study, name, slots=crew.size)
         worker = _Worker(name, study, queue=queue, bench=bench, crew=crew, say=say)
         say(f"worker {name}: {crew.size} side by side for study {study}")
