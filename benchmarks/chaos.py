@@ -122,12 +122,14 @@ def serving(folder: Path) -> Generator[Server]:
         server.kill()
 
 
-def start_search(folder: Path, *, budget: int, tracking_uri: str) -> subprocess.Popen[bytes]:
+def start_search(
+    folder: Path, *, budget: int, tracking_uri: str, cache: Path
+) -> subprocess.Popen[bytes]:
     """The coordinator, the same each time."""
     command = [sys.executable, "-m", "autokd", "search", "--study", STUDY, "--workers", "2"]
     command += ["--budget", str(budget), "--epochs", str(EPOCHS), "--train-limit", "600"]
     command += ["--no-refit", "--tracking-uri", tracking_uri]
-    environment = {**os.environ, "AUTOKD_CACHE": str(folder / "cache")}
+    environment = {**os.environ, "AUTOKD_CACHE": str(cache)}
     with (folder / "search.log").open("ab") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 
@@ -148,12 +150,12 @@ def _is_fork(child: psutil.Process, parent: subprocess.Popen[bytes]) -> bool:
     return child.cmdline() == psutil.Process(parent.pid).cmdline()
 
 
-def run_once(folder: Path, *, budget: int, gap_s: Sequence[float], seed: int) -> Run:
+def run_once(folder: Path, *, budget: int, gap_s: Sequence[float], seed: int, cache: Path) -> Run:
     """One search, with kills until it ends."""
     random_, kills = random.Random(seed), Counter[str]()
     start = time.monotonic()
     with serving(folder) as server:
-        search = start_search(folder, budget=budget, tracking_uri=server.uri)
+        search = start_search(folder, budget=budget, tracking_uri=server.uri, cache=cache)
         while True:
             is_calm = time.monotonic() - start > LIMIT_S
             try:
@@ -167,7 +169,9 @@ def run_once(folder: Path, *, budget: int, gap_s: Sequence[float], seed: int) ->
                 elif victim == "coordinator":
                     search.kill()
                     search.wait()
-                    search = start_search(folder, budget=budget, tracking_uri=server.uri)
+                    search = start_search(
+                        folder, budget=budget, tracking_uri=server.uri, cache=cache
+                    )
                 elif not kill_a_worker(search, random_):
                     continue
                 kills[victim] += 1
@@ -176,7 +180,9 @@ def run_once(folder: Path, *, budget: int, gap_s: Sequence[float], seed: int) ->
                 sys.exit(f"the search has failed; see {_keep(folder / 'search.log')}")
             break
         server.wait()
-        drain = start_search(folder, budget=budget, tracking_uri=server.uri)  # sends what is left
+        drain = start_search(
+            folder, budget=budget, tracking_uri=server.uri, cache=cache
+        )  # sends what is left
         if drain.wait() != 0:
             sys.exit(f"the search has failed; see {_keep(folder / 'search.log')}")
         run = count(folder, budget=budget, tracking_uri=server.uri)
@@ -270,17 +276,23 @@ def main() -> None:
     arguments = parser.parse_args()
     n_runs, budget = (2, 12) if arguments.quick else (arguments.runs, arguments.budget)
     runs: list[Run] = []
-    for number in range(n_runs):
-        with tempfile.TemporaryDirectory(prefix="autokd-chaos-") as folder:
-            seed = arguments.seed + number
-            run = run_once(Path(folder), budget=budget, gap_s=arguments.gap, seed=seed)
-        runs.append(run)
-        kills = ", ".join(f"{n} x {victim}" for victim, n in sorted(run.kills.items()))
-        console.print(
-            f"run {number + 1}/{n_runs}: {run.n_finished} of {budget} trials in "
-            f"{run.seconds:.0f} s, killed {kills or 'nothing'}; "
-            f"{'well' if run.is_well else asdict(run)}"
-        )
+    with tempfile.TemporaryDirectory(prefix="autokd-cache-") as cache:  # one teacher for all
+        for number in range(n_runs):
+            with tempfile.TemporaryDirectory(prefix="autokd-chaos-") as folder:
+                run = run_once(
+                    Path(folder),
+                    budget=budget,
+                    gap_s=arguments.gap,
+                    seed=arguments.seed + number,
+                    cache=Path(cache),
+                )
+            runs.append(run)
+            kills = ", ".join(f"{n} x {victim}" for victim, n in sorted(run.kills.items()))
+            console.print(
+                f"run {number + 1}/{n_runs}: {run.n_finished} of {budget} trials in "
+                f"{run.seconds:.0f} s, killed {kills or 'nothing'}; "
+                f"{'well' if run.is_well else asdict(run)}"
+            )
     figures = {
         "budget": budget,
         "n_runs": len(runs),
