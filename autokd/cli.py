@@ -1,5 +1,6 @@
 """The command line: parses, calls, prints, exits. Whatever is heavy is imported when needed."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -76,7 +77,8 @@ def search_command(file: Path | None, *, as_json: bool, **flags: object) -> None
     from autokd.study import search
     from autokd.study.progress import SearchProgress
 
-    front = search(config, progress=SearchProgress())
+    with contextlib.redirect_stdout(sys.stderr):  # whatever libraries and the user's code print
+        front = search(config, progress=SearchProgress())
     _print_front(front, as_json=as_json)
 
 

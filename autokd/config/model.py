@@ -169,6 +169,13 @@ class Config(BaseModel):
         description="Have students trained by `autokd worker` processes on any machines, which "
         "find their work in the database of --storage",
     )
+    ray: str | None = Field(
+        None,
+        description="Have students trained as tasks of the Ray cluster at this address, as "
+        "HOST:PORT or auto; latencies on its nodes with the resource latency_device",
+    )
+    cpus_per_trial: float = Field(1.0, gt=0, description="Of a Ray node, for one training")
+    gpus_per_trial: float = Field(0.0, ge=0, description="Of a Ray node, for one training")
     rungs: bool = Field(
         True,
         description="Stop a trial early that is unlikely to enter the front; in studies of 12 "

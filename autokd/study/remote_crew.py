@@ -25,6 +25,7 @@ __all__ = [
     "RemoteCrew",
     "call_workers",
     "dump_result",
+    "load_result",
     "read_checkpoints",
     "write_files",
 ]
@@ -315,6 +316,12 @@ def dump_result(
         JSON.
     """
     return dump_json(_Result(outcome=outcome, paused_s=paused_s, fault=fault, bug=bug))
+
+
+def load_result(text: str) -> tuple[Outcome | None, float]:
+    """Outcome and seconds of standing still out of what `dump_result` wrote."""
+    result = load_json(_Result, text)
+    return result.outcome, result.paused_s
 
 
 def read_checkpoints(bench: Bench, name: str) -> dict[str, bytes]:

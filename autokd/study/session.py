@@ -20,7 +20,7 @@ from autokd.latency import (
     library_versions,
 )
 from autokd.reports import draw_curves, draw_front
-from autokd.study.crew import Crew
+from autokd.study.crew import Crew, InlineCrew
 from autokd.study.crews import build_crew
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
@@ -31,6 +31,8 @@ from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
+from autokd.study.ray_cluster import RayCluster, RayTarget, join_cluster
+from autokd.study.ray_crew import build_ray_crew
 from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
@@ -113,6 +115,7 @@ class _Session:
         config: Config,
         folder: StudyFolder,
         *,
+        cluster: RayCluster | None,
         bench: Bench,
         faculty: Faculty,
         trials: Trials,
@@ -125,7 +128,7 @@ class _Session:
         self.config, self.folder = config, folder
         self.bench, self.workshop = bench, bench.workshop
         self.teacher, self.trials, self.crew = faculty.card, trials, crew
-        self._rungs = rungs
+        self._rungs, self._cluster = rungs, cluster
         self.progress, self._teacher_models = progress, faculty.models
         self.results, self._surveyor = trials.results(), surveyor
         surveyor.remember(self.results)
@@ -236,7 +239,7 @@ class _Session:
         times = measure_side_by_side(
             self.findings.contenders(),
             teacher=self._teacher_models,
-            target=_build_target(self.config, seconds=_COMPARED_S),
+            target=_build_target(self.config, seconds=_COMPARED_S, cluster=self._cluster),
             workshop=self.workshop,
             folder=self.folder,
         )
@@ -305,14 +308,15 @@ def _open_session(
 ) -> _Session:
     """Data, space, teacher and study, checked in the order of what they cost."""
     device = choose_device(config)
-    crew = build_crew(config.workers, device=device)
+    cluster = join_cluster(config) if config.ray else None
+    crew = InlineCrew() if cluster else build_crew(config.workers, device=device)
     queue = JobQueue(open_engine(config.storage)) if config.remote else None
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     wanted = space.dimensions
     folder.check_settings(config, dimensions=wanted)
-    target = _build_target(config, seconds=_SCREENED_S)
+    target = _build_target(config, seconds=_SCREENED_S, cluster=cluster)
     faculty = build_teachers(
         config,
         data,
@@ -364,9 +368,12 @@ def _open_session(
             stopped=list(trials.stopped()),
             say=progress.say,
         )
+    if cluster is not None:
+        crew = build_ray_crew(cluster, config, bench=bench, faculty=faculty, say=progress.say)
     return _Session(
         config,
         folder,
+        cluster=cluster,
         bench=bench,
         faculty=faculty,
         trials=trials,
@@ -378,14 +385,13 @@ def _open_session(
     )
 
 
-def _build_target(config: Config, *, seconds: float) -> CachedTarget:
-    """What latencies are measured on, while nobody trains."""
-    target = OnnxRuntimeTarget(
-        threads=config.latency_threads,
-        batch=config.latency_batch,
-        seconds=seconds,
-        quiet=still,
+def _build_target(config: Config, *, seconds: float, cluster: RayCluster | None) -> CachedTarget:
+    """What latencies are measured on, while nobody trains there."""
+    target: OnnxRuntimeTarget | RayTarget = OnnxRuntimeTarget(
+        threads=config.latency_threads, batch=config.latency_batch, seconds=seconds, quiet=still
     )
+    if cluster is not None and cluster.latency_device:
+        target = RayTarget(cluster=cluster, target=target)
     return CachedTarget(target, folder=config.runs_dir / "latency")
 
 

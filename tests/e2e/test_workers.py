@@ -1,16 +1,13 @@
 """A search whose students are trained by other processes, any of which is killed meanwhile."""
 
 import contextlib
-import json
 import signal
-import time
-from collections import Counter
 
 import optuna
 import psutil
 import pytest
 
-from autokd.types import TrialResult, load_json
+from tests.e2e.agreement import check, count_done, wait_until
 from tests.postgres import running_postgres
 
 BUDGET = 12
@@ -54,57 +51,12 @@ def searching(start, tmp_path, url):
         process.communicate()
 
 
-def wait_until(trials, is_so):
-    end = time.monotonic() + 200
-    while not is_so(trials()):
-        assert time.monotonic() < end, "it never came so far"
-        time.sleep(0.2)
-
-
-def count_done(trials):
-    return sum(
-        trial.state.is_finished() or bool(trial.user_attrs.get("is_stopped")) for trial in trials
-    )
-
-
 def kill_a_trainer(worker):
     """Kills a process of a worker that trains."""
     for child in psutil.Process(worker.pid).children():
         if child.cpu_times().user > 0.3:
             child.kill()
             return
-
-
-def check(folder, trials, out):
-    """The table, Optuna and MLflow agree; no epoch is missing or there twice."""
-    from mlflow import MlflowClient
-
-    values = json.loads(out)
-    states = Counter(trial.state.name for trial in trials)
-    assert states["COMPLETE"] + states["PRUNED"] == BUDGET == len(trials)
-    assert values["n_trials"] == BUDGET
-    client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-    experiment = client.get_experiment_by_name("s")
-    runs = client.search_runs([experiment.experiment_id])
-    runs = {int(r.data.tags["autokd.trial"]): r for r in runs if "autokd.trial" in r.data.tags}
-    assert sorted(runs) == list(range(BUDGET))
-    for trial in trials:
-        result = load_json(TrialResult, trial.user_attrs["result"])
-        epochs = [row.epoch for row in result.curve]
-        assert epochs == (list(range(1, 5)) if trial.state.name == "COMPLETE" else [1])
-        run = runs[trial.number]
-        logged = client.get_metric_history(run.info.run_id, "val_accuracy")
-        assert sorted(metric.step for metric in logged) == epochs
-    events = (folder / "mlruns/studies/s/tracking/events.jsonl").read_text().splitlines()
-    told = Counter(_epochs_of(events))
-    assert set(told.values()) <= {1, 2}, "twice where the coordinator was killed, not trained twice"
-
-
-def _epochs_of(events):
-    for line in events:
-        event = json.loads(line)
-        if "epoch" in event and "trial" in event:
-            yield event["trial"], event["epoch"]["epoch"]
 
 
 def test_whoever_is_killed_nothing_is_lost(searching, tmp_path, trials):
@@ -120,7 +72,7 @@ def test_whoever_is_killed_nothing_is_lost(searching, tmp_path, trials):
     second = searching(*search)
     out, err = second.communicate(timeout=280)
     assert second.returncode == 0, err
-    check(tmp_path, trials(), out)
+    check(tmp_path, trials(), out, budget=BUDGET)
     _, err = other.communicate(timeout=60)
     assert other.returncode == 0, err
     assert "study s is over" in err
