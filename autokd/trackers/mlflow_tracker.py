@@ -65,6 +65,7 @@ class MlflowTracker:
         self._uri = tracking_uri
         self._client = build_client(tracking_uri)
         self._runs = StudyRuns(self._client, study=study, artifacts=artifacts)
+        self._told: dict[str, set[int]] = {}
 
     def log(self, event: Event) -> None:
         """Take note of one event.
@@ -93,6 +94,7 @@ class MlflowTracker:
                         self._add_epochs(trial, epochs=list(group))
         except TrackingError:
             self._runs.forget()
+            self._told.clear()
             raise
 
     def close(self) -> None:
@@ -148,12 +150,21 @@ class MlflowTracker:
 
     def _add_epochs(self, trial: int, *, epochs: Sequence[Event]) -> None:
         metrics: list[Metric] = []
+        run_id = self._runs.build_trial(trial, time_ms=min(event.time_ms for event in epochs))
+        told = self._told_epochs(run_id)
         for event in epochs:
-            if isinstance(event, EpochEnded):
+            if isinstance(event, EpochEnded) and event.epoch.epoch not in told:
                 row = event.epoch
                 metrics += _metrics(epoch_metrics(row), time_ms=event.time_ms, step=row.epoch)
-        run_id = self._runs.build_trial(trial, time_ms=min(event.time_ms for event in epochs))
+                told.add(row.epoch)
         self._add_metrics(run_id, metrics=metrics)
+
+    def _told_epochs(self, run_id: str) -> set[int]:
+        """Those that a run has; trained again after a power cut, they are the same."""
+        if run_id not in self._told:
+            history = self._client.get_metric_history(run_id, "val_accuracy")
+            self._told[run_id] = {one.step for one in history}
+        return self._told[run_id]
 
     def _end(self, event: TrialEnded) -> None:
         result = event.result
@@ -176,7 +187,7 @@ class MlflowTracker:
         curve = event.result.curve
         if not curve:
             return
-        told = {one.step for one in self._client.get_metric_history(run_id, "val_accuracy")}
+        told = self._told_epochs(run_id)
         metrics: list[Metric] = []
         time_ms = event.time_ms - round(1000 * sum(row.seconds for row in curve))
         for row in curve:

@@ -200,6 +200,15 @@ def test_the_front_and_its_pictures_are_artefacts(open_tracker, client, tmp_path
     assert (tmp_path / "artifacts/digits" / run.info.run_id / "artifacts/front/front.png").exists()
 
 
+def test_an_epoch_that_is_trained_again_is_shown_once(open_tracker, client):
+    """After a power cut that spoilt the checkpoint, by the next process too."""
+    open_tracker().log_all([opened(), started(0, after_ms=1), epoch_ended(0, 1, after_ms=2000)])
+    again = [epoch_ended(0, epoch, after_ms=9000 * epoch) for epoch in (1, 2, 1)]
+    open_tracker().log_all(again)
+    history = client.get_metric_history(find_trial(client, 0).info.run_id, "val_accuracy")
+    assert [metric.step for metric in history] == [1, 2]
+
+
 def test_a_run_deleted_by_hand_in_mid_study_is_made_again(open_tracker, client):
     tracker = open_tracker()
     tracker.log_all([opened(), started(0, after_ms=1)])
