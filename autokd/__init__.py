@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autokd.config import Config, build_config
-    from autokd.study import export, load_front, search
+    from autokd.study import export, load_front, search, work
     from autokd.types import Front, FrontStudent
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "export",
     "load_front",
     "search",
+    "work",
 ]
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _HOMES = {
     "export": "autokd.study",
     "load_front": "autokd.study",
     "search": "autokd.study",
+    "work": "autokd.study",
 }
 
 

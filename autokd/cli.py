@@ -80,6 +80,48 @@ def search_command(file: Path | None, *, as_json: bool, **flags: object) -> None
     _print_front(front, as_json=as_json)
 
 
+@cli.command("worker")
+@click.option("--study", required=True, help="Name of the study.")
+@click.option("--storage", required=True, help="URL of the database that the search uses.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Students trained side by side [default: the number of cores; 1 on a GPU].",
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=600,
+    show_default=True,
+    help="Seconds to wait for the study to be opened.",
+)
+@click.option("--data", help="Where the pictures of the study lie on this machine.")
+@click.option("--data-root", help="Where torchvision sets lie on this machine.")
+@click.option("--unlabelled", help="Where its pictures without labels lie on this machine.")
+@click.option("--teacher", multiple=True, help="The study's teacher as it is called here.")
+@click.option(
+    "--teacher-weight", "teacher_weights", multiple=True, help="Its weights on this machine."
+)
+@click.option("--device", help="auto | cpu | cuda: where students train here.")
+def worker_command(
+    study: str, *, storage: str, workers: int | None, wait_s: float, **places: object
+) -> None:
+    """Train for a search that runs elsewhere with --remote, until it is over."""
+    from autokd.study import work
+    from autokd.study.progress import SearchProgress
+
+    n_done = work(
+        study,
+        storage=storage,
+        workers=workers,
+        wait_s=wait_s,
+        places=places,
+        say=SearchProgress().say,
+    )
+    click.echo(f"study {study} is over; {n_done} trainings were done here", err=True)
+
+
 @cli.command("front")
 @_STUDY
 @_RUNS_DIR

@@ -21,7 +21,8 @@ from autokd.data import SearchData, TestData, load_data, load_test
 from autokd.distillation import Engine, Plan, evaluate
 from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
 from autokd.spaces import Space, build_space
-from autokd.study.crew import Crew, Job, build_crew
+from autokd.study.crew import Crew, Job
+from autokd.study.crews import build_crew
 from autokd.study.finals import estimate
 from autokd.study.progress import SearchProgress
 from autokd.study.teaching import Faculty, build_teachers

@@ -73,7 +73,7 @@ class CheckpointFolder:
             path: Of the folder.
             limit_bytes: That `collect` keeps to.
         """
-        self._path, self._limit_bytes = path, limit_bytes
+        self.path, self._limit_bytes = path, limit_bytes
 
     def keepers(self, name: str) -> Callable[[int], CheckpointFile]:
         """Where a training keeps its checkpoints.
@@ -85,15 +85,15 @@ class CheckpointFolder:
             Gives the file of a generation, counted from 0, of a student that is trained several
             times over; it need not exist.
         """
-        return lambda generation: CheckpointFile(self._path / f"{name}.{generation}.checkpoint")
+        return lambda generation: CheckpointFile(self.path / f"{name}.{generation}.checkpoint")
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a checkpoint of this training."""
-        return bool(self._files(name))
+        return bool(self.files(name))
 
     def drop(self, name: str) -> None:
         """Forgets a training that is over."""
-        for file in self._files(name):
+        for file in self.files(name):
             file.unlink(missing_ok=True)
 
     def collect(self, *, needed: Collection[str]) -> list[str]:
@@ -107,7 +107,7 @@ class CheckpointFolder:
         """
         sizes: dict[Path, int] = {}
         ages: dict[Path, float] = {}
-        for file in self._path.glob("*.checkpoint"):
+        for file in self.path.glob("*.checkpoint"):
             try:
                 status = file.stat()
             except FileNotFoundError:
@@ -124,5 +124,6 @@ class CheckpointFolder:
             gone.append(name)
         return list(dict.fromkeys(gone))
 
-    def _files(self, name: str) -> list[Path]:
-        return sorted(self._path.glob(f"{name}.*.checkpoint"))
+    def files(self, name: str) -> list[Path]:
+        """The files of a training that are there."""
+        return sorted(self.path.glob(f"{name}.*.checkpoint"))

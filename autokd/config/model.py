@@ -164,6 +164,11 @@ class Config(BaseModel):
         description="Students trained side by side, each on one thread "
         "[default: the number of cores; 1 on a GPU]",
     )
+    remote: bool = Field(
+        False,
+        description="Have students trained by `autokd worker` processes on any machines, which "
+        "find their work in the database of --storage",
+    )
     rungs: bool = Field(
         True,
         description="Stop a trial early that is unlikely to enter the front; in studies of 12 "

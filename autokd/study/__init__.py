@@ -3,5 +3,6 @@
 from autokd.study.delivery import export
 from autokd.study.folder import find_study, list_studies
 from autokd.study.session import load_front, search
+from autokd.study.worker import work
 
-__all__ = ["export", "find_study", "list_studies", "load_front", "search"]
+__all__ = ["export", "find_study", "list_studies", "load_front", "search", "work"]

@@ -1,36 +1,15 @@
-"""Who trains: this process itself, or one forked process a job, side by side on the cores.
+"""Who trains: the jobs, what a crew promises, and the crew that is this process itself."""
 
-A forked process has everything that this one has, teacher and pictures included, without a copy;
-it trains on one thread, pinned to cores of its own, sends what came of it through a pipe and
-ends. It dies with this process, whatever kills that.
-"""
-
-import contextlib
-import ctypes
-import multiprocessing
-import os
-import pickle
-import signal
-import sys
-import threading
-import time
-import warnings
-from collections.abc import Callable, Collection, Generator, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
-import torch
-
 from autokd.distillation import OnEpoch
+from autokd.study.orders import Order
+from autokd.study.stillness import known_as_training
 from autokd.types import EpochLog
 
-__all__ = ["Crew", "Done", "ForkedCrew", "InlineCrew", "Job", "build_crew"]
-
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-_TRIAL_S = 10.0  # for a forked process to show that it can train
+__all__ = ["Crew", "Done", "InlineCrew", "Job"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +24,8 @@ class Job:
         work: Trains; calls its argument after each epoch, ends if that gives `False`, and gives
             something that can be pickled.
         stops: Epochs after which it asks whether to go on.
+        order: The same as a value, which can be carried out on another machine; none where the
+            work can only be done here.
     """
 
     key: Any
@@ -53,6 +34,7 @@ class Job:
     work: Callable[[OnEpoch], object]
     is_wide: bool = False
     stops: Collection[int] = ()
+    order: Order | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,20 +77,25 @@ class Crew(Protocol):
         """Whether nothing new should be started."""
         ...
 
-    def wait(self, on_epoch: Callable[[Job, EpochLog], object]) -> Done:
-        """Waits for a job to end, telling of epochs meanwhile; `False` ends it at its stops."""
+    def wait(
+        self, on_epoch: Callable[[Job, EpochLog], object], *, patience_s: float | None = None
+    ) -> Done | None:
+        """Waits for a job to end, telling of epochs meanwhile; `False` ends it at its stops.
+
+        None where patience is at its end, or where the crew has grown.
+        """
         ...
 
     def halt(self) -> None:
         """Has each job end after the epoch that it is in; may be called by a signal's handler."""
         ...
 
-    def paused(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing is trained within."""
-        ...
-
     def close(self) -> None:
         """Ends what is still running; nothing comes of it."""
+        ...
+
+    def dismiss(self) -> None:
+        """The study is over: whoever waits for jobs of it need not any more."""
         ...
 
 
@@ -132,264 +119,30 @@ class InlineCrew:
         """Keeps the job for `wait`."""
         self._jobs.append(job)
 
-    def wait(self, on_epoch: Callable[[Job, EpochLog], object]) -> Done:
-        """Does the job."""
+    def wait(
+        self, on_epoch: Callable[[Job, EpochLog], object], *, patience_s: float | None = None
+    ) -> Done:
+        """Does the job, however long it takes."""
+        del patience_s
         job = self._jobs[0]
 
         def tell(row: EpochLog) -> bool:
             is_over = on_epoch(job, row) is False and row.epoch in job.stops
             return not (is_over or self.is_halting)
 
-        result = job.work(tell)
+        with known_as_training() as training:
+            result = job.work(tell)
+            paused_s = training.paused_s
         self._jobs.remove(job)
-        return Done(job=job, result=result, paused_s=0.0)
+        return Done(job=job, result=result, paused_s=paused_s)
 
     def halt(self) -> None:
         """Ends the job after its epoch."""
         self.is_halting = True
 
-    def paused(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing is trained anyway."""
-        return contextlib.nullcontext()
-
     def close(self) -> None:
         """Forgets the job."""
         self._jobs.clear()
 
-
-@dataclass(kw_only=True, eq=False)
-class _Worker:
-    """One forked process and the job it does."""
-
-    job: Job
-    slot: int
-    process: Any
-    pipe: Connection
-    is_second_try: bool = False
-    has_told: bool = False
-    paused_s: float = field(default=0.0)
-
-
-@final
-class ForkedCrew:
-    """A process for each job, as many at once as there are slots."""
-
-    def __init__(self, size: int) -> None:
-        """Nothing runs yet.
-
-        Args:
-            size: Slots; each gets an equal share of the cores.
-        """
-        self.size = size
-        self._workers: list[_Worker] = []
-        self._halting = multiprocessing.get_context("fork").RawValue("b", 0)
-
-    @property
-    def is_halting(self) -> bool:
-        """Whether the processes were told to end."""
-        return bool(self._halting.value)
-
-    def halt(self) -> None:
-        """Tells all processes, and those that are forked from now on."""
-        self._halting.value = 1
-
-    @property
-    def running(self) -> Sequence[Job]:
-        """What the processes are doing."""
-        return tuple(worker.job for worker in self._workers)
-
-    def start(self, job: Job) -> None:
-        """Forks a process for the job.
-
-        Args:
-            job: Its result must be picklable.
-
-        Raises:
-            ValueError: All slots are taken.
-        """
-        taken = {worker.slot for worker in self._workers}
-        free = [slot for slot in range(self.size) if slot not in taken]
-        if not free:
-            raise ValueError(f"`start` must find a free slot, got {self.size} running jobs")
-        self._workers.append(self._fork(job, slot=free[0]))
-
-    def wait(self, on_epoch: Callable[[Job, EpochLog], object]) -> Done:
-        """Waits for a job to end; one whose process was killed is begun once more.
-
-        It is given up when it is killed again before it has finished another epoch.
-
-        Args:
-            on_epoch: Told of each epoch of each job meanwhile; `False` ends it at its stops.
-
-        Returns:
-            The job and its result. What the job raised is raised here.
-        """
-        while True:
-            ready = wait([worker.pipe for worker in self._workers])
-            for worker in [one for one in self._workers if one.pipe in ready]:
-                kind, value = _receive(worker.pipe)
-                if kind == "epoch":
-                    worker.has_told = True
-                    _answer(worker, value, goes_on=on_epoch(worker.job, value) is not False)
-                    continue
-                self._remove(worker)
-                if kind == "error":
-                    raise value
-                if kind == "done":
-                    return Done(job=worker.job, result=value, paused_s=worker.paused_s)
-                if worker.is_second_try and not worker.has_told:
-                    return Done(job=worker.job, fault=_describe_end(worker.process.exitcode))
-                again = self._fork(worker.job, slot=worker.slot)
-                again.is_second_try = True
-                self._workers.append(again)
-
-    @contextlib.contextmanager
-    def paused(self) -> Generator[None]:
-        """All processes stand still within, so that a latency can be measured."""
-        start = time.monotonic()
-        self._signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._signal(signal.SIGCONT)
-            for worker in self._workers:
-                worker.paused_s += time.monotonic() - start
-
-    def close(self) -> None:
-        """Kills what is still running."""
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in list(self._workers):
-            self._remove(worker)
-
-    def _fork(self, job: Job, *, slot: int) -> _Worker:
-        context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_run, args=(job, theirs, self._cores(job, slot), self._halting), daemon=True
-        )
-        with warnings.catch_warnings():
-            # Python warns of any fork beside threads; `build_crew` has tried that it works.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
-        theirs.close()
-        return _Worker(job=job, slot=slot, process=process, pipe=ours)
-
-    def _cores(self, job: Job, slot: int) -> list[int]:
-        cores = sorted(os.sched_getaffinity(0))
-        return cores if job.is_wide else cores[slot % len(cores) :: self.size] or cores
-
-    def _remove(self, worker: _Worker) -> None:
-        self._workers.remove(worker)
-        worker.process.join()
-        worker.pipe.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        for worker in self._workers:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.process.pid, number)
-
-
-def _answer(worker: _Worker, row: EpochLog, *, goes_on: bool) -> None:
-    """Tells a process that waits at one of its stops."""
-    if row.epoch in worker.job.stops:
-        with contextlib.suppress(OSError):  # it was killed meanwhile
-            worker.pipe.send(goes_on)
-
-
-def _run(job: Job, pipe: Connection, cores: list[int], halting: ctypes.c_byte) -> None:
-    """What a forked process does."""
-
-    def tell(row: EpochLog) -> bool:
-        pipe.send(("epoch", row))
-        goes_on = pipe.recv() if row.epoch in job.stops else True
-        return bool(goes_on) and not halting.value
-
-    # A progress bar of the parent may have held the lock of its own streams when this was forked.
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-        os.sched_setaffinity(0, cores)
-        _keep_freed_memory()
-    torch.set_num_threads(1)  # until its engine is known
-    try:
-        result = job.work(tell)
-        pipe.send(("done", result))
-    except BaseException as error:  # noqa: BLE001
-        # Whatever it is, the parent raises it, with this traceback as its cause.
-        pipe.send(("error", _make_portable(error)))
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc keep what a step frees for the next one, and not ask the system for it anew.
-
-    Large feature maps cost a page fault for each 4 KB otherwise, in every step.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # not with musl
-        mallopt(_MMAP_THRESHOLD, 2**30)
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def _make_portable(error: BaseException) -> object:
-    """The error with its traceback, or its text where it cannot travel."""
-    whole = ExceptionWithTraceback(error, error.__traceback__)
-    try:
-        pickle.loads(pickle.dumps(whole))
-    except Exception:  # noqa: BLE001 - whatever an unknown class raises
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return whole
-
-
-def _receive(pipe: Connection) -> tuple[str, Any]:
-    """What a worker says next: `epoch`, `done` or `error` with a value, or that it was killed."""
-    try:
-        return pipe.recv()
-    except (EOFError, OSError):  # before a message, or in the middle of one
-        return "killed", None
-
-
-def _describe_end(code: int | None) -> str:
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return f"its process ended twice without a result ({how}); most likely memory ran out"
-
-
-def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
-    """As many processes as are wanted and work here.
-
-    Args:
-        n_workers: Wanted; as many as there are cores if none.
-        device: Where students are trained; a GPU is not shared.
-
-    Returns:
-        Forked processes, or this one alone: where one worker is wanted, on a GPU, and where a
-        forked process cannot train (torch has computed gradients here before, other threads
-        run, the system has no fork).
-    """
-    if device.type != "cpu" or not hasattr(os, "sched_getaffinity"):
-        return InlineCrew()
-    size = n_workers or len(os.sched_getaffinity(0))
-    if size == 1 or threading.active_count() > 1 or not _can_fork():
-        return InlineCrew()
-    torch.set_num_threads(1)  # a team of threads in this process would be lost by each fork
-    return ForkedCrew(size)
-
-
-def _can_fork() -> bool:
-    """Whether a forked process can compute a gradient, on several threads too."""
-    context = multiprocessing.get_context("fork")
-    process = context.Process(target=_try_gradient, daemon=True)
-    process.start()
-    process.join(_TRIAL_S)
-    if process.exitcode is None:
-        process.kill()
-    return process.exitcode == 0
-
-
-def _try_gradient() -> None:
-    """Ends with exit code 1 where torch refuses, and not at all where its threads are lost."""
-    sys.stderr = None  # torch's refusal is no news
-    torch.set_num_threads(2)
-    many = torch.ones(2**20, requires_grad=True)
-    (many * many).sum().backward()
+    def dismiss(self) -> None:
+        """Nobody waits."""

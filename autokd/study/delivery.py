@@ -10,10 +10,10 @@ from autokd.errors import TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
 from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
 from autokd.spaces import build_space
-from autokd.study.finals import find_weights
 from autokd.study.folder import find_study
 from autokd.study.front import pick_student
 from autokd.study.progress import SearchProgress
+from autokd.study.refits import find_weights
 from autokd.trackers import register_model
 from autokd.types import DataCard, FrontStudent
 

@@ -7,87 +7,32 @@ trained network.
 
 import dataclasses
 import math
-import time
 from collections.abc import Generator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import final
 
-import torch
 from scipy import stats
 
-from autokd.candidate import (
-    Workshop,
-    build_student,
-    load_student,
-    save_student,
-    train_student,
-)
+from autokd.candidate import load_student
 from autokd.config import Config
-from autokd.data import load_test
-from autokd.distillation import Engine, OnEpoch, Student, evaluate
 from autokd.errors import WorkerError
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
 from autokd.study.folder import StudyFolder
+from autokd.study.orders import Bench, Order, Outcome, carry_out
 from autokd.study.progress import SearchProgress
-from autokd.types import (
-    EpochLog,
-    Estimate,
-    FrontStudent,
-    Recipe,
-    TrialResult,
-    dump_json,
-    load_json,
+from autokd.study.refits import (
+    Entry,
+    Refit,
+    find_weights,
+    keep_refit,
+    load_refit,
+    measure_test,
+    without_teacher,
 )
+from autokd.types import EpochLog, Estimate, FrontStudent, TrialResult
 
-__all__ = ["Finals", "Refit", "build_front_student", "estimate", "fill_student", "find_weights"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Refit:
-    """One finalist trained with one seed.
-
-    Attributes:
-        trial: Of the search.
-        seed: Of weights, order and augmentation.
-        is_twin: Whether it was trained without distillation for comparison.
-        val_accuracy: In [0, 1].
-        test_accuracy: In [0, 1].
-        epochs: It was trained for.
-    """
-
-    trial: int
-    seed: int
-    is_twin: bool
-    val_accuracy: float
-    test_accuracy: float
-    epochs: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A training of the finals that is wanted."""
-
-    result: TrialResult
-    seed: int
-    is_twin: bool
-
-    @property
-    def name(self) -> str:
-        """Of its files."""
-        return f"{self.result.trial}-{self.seed}-{'twin' if self.is_twin else 'kd'}"
-
-    @property
-    def generations(self) -> int:
-        """How often the student is trained."""
-        recipe = self.result.recipe
-        return 1 if self.is_twin or recipe is None else recipe.generations
-
-    @property
-    def title(self) -> str:
-        """For people."""
-        return f"trial {self.result.trial}, seed {self.seed}{', twin' if self.is_twin else ''}"
+__all__ = ["Finals", "build_front_student", "estimate", "fill_student"]
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -149,7 +94,7 @@ def fill_student(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent
     gain = estimate([a.test_accuracy - b.test_accuracy for a, b in zip(ours, twins, strict=True)])
     kept, plain = _fill(student, ours), _fill(student, twins)
     if plain.val_accuracy > kept.val_accuracy:
-        kept = dataclasses.replace(plain, recipe=_without_teacher(student.recipe), is_twin=True)
+        kept = dataclasses.replace(plain, recipe=without_teacher(student.recipe), is_twin=True)
     return dataclasses.replace(kept, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
 
 
@@ -174,7 +119,7 @@ class Finals:
         config: Config,
         folder: StudyFolder,
         *,
-        workshop: Workshop,
+        bench: Bench,
         crew: Crew,
         progress: SearchProgress,
     ) -> None:
@@ -183,16 +128,14 @@ class Finals:
         Args:
             config: Seeds and epochs.
             folder: Where refits are kept, so that an interrupted final goes on.
-            workshop: What the study shares.
+            bench: Where they are trained if the crew does it here.
             crew: Who trains.
             progress: Shows what is trained.
         """
-        self._config, self._folder, self._workshop = config, folder, workshop
-        self._checkpoints = workshop.checkpoints
+        self._config, self._folder, self._bench = config, folder, bench
         self._crew, self._progress = crew, progress
         self.training_s = 0.0
         self._refits: dict[int, list[Refit]] = {}
-        self._test = load_test(config)
 
     def run(self, results: Sequence[TrialResult]) -> None:
         """Trains whatever is missing; without a refit only asks the test split.
@@ -200,32 +143,38 @@ class Finals:
         Args:
             results: The finalists and the baseline; one that is both counts once.
         """
-        finalists = list({result.trial: result for result in results}.values())
+        finalists = {result.trial: result for result in results}
         if not self._config.refit:
-            for result in finalists:
+            for result in finalists.values():
                 self._refits[result.trial] = [self._ask_test(result)]
             return
         entries = [
-            _Entry(result=result, seed=self._config.seed + 1 + seed, is_twin=is_twin)
-            for result in finalists
+            Entry(trial=result.trial, seed=self._config.seed + 1 + seed, is_twin=is_twin,
+                  epochs=self._epochs)
+            for result in finalists.values()
             for seed in range(self._config.seeds)
             for is_twin in ((False, True) if _is_distilled(result) else (False,))
+        ]  # fmt: skip
+        done = {entry: load_refit(self._folder, entry) for entry in entries}
+        todo = [
+            Order(result=finalists[entry.trial], refit=entry)
+            for entry in entries
+            if done[entry] is None
         ]
-        done = {entry.name: self._load(entry) for entry in entries}
-        todo = [entry for entry in entries if done[entry.name] is None]
         self._progress.begin(
             "trainings of the finals", total=len(entries), done=len(entries) - len(todo)
         )
+        if todo:
+            self._bench.test()  # once, before the processes that need it are made
         for entry, refit in self._train(todo):
-            done[entry.name] = refit
+            done[entry] = refit
             self._progress.step(done=sum(one is not None for one in done.values()))
         self._progress.end()
-        for entry in entries:
-            refit = done[entry.name]
+        for entry, refit in done.items():
             if refit is not None:
-                self._refits.setdefault(entry.result.trial, []).append(refit)
+                self._refits.setdefault(entry.trial, []).append(refit)
 
-    def _train(self, todo: Sequence[_Entry]) -> Generator[tuple[_Entry, Refit]]:
+    def _train(self, todo: Sequence[Order]) -> Generator[tuple[Entry, Refit]]:
         """Refits as they end, as many side by side as the crew is large."""
         waiting = list(reversed(todo))
         while waiting or self._crew.running:
@@ -234,21 +183,34 @@ class Finals:
             while (
                 waiting and len(self._crew.running) < self._crew.size and not self._crew.is_halting
             ):
-                entry = waiting.pop()
-                self._crew.start(
-                    Job(
-                        key=entry, title=entry.title, epochs=self._epochs * entry.generations,
-                        work=partial(self._refit, entry),
-                    )
-                )  # fmt: skip
+                self._start(waiting.pop())
             done = self._crew.wait(self._show)
+            if done is None:
+                continue
             if done.fault:
                 raise WorkerError(f"{done.job.title}: {done.fault}")
-            refit, seconds = done.result
-            self.training_s += seconds / self._crew.size
-            if refit is not None:
-                self._checkpoints.drop(self._name_training(done.job.key))
-                yield done.job.key, refit
+            outcome: Outcome = done.result
+            entry: Entry = done.job.key
+            self.training_s += outcome.seconds / self._crew.size
+            if outcome.refit is not None:
+                keep_refit(self._folder, entry, outcome.refit)
+                self._bench.workshop.checkpoints.drop(entry.training)
+                yield entry, outcome.refit
+
+    def _start(self, order: Order) -> None:
+        entry, recipe = order.refit, order.result.recipe
+        if entry is None:
+            raise ValueError("`order` must be of the finals, got one of a trial")
+        generations = 1 if entry.is_twin or recipe is None else recipe.generations
+        self._crew.start(
+            Job(
+                key=entry,
+                title=entry.title,
+                epochs=entry.epochs * generations,
+                work=partial(carry_out, order, self._bench),
+                order=order,
+            )
+        )
 
     def _show(self, job: Job, row: EpochLog) -> None:
         self._progress.epoch(job.title, row, epochs=job.epochs)
@@ -273,77 +235,19 @@ class Finals:
         twins = [refit for refit in self._refits[student.trial] if refit.is_twin]
         if not twins:
             return None
-        plain = dataclasses.replace(student, recipe=_without_teacher(student.recipe))
+        plain = dataclasses.replace(student, recipe=without_teacher(student.recipe))
         return dataclasses.replace(_fill(plain, twins), kd_gain=0.0, kd_gain_ci95=0.0)
 
     @property
     def _epochs(self) -> int:
-        return self._config.refit_epochs or math.ceil(1.5 * self._workshop.plan.epochs)
-
-    def _count_twin_epochs(self, recipe: Recipe) -> int:
-        """As many steps as its student has, which may see more pictures, more than once."""
-        n_train = len(self._workshop.data.train_images)
-        n_more = len(self._workshop.data.unlabelled_images) if recipe.is_distilled else 0
-        return round(self._epochs * recipe.generations * (n_train + n_more) / n_train)
-
-    def _load(self, entry: _Entry) -> Refit | None:
-        """What an earlier session has trained."""
-        path = self._folder.refits / f"{entry.name}.json"
-        if not path.exists() or not path.with_suffix(".safetensors").exists():
-            return None
-        known = load_json(Refit, path.read_text(encoding="utf-8"))
-        return known if known.epochs == self._epochs else None
-
-    def _name_training(self, entry: _Entry) -> str:
-        """Of its checkpoints; a training of another length is another one."""
-        return f"final-{entry.name}-{self._epochs}"
-
-    def _refit(self, entry: _Entry, on_epoch: OnEpoch) -> tuple[Refit | None, float]:
-        """One finalist or twin, trained and written to disk unless cut off; the seconds it took."""
-        result, data = entry.result, self._workshop.data
-        start = time.perf_counter()
-        student, recipe = build_student(
-            self._workshop.space, result.sample, data=data.card, seed=entry.seed
-        )
-        epochs = self._count_twin_epochs(recipe) if entry.is_twin else self._epochs
-        training = train_student(
-            student,
-            _without_teacher(recipe) if entry.is_twin else recipe,
-            data=data,
-            teacher=self._workshop.teachers[recipe.taught_by],
-            plan=dataclasses.replace(
-                self._workshop.plan,
-                epochs=epochs,
-                seed=entry.seed,
-                engine=self._workshop.engines.get(result.network),
-            ),
-            on_epoch=on_epoch,
-            keepers=self._checkpoints.keepers(self._name_training(entry)),
-        )
-        seconds = time.perf_counter() - start
-        if training.is_stopped:
-            return None, seconds
-        refit = Refit(
-            trial=result.trial,
-            seed=entry.seed,
-            is_twin=entry.is_twin,
-            val_accuracy=training.val_accuracy,
-            test_accuracy=self._measure_test(student),
-            epochs=self._epochs,
-        )
-        path = self._folder.refits / f"{entry.name}.json"
-        save_student(student, path.with_suffix(".safetensors"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(dump_json(refit), encoding="utf-8")
-        temporary.replace(path)
-        return refit, seconds
+        return self._config.refit_epochs or math.ceil(1.5 * self._bench.workshop.plan.epochs)
 
     def _ask_test(self, result: TrialResult) -> Refit:
+        workshop = self._bench.workshop
         student = load_student(
-            self._workshop.space,
+            workshop.space,
             result.sample,
-            data=self._workshop.data.card,
+            data=workshop.data.card,
             weights=find_weights(self._folder, trial=result.trial, same_as=result.same_as),
         )
         return Refit(
@@ -351,41 +255,11 @@ class Finals:
             seed=self._config.seed,
             is_twin=False,
             val_accuracy=result.val_accuracy or 0.0,
-            test_accuracy=self._measure_test(student),
-            epochs=self._workshop.plan.epochs,
+            test_accuracy=measure_test(student, self._bench.test()),
+            epochs=workshop.plan.epochs,
         )
-
-    def _measure_test(self, student: Student) -> float:
-        engine = Engine(device=torch.device("cpu"))
-        return evaluate(student, self._test.images, self._test.labels, engine=engine)[1]
-
-
-def find_weights(
-    folder: StudyFolder, *, trial: int, same_as: int | None = None, is_twin: bool = False
-) -> Path:
-    """The best weights of a trial: of its refit that did best on validation, else its own."""
-    refits = [
-        (load_json(Refit, path.read_text(encoding="utf-8")), path)
-        for path in folder.refits.glob(f"{trial}-*-{'twin' if is_twin else 'kd'}.json")
-    ]
-    if refits:
-        best = max(refits, key=lambda pair: (pair[0].val_accuracy, -pair[0].seed))
-        return best[1].with_suffix(".safetensors")
-    return folder.weights / f"trial-{trial if same_as is None else same_as}.safetensors"
 
 
 def _is_distilled(result: TrialResult) -> bool:
     recipe = result.recipe
     return recipe is not None and (recipe.is_distilled or recipe.is_self_distilled)
-
-
-def _without_teacher(recipe: Recipe) -> Recipe:
-    return dataclasses.replace(
-        recipe,
-        alpha=0.0,
-        alpha_end=0.0,
-        alpha_schedule="constant",
-        feature_loss="none",
-        exits=0,
-        generations=1,
-    )

@@ -30,6 +30,7 @@ _FREE = frozenset(
         "seeds",
         "device",
         "workers",
+        "remote",
         "bank",
         "rungs",
         "checkpoints_gb",

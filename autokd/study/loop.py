@@ -8,10 +8,11 @@ from typing import Literal, final
 
 import optuna
 
-from autokd.candidate import StudentSurveyor, Workshop, screen_candidate, train_candidate
+from autokd.candidate import StudentSurveyor, screen_candidate
 from autokd.config import Config
-from autokd.distillation import Engine, OnEpoch
+from autokd.distillation import Engine
 from autokd.study.crew import Crew, Done, Job
+from autokd.study.orders import Bench, Order, carry_out
 from autokd.study.progress import SearchProgress
 from autokd.study.rungs import Rungs
 from autokd.study.trials import Trials
@@ -68,7 +69,7 @@ class TrialLoop:
         self,
         config: Config,
         *,
-        workshop: Workshop,
+        bench: Bench,
         trials: Trials,
         rungs: Rungs,
         surveyor: StudentSurveyor,
@@ -80,7 +81,7 @@ class TrialLoop:
 
         Args:
             config: Budget and limits.
-            workshop: What all candidates share.
+            bench: What all candidates share, and where they are trained if the crew does it here.
             trials: Optuna's side.
             rungs: Where trials may be stopped.
             surveyor: Told what was measured.
@@ -88,7 +89,8 @@ class TrialLoop:
             tracker: Told of everything that happens to a trial but its end.
             progress: Shows the epochs.
         """
-        self._config, self._workshop, self._trials = config, workshop, trials
+        self._config, self._bench, self._trials = config, bench, trials
+        self._workshop = bench.workshop
         self._rungs, self._surveyor, self._crew = rungs, surveyor, crew
         self._tracker, self._progress = tracker, progress
         self._stopped = trials.stopped()
@@ -121,7 +123,9 @@ class TrialLoop:
                     pass
                 if not self._crew.running:
                     break
-                self._end(self._crew.wait(self._hear), take=take, spend=spend)
+                done = self._crew.wait(self._hear)
+                if done is not None:
+                    self._end(done, take=take, spend=spend)
         except KeyboardInterrupt:
             self._requeue()
             raise
@@ -141,7 +145,11 @@ class TrialLoop:
             return False
         n_begun = len(results) + len(self._stopped) + len(self._crew.running)
         has_budget = n_begun < self._config.budget
-        chosen = self._rungs.next(is_last_call=not has_budget) if self._stopped else None
+        chosen = (
+            self._rungs.next(is_last_call=not has_budget, among=self._stopped)
+            if self._stopped
+            else None
+        )
         if chosen is not None:
             self._resume(chosen.key)
         elif has_budget:
@@ -184,13 +192,15 @@ class TrialLoop:
         generations = before.recipe.generations if before.recipe else 1
         rows = {row.epoch: row for row in before.curve}
         passed = max(rows, default=0)
+        order = Order(result=before)
         self._crew.start(
             Job(
                 key=_Running(trial=trial, before=before, rows=rows),
                 title=f"trial {trial.number}",
                 epochs=self._workshop.plan.epochs * generations,
-                work=partial(_train, before, self._workshop),
+                work=partial(carry_out, order, self._bench),
                 stops=[epoch for epoch in self._rungs.stops(trial.number) if epoch > passed],
+                order=order,
             )
         )
 
@@ -215,9 +225,10 @@ class TrialLoop:
 
     def _end(self, done: Done, *, take: Take, spend: Callable[[float], None]) -> None:
         running: _Running = done.job.key
-        result: TrialResult = done.result
         if done.fault:
             result = dataclasses.replace(running.before, state="failed", reason=done.fault)
+        else:
+            result = done.result.result
         training_s = max(0.0, result.training_s - done.paused_s)
         spend(max(0.0, training_s - running.before.training_s))
         result = dataclasses.replace(result, training_s=training_s)
@@ -291,10 +302,6 @@ class TrialLoop:
         engine = Engine.parse(result.engine)
         if engine.device.type == self._workshop.plan.device.type:  # a study may change devices
             self._workshop.engines[result.network] = engine
-
-
-def _train(before: TrialResult, workshop: Workshop, on_epoch: OnEpoch) -> TrialResult:
-    return train_candidate(before, workshop, on_epoch=on_epoch)
 
 
 def _known(results: Sequence[TrialResult]) -> dict[tuple[str, Recipe], TrialResult]:

@@ -1,6 +1,6 @@
 """Where trials may be stopped, and which of the stopped ones go on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import final
 
 from autokd.surrogate import Standing
@@ -58,17 +58,22 @@ class Rungs:
         """Epochs after which a trial asks whether to go on."""
         return () if trial == 0 else self._epochs
 
-    def next(self, *, is_last_call: bool = False) -> Standing | None:
+    def next(
+        self, *, is_last_call: bool = False, among: Collection[int] | None = None
+    ) -> Standing | None:
         """The stopped trial that should go on now.
 
         Args:
             is_last_call: Nothing new will begin any more: whoever is likely to enter the front
                 goes on, whether it is its turn or not.
+            among: Trials that can be chosen; one that was told to stop may not have ended yet.
 
         Returns:
             The one that is worth most; none where nobody should.
         """
         for one in self._standings():
+            if among is not None and one.key not in among:
+                continue
             is_able = one.probability >= _UNLIKELY or not one.is_foreseen
             if one.is_turn and is_able:
                 return one

@@ -3,14 +3,15 @@
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import final
 
 from autokd.candidate import CheckpointFolder, StudentSurveyor, Workshop
 from autokd.config import Config
-from autokd.data import load_data
+from autokd.data import load_data, load_test
 from autokd.errors import ConstraintError
+from autokd.jobs import JobQueue, open_engine
 from autokd.latency import (
     CachedTarget,
     OnnxRuntimeTarget,
@@ -19,18 +20,22 @@ from autokd.latency import (
     library_versions,
 )
 from autokd.reports import draw_curves, draw_front
-from autokd.study.crew import Crew, build_crew
+from autokd.study.crew import Crew
+from autokd.study.crews import build_crew
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space, without_assistant
 from autokd.study.loop import TrialLoop
+from autokd.study.orders import Bench
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
+from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_side_by_side
+from autokd.study.stillness import still
 from autokd.study.storages import held_alone, open_storage
 from autokd.study.teaching import Faculty, build_teachers, check_features
 from autokd.study.trials import Trials
@@ -80,6 +85,7 @@ def search(
                 if not session.findings.front():
                     raise ConstraintError(session.findings.describe_misery())
             session.close_search()
+            session.crew.dismiss()
         return folder.load_front()
 
 
@@ -107,7 +113,7 @@ class _Session:
         config: Config,
         folder: StudyFolder,
         *,
-        workshop: Workshop,
+        bench: Bench,
         faculty: Faculty,
         trials: Trials,
         rungs: Rungs,
@@ -116,13 +122,14 @@ class _Session:
         progress: SearchProgress,
         start: float,
     ) -> None:
-        self.config, self.folder, self.workshop = config, folder, workshop
+        self.config, self.folder = config, folder
+        self.bench, self.workshop = bench, bench.workshop
         self.teacher, self.trials, self.crew = faculty.card, trials, crew
         self._rungs = rungs
         self.progress, self._teacher_models = progress, faculty.models
         self.results, self._surveyor = trials.results(), surveyor
         surveyor.remember(self.results)
-        space, data = workshop.space, workshop.data.card
+        space, data = self.workshop.space, self.workshop.data.card
         self.findings = Findings(config, self.results, space=space, data=data, teacher=self.teacher)
         self._mark, self._training_s = start, faculty.training_s
 
@@ -135,7 +142,7 @@ class _Session:
         self._keep_time()
         loop = TrialLoop(
             self.config,
-            workshop=self.workshop,
+            bench=self.bench,
             trials=self.trials,
             rungs=self._rungs,
             surveyor=self._surveyor,
@@ -229,7 +236,7 @@ class _Session:
         times = measure_side_by_side(
             self.findings.contenders(),
             teacher=self._teacher_models,
-            target=_build_target(self.config, crew=self.crew, seconds=_COMPARED_S),
+            target=_build_target(self.config, seconds=_COMPARED_S),
             workshop=self.workshop,
             folder=self.folder,
         )
@@ -240,7 +247,7 @@ class _Session:
         finals = Finals(
             self.config,
             self.folder,
-            workshop=self.workshop,
+            bench=self.bench,
             crew=self.crew,
             progress=self.progress,
         )
@@ -299,12 +306,13 @@ def _open_session(
     """Data, space, teacher and study, checked in the order of what they cost."""
     device = choose_device(config)
     crew = build_crew(config.workers, device=device)
+    queue = JobQueue(open_engine(config.storage)) if config.remote else None
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     wanted = space.dimensions
     folder.check_settings(config, dimensions=wanted)
-    target = _build_target(config, crew=crew, seconds=_SCREENED_S)
+    target = _build_target(config, seconds=_SCREENED_S)
     faculty = build_teachers(
         config,
         data,
@@ -331,6 +339,7 @@ def _open_session(
             folder.checkpoints, limit_bytes=round(config.checkpoints_gb * 2**30)
         ),
     )
+    bench = Bench(workshop=workshop, refits=folder.refits, test=cache(partial(load_test, config)))
     surveyor = StudentSurveyor(workshop)
     seed = config.seed + 1000 * len(list(folder.weights.glob("trial-*")))
     stops = choose_rungs(workshop.plan.epochs, budget=config.budget) if config.rungs else ()
@@ -346,10 +355,19 @@ def _open_session(
     trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space, referee=auto)
     if trials.n_finished == 0:
         trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
+    if queue is not None:
+        crew = call_workers(
+            queue,
+            config,
+            bench=bench,
+            faculty=faculty,
+            stopped=list(trials.stopped()),
+            say=progress.say,
+        )
     return _Session(
         config,
         folder,
-        workshop=workshop,
+        bench=bench,
         faculty=faculty,
         trials=trials,
         rungs=Rungs(stops, standings=trials.standings),
@@ -360,13 +378,13 @@ def _open_session(
     )
 
 
-def _build_target(config: Config, *, crew: Crew, seconds: float) -> CachedTarget:
+def _build_target(config: Config, *, seconds: float) -> CachedTarget:
     """What latencies are measured on, while nobody trains."""
     target = OnnxRuntimeTarget(
         threads=config.latency_threads,
         batch=config.latency_batch,
         seconds=seconds,
-        quiet=crew.paused,
+        quiet=still,
     )
     return CachedTarget(target, folder=config.runs_dir / "latency")
 

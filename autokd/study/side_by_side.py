@@ -12,8 +12,8 @@ from pathlib import Path
 
 from autokd.candidate import Workshop, load_student
 from autokd.exporters import export_onnx
-from autokd.study.finals import find_weights
 from autokd.study.folder import StudyFolder
+from autokd.study.refits import find_weights
 from autokd.types import Latency, Target, TeacherCard, TrialResult
 
 __all__ = ["SideBySide", "measure_side_by_side"]

@@ -1,29 +1,23 @@
 """Where Optuna's study lies: opened, waited for when it is away, and held by one coordinator."""
 
 import contextlib
-import functools
 import hashlib
-import logging
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import sqlalchemy
-import tenacity
 from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from autokd.errors import ConfigError, StudyError
+from autokd.jobs import patiently
 from autokd.study.journal import open_journal
 
 __all__ = ["held_alone", "open_storage"]
 
-_logger = logging.getLogger(__name__)
-
-_PATIENCE_S = 600.0  # for a database to come back
-_LONGEST_PAUSE_S = 10.0
 _NAMED_LOCKS = {
     "postgresql": "SELECT pg_try_advisory_lock({number})",
     "mysql": "SELECT GET_LOCK('autokd-{number}', 0)",
@@ -154,47 +148,14 @@ def _is_taken(study: str) -> StudyError:
 # ---------------------------------------------------------------------- a database that goes away
 
 
-def _is_away(error: BaseException) -> bool:
-    """Whether a database cannot be reached, or is locked, and may be there again soon."""
-    if isinstance(error, StorageInternalError):
-        error = error.__cause__ or error
-    if "is full" in str(error):  # SQLite's words for a disk without room
-        return False
-    is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
-    return is_cut or isinstance(error, OperationalError | InterfaceError)
+def _was_heard(error: Exception) -> bool:
+    return isinstance(error, UpdateFinishedTrialError)
 
 
-def _tell(state: tenacity.RetryCallState) -> None:
-    outcome = state.outcome
-    error = None if outcome is None else outcome.exception()
-    cause = error.__cause__ or error if error is not None else None
-    line = " ".join(str(cause).split())[:200]
-    _logger.warning("the storage cannot be reached, trying again: %s", line)
-
-
-def _patiently(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, called again while the database is away."""
-
-    @functools.wraps(method)
-    def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - as the method has it
-        attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_away),
-            wait=tenacity.wait_exponential(multiplier=0.25, max=_LONGEST_PAUSE_S),
-            stop=tenacity.stop_after_delay(_PATIENCE_S),
-            before_sleep=_tell,
-            reraise=True,
-        )
-        for attempt in attempts:
-            with attempt:
-                try:
-                    return method(*args, **options)
-                except UpdateFinishedTrialError:
-                    if attempt.retry_state.attempt_number == 1:
-                        raise
-                    return True  # the attempt before had been heard, its answer was lost
-        return None
-
-    return call
+def _cause_of(error: BaseException) -> BaseException:
+    """What the database said, behind Optuna's own error."""
+    is_wrapped = isinstance(error, StorageInternalError) and error.__cause__ is not None
+    return error.__cause__ or error if is_wrapped else error
 
 
 @final
@@ -207,4 +168,7 @@ _OF_THE_CACHE = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", 
 
 for _name in (*sorted(BaseStorage.__abstractmethods__), *_OF_THE_CACHE):
     if hasattr(RDBStorage, _name):
-        setattr(_PatientStorage, _name, _patiently(getattr(RDBStorage, _name)))
+        patient = patiently(
+            getattr(RDBStorage, _name), when_heard_before=_was_heard, cause_of=_cause_of
+        )
+        setattr(_PatientStorage, _name, patient)

@@ -1,8 +1,7 @@
 """Who teaches the students of a study: loaded or trained, checked and measured like a student."""
 
 import dataclasses
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -18,6 +17,7 @@ from autokd.exporters import export_onnx
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
 from autokd.study.progress import SearchProgress
+from autokd.study.schooling import School
 from autokd.teachers import (
     AnyTeacher,
     Committee,
@@ -25,17 +25,12 @@ from autokd.teachers import (
     TeacherPlan,
     TeacherRequest,
     build_assistant_requests,
-    build_committee,
     build_teacher_requests,
-    check_teacher,
-    evaluate_teacher,
-    load_assistant,
-    load_teacher,
     plan_assistants,
 )
-from autokd.types import RECIPE_PRIORS, EpochLog, Recipe, Target, TaughtBy, TeacherCard
+from autokd.types import EpochLog, Recipe, Target, TaughtBy, TeacherCard
 
-__all__ = ["Faculty", "build_teachers", "check_features"]
+__all__ = ["Faculty", "build_teachers", "check_features", "recall_teachers"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,12 +43,16 @@ class Faculty:
         card: What is known of the teacher.
         models: ONNX files of the teacher, several if it is several.
         training_s: Seconds spent on training them.
+        accuracies: Top-1 on the validation split, by digest of each teacher and committee.
+        trained: Files of the weights of those that were trained for it.
     """
 
     teachers: Mapping[TaughtBy, KnownTeacher]
     card: TeacherCard
     models: tuple[Path, ...]
     training_s: float
+    accuracies: Mapping[str, float]
+    trained: tuple[Path, ...]
 
 
 def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
@@ -84,11 +83,12 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
     Returns:
         The teachers.
     """
-    requests, helpers = build_teacher_requests(config), build_assistant_requests(config)
-    school = _School(config, data, device=device, crew=crew, progress=progress)
-    members = [school.load(request, is_alone=len(requests) == 1) for request in requests]
-    teacher = school.join(members)
+    trainer = _Trainer(data, device=device, crew=crew, progress=progress)
+    school = School(config, data, device=device, train=trainer, say=progress.say)
+    networks = _gather(config, space=space, school=school)
+    teacher = networks["teacher"]
     files = _export(teacher, models, data=data)
+    teacher.to(device)
     card = TeacherCard(
         name=teacher.name,
         digest=teacher.digest,
@@ -96,17 +96,66 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
         val_accuracy=school.accuracies[teacher.digest],
         latency_ms=sum(target.measure(file).median_ms for file in files),
     )
-    teacher.to(device)
+    return Faculty(
+        teachers=_remember_all(networks, config=config, data=data, device=device),
+        card=card,
+        models=files,
+        training_s=trainer.training_s,
+        accuracies=school.accuracies,
+        trained=tuple(school.trained),
+    )
+
+
+def recall_teachers(
+    config: Config,
+    data: SearchData,
+    *,
+    space: Space,
+    device: torch.device,
+    accuracies: Mapping[str, float],
+) -> Mapping[TaughtBy, KnownTeacher]:
+    """The teachers of a study on another machine, where nobody is trained or judged anew.
+
+    Args:
+        config: That of the study, with the paths of this machine.
+        data: The same pictures.
+        space: The same space.
+        device: Where they will be asked.
+        accuracies: `Faculty.accuracies` of the study; weights that were trained for it lie in
+            this machine's cache.
+
+    Returns:
+        `Faculty.teachers`. A `TeacherError` says that one is another one here.
+    """
+    school = School(config, data, device=device, say=lambda _: None, known=accuracies)
+    networks = _gather(config, space=space, school=school)
+    return _remember_all(networks, config=config, data=data, device=device)
+
+
+def _gather(config: Config, *, space: Space, school: School) -> dict[TaughtBy, AnyTeacher]:
+    """Who teaches, by role; on the device."""
+    requests, helpers = build_teacher_requests(config), build_assistant_requests(config)
+    members = [school.load(request, is_alone=len(requests) == 1) for request in requests]
+    teacher = school.join(members)
     networks: dict[TaughtBy, AnyTeacher] = {"teacher": teacher}
     if helpers and (assistant := _make_assistant(helpers, teacher, space=space, school=school)):
         both = school.join([teacher, assistant])
         school.say(f"both together: {school.accuracies[both.digest]:.1%} on validation")
         networks |= {"assistant": assistant, "both": both}
-    teachers: dict[TaughtBy, KnownTeacher] = {
+    return networks
+
+
+def _remember_all(
+    networks: Mapping[TaughtBy, AnyTeacher],
+    *,
+    config: Config,
+    data: SearchData,
+    device: torch.device,
+) -> dict[TaughtBy, KnownTeacher]:
+    return {
         role: _remember(network, config=config, data=data, device=device)
         for role, network in networks.items()
     }
-    return Faculty(teachers=teachers, card=card, models=files, training_s=school.training_s)
 
 
 def _remember(
@@ -132,7 +181,7 @@ def _remember(
 
 
 def _make_assistant(
-    requests: Sequence[TeacherRequest], teacher: AnyTeacher, *, space: Space, school: "_School"
+    requests: Sequence[TeacherRequest], teacher: AnyTeacher, *, space: Space, school: School
 ) -> AnyTeacher | None:
     """The last of a chain of assistants, each taught by the one before; none if none is needed."""
     student, _ = build_student(space, {}, data=school.data.card, seed=0)
@@ -174,97 +223,20 @@ def check_features(faculty: Faculty, *, space: Space) -> None:
 
 
 @final
-class _School:
-    """Trains and judges teachers.
+class _Trainer:
+    """Has a crew train teachers, and shows it.
 
     Attributes:
-        data: Pictures to train and to judge on.
-        accuracies: Top-1 on the validation split, by digest of whoever was judged.
-        training_s: Seconds spent on training so far.
+        training_s: Seconds spent on it so far.
     """
 
     def __init__(
-        self,
-        config: Config,
-        data: SearchData,
-        *,
-        device: torch.device,
-        crew: Crew,
-        progress: SearchProgress,
+        self, data: SearchData, *, device: torch.device, crew: Crew, progress: SearchProgress
     ) -> None:
-        self.data = data
-        self.accuracies: dict[str, float] = {}
         self.training_s = 0.0
-        self._config, self._device, self._crew, self._progress = config, device, crew, progress
-        self._cache = find_cache()
+        self._data, self._device, self._crew, self._progress = data, device, crew, progress
 
-    def say(self, text: str) -> None:
-        """One line for the user."""
-        self._progress.say(text)
-
-    def load(self, request: TeacherRequest, *, is_alone: bool) -> AnyTeacher:
-        """A teacher, loaded or trained, judged, and shown if there are others."""
-        with _naming("--teacher" if is_alone else f"--teacher {request.spec}"):
-            teacher = load_teacher(
-                request, config=self._config, data=self.data.card, fit=self._fit, cache=self._cache
-            )
-            accuracy = self._judge(teacher)
-        if not is_alone:
-            self.say(f"teacher {teacher.name}: {accuracy:.1%} on validation")
-        return teacher
-
-    def load_assistant(
-        self, request: TeacherRequest, *, teacher: AnyTeacher, n_params: int | None
-    ) -> AnyTeacher:
-        """An assistant, taught by that teacher or read from the cache, judged and shown."""
-        with _naming(f"--assistant {request.spec}"):
-            assistant = load_assistant(
-                request,
-                teacher=teacher,
-                n_params=n_params,
-                config=self._config,
-                data=self.data.card,
-                teach=self._teach,
-                cache=self._cache,
-            )
-            accuracy = self._judge(assistant)
-        size = "" if assistant.n_params is None else f", {assistant.n_params / 1000:.1f} k"
-        self.say(f"assistant {assistant.name}: {accuracy:.1%} on validation{size}")
-        return assistant
-
-    def join(self, members: Sequence[AnyTeacher]) -> AnyTeacher:
-        """The voice of one or several, judged as such."""
-        joined = build_committee(
-            members,
-            vote=self._config.teacher_vote,
-            accuracies=[self.accuracies[member.digest] for member in members],
-            n_classes=self.data.card.n_classes,
-            n_pictures=len(self.data.val_labels),
-        )
-        if isinstance(joined, Committee):
-            self._judge(joined)
-        return joined
-
-    def _judge(self, teacher: AnyTeacher) -> float:
-        """The validation accuracy, once it is better than always saying the same."""
-        teacher.to(self._device)
-        labels = self.data.val_labels
-        accuracy = evaluate_teacher(teacher, images=self.data.val_images, labels=labels)
-        check_teacher(accuracy, labels=labels, classes=self.data.card.classes)
-        self.accuracies[teacher.digest] = accuracy
-        return accuracy
-
-    def _fit(self, network: nn.Module, *, plan: TeacherPlan) -> nn.Module:
-        """A teacher trained on the labels."""
-        return self._train(network, _build_recipe(plan), plan=plan, teacher=None)
-
-    def _teach(self, network: nn.Module, *, plan: TeacherPlan, teacher: nn.Module) -> nn.Module:
-        """An assistant trained on the labels and on what its teacher says."""
-        textbook: dict[str, Any] = dict(RECIPE_PRIORS["textbook"])
-        recipe = dataclasses.replace(_build_recipe(plan), **textbook)
-        return self._train(network, recipe, plan=plan, teacher=teacher)
-
-    def _train(
+    def __call__(
         self, network: nn.Module, recipe: Recipe, *, plan: TeacherPlan, teacher: nn.Module | None
     ) -> nn.Module:
         title = "teacher" if teacher is None else "assistant"
@@ -274,7 +246,7 @@ class _School:
             training = train_student(
                 network,
                 recipe,
-                data=self.data,
+                data=self._data,
                 teacher=None if teacher is None else KnownTeacher(network=teacher),
                 plan=Plan(
                     epochs=plan.epochs,
@@ -292,7 +264,9 @@ class _School:
             self._progress.epoch(title, row, epochs=plan.epochs)
 
         self._crew.start(Job(key=None, title=title, epochs=plan.epochs, work=train, is_wide=True))
-        done = self._crew.wait(show)
+        done = None
+        while done is None:
+            done = self._crew.wait(show)
         self._progress.end()
         if done.fault:
             raise WorkerError(f"the {title} could not be trained: {done.fault}")
@@ -300,39 +274,6 @@ class _School:
         network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
         self.training_s += seconds
         return network
-
-
-@contextmanager
-def _naming(option: str) -> Generator[None]:
-    """Lets errors about a teacher name the one of several that they are about.
-
-    Args:
-        option: What the user typed, `--teacher` where there is only one.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        TeacherError: What was raised within, about `option`.
-    """
-    try:
-        yield
-    except TeacherError as error:
-        text = str(error).replace("`--teacher`", f"`{option}`")
-        is_named = option == "--teacher" or f"`{option}`" in text
-        raise TeacherError(text if is_named else f"`{option}`: {text}") from error
-
-
-def _build_recipe(plan: TeacherPlan) -> Recipe:
-    return Recipe(
-        alpha=0.0,
-        alpha_end=0.0,
-        augmentation=plan.augmentation,
-        label_smoothing=plan.label_smoothing,
-        optimiser=plan.optimiser,
-        learning_rate=plan.learning_rate,
-        weight_decay=plan.weight_decay,
-    )
 
 
 def _export(teacher: AnyTeacher, folder: Path, *, data: SearchData) -> tuple[Path, ...]:

@@ -25,7 +25,7 @@ _NETWORK = "1."  # its place in the sequence that is trained
 
 def fit_once(
     source: Source, *, origin: str, plan: TeacherPlan, data: DataCard, fit: FitNetwork, cache: Path
-) -> None:
+) -> Path:
     """Trains the network of a source, or fills it with what the same training gave before.
 
     Args:
@@ -36,12 +36,15 @@ def fit_once(
         data: What it is trained on.
         fit: Trains.
         cache: Weights lie in its folder `teachers`. A damaged file is written anew.
+
+    Returns:
+        The file of the weights, missing only where it could not be written.
     """
     parts = [data.digest, origin, asdict(source.preprocessing), asdict(plan)]
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     path = cache / "teachers" / f"{key}.safetensors"
     if path.exists() and _restore(source.network, path=path):
-        return
+        return path
     prepare = PreparedViews(source.preprocessing, view_shape=data.shape)
     trained = fit(nn.Sequential(prepare, source.network), plan=plan).cpu()
     state = {
@@ -50,6 +53,7 @@ def fit_once(
     }
     source.network.cpu().load_state_dict(state)
     _write(state, path=path)
+    return path
 
 
 def _restore(network: nn.Module, *, path: Path) -> bool:

@@ -55,7 +55,9 @@ def load_teacher(
         torch.manual_seed(config.seed)  # of new weights; the caller's generator stays as it was
         source, origin = _load(request, data=data, config=config)
         source = _prepare(source, config=config)
-        _finish(source, request, origin=origin, data=data, config=config, fit=fit, cache=cache)
+        source = _finish(
+            source, request, origin=origin, data=data, config=config, fit=fit, cache=cache
+        )
     return Teacher(source, name=request.spec, view_shape=data.shape)
 
 
@@ -99,7 +101,9 @@ def load_assistant(
         if request.kind != "auto":
             source = _prepare(source, config=config)
         origin = f"{origin} taught by {teacher.digest} {lesson}"
-        _finish(source, request, origin=origin, data=data, config=config, fit=fit, cache=cache)
+        source = _finish(
+            source, request, origin=origin, data=data, config=config, fit=fit, cache=cache
+        )
     return Teacher(source, name=request.spec, view_shape=data.shape)
 
 
@@ -136,8 +140,20 @@ def _finish(
     config: Config,
     fit: FitNetwork,
     cache: Path,
-) -> None:
+) -> Source:
     """Sees to it that the network predicts the data's classes, and trains it where it is asked to.
+
+    Args:
+        source: Its network is changed in place.
+        request: What the user asked for.
+        origin: What the network is and what its weights were.
+        data: What it shall classify.
+        config: Where it is trained and with what seed.
+        fit: Trains.
+        cache: Trained weights lie in its folder `teachers`.
+
+    Returns:
+        The source; one that was trained with the file of its weights.
 
     Raises:
         TeacherError: It predicts other classes and is not trained.
@@ -147,12 +163,14 @@ def _finish(
         if n_logits != data.n_classes:
             replace_head(source.network, n_logits=n_logits, n_classes=data.n_classes)
         plan = _plan(source, request, data=data, config=config)
-        fit_once(source, origin=origin, plan=plan, data=data, fit=fit, cache=cache)
-    elif n_logits != data.n_classes:
+        weights = fit_once(source, origin=origin, plan=plan, data=data, fit=fit, cache=cache)
+        return replace(source, trained=weights)
+    if n_logits != data.n_classes:
         raise TeacherError(
             f"`--teacher` predicts {n_logits} classes, the data has {data.n_classes}; "
             f"{_head_remedy(source)}"
         )
+    return source
 
 
 def _plan(

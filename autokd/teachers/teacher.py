@@ -26,12 +26,14 @@ class Source:
         preprocessing: How pictures are prepared.
         form: A Python module, TorchScript, an exported program or an ONNX session.
         file: Where all of it comes from, unless it is a Python module.
+        trained: File of weights that were trained for a study.
     """
 
     network: nn.Module
     preprocessing: Preprocessing
     form: Literal["module", "script", "program", "onnx"] = "module"
     file: Path | None = None
+    trained: Path | None = None
 
 
 @final
@@ -44,6 +46,7 @@ class Teacher(nn.Module):
         n_params: Parameters of the network; none for ONNX, which does not tell.
         view_shape: Channels, height and width of the views it takes.
         preprocessing: What is done to a view.
+        weights_file: Where its weights lie if they were trained for a study.
         onnx_file: The file of an ONNX teacher, which takes *prepared* pictures.
         has_features: Whether its layers can be looked into.
         is_exportable: Whether `build_exportable` gives a module that can go to ONNX.
@@ -61,6 +64,7 @@ class Teacher(nn.Module):
         self.view_shape = view_shape
         self.preprocessing = source.preprocessing
         self.digest = _digest_source(source)
+        self.weights_file = source.trained
         self.onnx_file = source.file if source.form == "onnx" else None
         self.n_params = (
             None if source.form == "onnx" else sum(p.numel() for p in self.network.parameters())

@@ -88,7 +88,7 @@ def invoke(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cli_module, "_leave", leave)
     # Torch has computed gradients in this process, so that the probe waits in vain for 10 s.
-    monkeypatch.setattr("autokd.study.crew._can_fork", lambda: False)
+    monkeypatch.setattr("autokd.study.crews.can_fork", lambda: False)
 
     def invoke(*words):
         monkeypatch.setattr("sys.argv", ["autokd", *map(str, words)])

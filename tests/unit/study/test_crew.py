@@ -7,7 +7,10 @@ import time
 import pytest
 import torch
 
-from autokd.study.crew import Crew, ForkedCrew, InlineCrew, Job, build_crew
+from autokd.study.crew import Crew, InlineCrew, Job
+from autokd.study.crews import build_crew
+from autokd.study.forked_crew import ForkedCrew
+from autokd.study.stillness import still
 from autokd.types import EpochLog
 
 
@@ -117,7 +120,7 @@ def test_nothing_moves_while_the_crew_is_paused(tmp_path):
     crew.start(job(lambda _: tick(ticks, n=40)))
     while not ticks.exists():
         time.sleep(0.01)
-    with crew.paused():
+    with still():
         time.sleep(0.1)
         before = ticks.stat().st_size
         time.sleep(0.3)
@@ -152,7 +155,7 @@ def test_a_paused_crew_stands_still(tmp_path):
     crew.start(job(lambda _: tick(ticks, n=40)))
     while not ticks.exists():
         time.sleep(0.01)
-    with crew.paused():
+    with still():
         time.sleep(0.1)
         seen.append(ticks.stat().st_size)
         time.sleep(0.3)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from autokd.study.finals import Refit, fill_student, find_weights
+from autokd.study.finals import fill_student
 from autokd.study.folder import StudyFolder
+from autokd.study.refits import Refit, find_weights
 from autokd.types import FrontStudent, Recipe, dump_json
 
 STUDENT = FrontStudent(

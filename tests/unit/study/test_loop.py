@@ -16,10 +16,12 @@ from autokd.distillation import Checkpoint, Plan
 from autokd.errors import ConstraintError
 from autokd.spaces import build_space
 from autokd.study import loop as loop_module
+from autokd.study import orders as orders_module
 from autokd.study.auto_sampler import AutoSampler
 from autokd.study.crew import InlineCrew
 from autokd.study.journal import open_journal
 from autokd.study.loop import TrialLoop
+from autokd.study.orders import Bench
 from autokd.study.progress import SearchProgress
 from autokd.study.rungs import Rungs
 from autokd.study.sampling import build_sampler
@@ -104,6 +106,7 @@ class Study:
             target=FakeTarget(), max_latency_ms=None, weights=folder, checkpoints=self.checkpoints,
             plan=Plan(epochs=EPOCHS, batch_size=32, seed=0, device=torch.device("cpu")),
         )  # fmt: skip
+        bench = Bench(workshop=workshop, refits=folder, test=lambda: None)
         surveyor = StudentSurveyor(workshop)
         auto = AutoSampler(
             surveyor, dimensions=space.dimensions, rungs=rungs,
@@ -117,7 +120,7 @@ class Study:
         self.crew, self.tracker, self.results = InlineCrew(), MemoryTracker(), trials.results()
         surveyor.remember(self.results)
         self.loop = TrialLoop(
-            Config(budget=budget), workshop=workshop, trials=trials, surveyor=surveyor,
+            Config(budget=budget), bench=bench, trials=trials, surveyor=surveyor,
             rungs=Rungs(rungs, standings=trials.standings), crew=self.crew, tracker=self.tracker,
             progress=SearchProgress(is_silent=True),
         )  # fmt: skip
@@ -142,7 +145,7 @@ def data():
 @pytest.fixture
 def world(monkeypatch):
     world = World()
-    monkeypatch.setattr(loop_module, "train_candidate", world.train)
+    monkeypatch.setattr(orders_module, "train_candidate", world.train)
     monkeypatch.setattr(
         loop_module,
         "screen_candidate",

@@ -29,6 +29,8 @@ def test_the_best_whose_turn_it_is_goes_on():
     rungs = Rungs((1,), standings=lambda: [standing(3, is_turn=False), standing(5)])
     assert rungs.next().key == 5
     assert rungs.next(is_last_call=True).key == 3
+    assert rungs.next(is_last_call=True, among=[5]).key == 5
+    assert rungs.next(among=[]) is None
 
 
 def test_who_is_unlikely_to_enter_the_front_never_goes_on():

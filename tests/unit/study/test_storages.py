@@ -4,12 +4,8 @@ import time
 
 import optuna
 import pytest
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
-from sqlalchemy.exc import OperationalError
 
 from autokd.errors import ConfigError, StudyError
-from autokd.study import storages
 from autokd.study.storages import held_alone, open_storage
 from tests.postgres import running_postgres
 
@@ -76,38 +72,3 @@ def test_a_database_that_is_gone_for_a_while_is_waited_for(postgres, tmp_path, c
     assert [trial.values for trial in trials] == [[0.5, 1.0], [0.6, 2.0]]
     assert trials[1].user_attrs == {"told": "whole"}
     storage.engine.dispose()
-
-
-def test_an_answer_that_was_lost_is_not_an_error():
-    calls = []
-
-    def set_state(*_words):
-        calls.append(1)
-        if len(calls) == 1:
-            raise OperationalError("UPDATE", {}, Exception("server closed the connection"))
-        raise UpdateFinishedTrialError
-
-    patient = storages._patiently(set_state)
-    assert patient(7, TrialState.COMPLETE) is True
-    assert len(calls) == 2
-    with pytest.raises(UpdateFinishedTrialError):
-        patient(7, TrialState.COMPLETE)
-
-
-def test_patience_has_an_end_and_a_full_disk_has_none(monkeypatch):
-    monkeypatch.setattr(storages, "_PATIENCE_S", 0.5)
-
-    def fail(text):
-        def method():
-            raise OperationalError("INSERT", {}, Exception(text))
-
-        return storages._patiently(method)
-
-    start = time.monotonic()
-    with pytest.raises(OperationalError, match="gone"):
-        fail("gone")()
-    assert time.monotonic() - start > 0.4
-    start = time.monotonic()
-    with pytest.raises(OperationalError, match="is full"):
-        fail("database or disk is full")()
-    assert time.monotonic() - start < 0.2

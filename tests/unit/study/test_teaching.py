@@ -10,7 +10,7 @@ from autokd.data import SearchData, load_data
 from autokd.distillation import Engine, Training
 from autokd.errors import TeacherError
 from autokd.spaces import build_space
-from autokd.study import teaching
+from autokd.study import schooling, teaching
 from autokd.study.crew import InlineCrew
 from autokd.study.progress import SearchProgress
 from autokd.study.teaching import build_teachers, check_features
@@ -64,7 +64,7 @@ def trainings(monkeypatch):
         return Training(curve=(), val_accuracy=0.5, engine=engine, seconds=2.0)
 
     monkeypatch.setattr(teaching, "train_student", train)
-    monkeypatch.setattr(teaching, "check_teacher", _check_unless_made(teaching.check_teacher))
+    monkeypatch.setattr(schooling, "check_teacher", _check_unless_made(schooling.check_teacher))
     return done
 
 

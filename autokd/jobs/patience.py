@@ -1,0 +1,78 @@
+"""A database that goes away is waited for."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+import tenacity
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+__all__ = ["patiently"]
+
+_logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 600.0
+_LONGEST_PAUSE_S = 10.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def patiently(
+    method: Callable[P, T],
+    *,
+    when_heard_before: Callable[[Exception], bool] = lambda _: False,
+    cause_of: Callable[[BaseException], BaseException] = lambda error: error,
+) -> Callable[P, T]:
+    """The method, called again while the database is away, ten minutes at the longest.
+
+    Args:
+        method: Asks a database; may be called twice.
+        when_heard_before: Whether what a later attempt raised says that an earlier one was heard
+            and only its answer lost; the method gives `True` then.
+        cause_of: The error of the database behind what the method raises.
+
+    Returns:
+        A function of the same arguments.
+    """
+
+    def is_away(error: BaseException) -> bool:
+        return _is_away(cause_of(error))
+
+    @functools.wraps(method)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_away),
+            wait=tenacity.wait_exponential(multiplier=0.25, max=_LONGEST_PAUSE_S),
+            stop=tenacity.stop_after_delay(_PATIENCE_S),
+            before_sleep=_tell,
+            reraise=True,
+        )
+        for attempt in attempts:
+            with attempt:
+                try:
+                    return method(*args, **options)
+                except Exception as error:
+                    if attempt.retry_state.attempt_number > 1 and when_heard_before(error):
+                        return cast("T", True)  # noqa: FBT003 - what the method gives then
+                    raise
+        raise AssertionError("tenacity gives back or raises")
+
+    return call
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether a database cannot be reached, or is locked, and may be there again soon."""
+    if "is full" in str(error):  # SQLite's words for a disk without room
+        return False
+    is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    return is_cut or isinstance(error, OperationalError | InterfaceError)
+
+
+def _tell(state: tenacity.RetryCallState) -> None:
+    outcome = state.outcome
+    error = None if outcome is None else outcome.exception()
+    cause = error.__cause__ or error if error is not None else None
+    line = " ".join(str(cause).split())[:200]
+    _logger.warning("the storage cannot be reached, trying again: %s", line)

@@ -1,0 +1,32 @@
+"""Which crew trains on this machine."""
+
+import os
+import threading
+
+import torch
+
+from autokd.study.crew import Crew, InlineCrew
+from autokd.study.forked_crew import ForkedCrew, can_fork
+
+__all__ = ["build_crew"]
+
+
+def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
+    """As many processes as are wanted and work here.
+
+    Args:
+        n_workers: Wanted; as many as there are cores if none.
+        device: Where students are trained; a GPU is not shared.
+
+    Returns:
+        Forked processes, or this one alone: where one worker is wanted, on a GPU, and where a
+        forked process cannot train (torch has computed gradients here before, other threads
+        run, the system has no fork).
+    """
+    if device.type != "cpu" or not hasattr(os, "sched_getaffinity"):
+        return InlineCrew()
+    size = n_workers or len(os.sched_getaffinity(0))
+    if size == 1 or threading.active_count() > 1 or not can_fork():
+        return InlineCrew()
+    torch.set_num_threads(1)  # a team of threads in this process would be lost by each fork
+    return ForkedCrew(size)

@@ -1,0 +1,100 @@
+"""A training as a value, and what it takes to carry it out, on this machine or another."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from autokd.candidate import Workshop, train_candidate
+from autokd.data import TestData
+from autokd.distillation import OnEpoch
+from autokd.study.refits import Entry, Refit, train_refit
+from autokd.types import TrialResult
+
+__all__ = ["Bench", "Order", "Outcome", "carry_out"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """A training that is wanted: of a trial, or of the finals.
+
+    Attributes:
+        result: Of its trial, as far as it is known.
+        refit: Which training of the finals; none where the trial itself is to be trained.
+    """
+
+    result: TrialResult
+    refit: Entry | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoints, as `candidate.CheckpointFolder` has them."""
+        return f"trial-{self.result.trial}" if self.refit is None else self.refit.training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of an order.
+
+    Attributes:
+        result: Of the trial; none of a training of the finals.
+        refit: What came of a training of the finals, none where it was ended before.
+        seconds: Of this training.
+    """
+
+    result: TrialResult | None = None
+    refit: Refit | None = None
+    seconds: float = 0.0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.refit is not None or (
+            self.result is not None and self.result.state != "stopped"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """Where orders of a study are carried out.
+
+    Attributes:
+        workshop: What all candidates share; trials' weights go into its folder.
+        refits: Folder of the weights of the finals.
+        test: Gives the test split, which only trainings of the finals ask for.
+    """
+
+    workshop: Workshop
+    refits: Path
+    test: Callable[[], TestData]
+
+    def weights_of(self, order: Order) -> Path:
+        """The file that the trained student of an order is written to."""
+        if order.refit is not None:
+            return self.refits / f"{order.refit.name}.safetensors"
+        return self.workshop.weights / f"trial-{order.result.trial}.safetensors"
+
+
+def carry_out(order: Order, bench: Bench, on_epoch: OnEpoch) -> Outcome:
+    """Trains; where the bench has a checkpoint of the training, that goes on.
+
+    Args:
+        order: What.
+        bench: Where.
+        on_epoch: Called after each epoch; may end the training.
+
+    Returns:
+        What came of it; the weights of what is final and went well are on disk.
+    """
+    if order.refit is None:
+        result = train_candidate(order.result, bench.workshop, on_epoch=on_epoch)
+        seconds = max(0.0, result.training_s - order.result.training_s)
+        return Outcome(result=result, seconds=seconds)
+    refit, seconds = train_refit(
+        order.refit,
+        order.result,
+        workshop=bench.workshop,
+        test=bench.test(),
+        weights=bench.weights_of(order),
+        on_epoch=on_epoch,
+    )
+    return Outcome(refit=refit, seconds=seconds)

@@ -1,0 +1,202 @@
+"""One training of the finals: a finalist or its twin with one seed, kept on disk."""
+
+import dataclasses
+import time
+from pathlib import Path
+
+import torch
+
+from autokd.candidate import Workshop, build_student, save_student, train_student
+from autokd.data import TestData
+from autokd.distillation import Engine, OnEpoch, Student, evaluate
+from autokd.study.folder import StudyFolder
+from autokd.types import Recipe, TrialResult, dump_json, load_json
+
+__all__ = [
+    "Entry",
+    "Refit",
+    "find_weights",
+    "keep_refit",
+    "load_refit",
+    "measure_test",
+    "train_refit",
+    "without_teacher",
+]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refit:
+    """One finalist trained with one seed.
+
+    Attributes:
+        trial: Of the search.
+        seed: Of weights, order and augmentation.
+        is_twin: Whether it was trained without distillation for comparison.
+        val_accuracy: In [0, 1].
+        test_accuracy: In [0, 1].
+        epochs: It was trained for.
+    """
+
+    trial: int
+    seed: int
+    is_twin: bool
+    val_accuracy: float
+    test_accuracy: float
+    epochs: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A training of the finals that is wanted.
+
+    Attributes:
+        trial: Of the search.
+        seed: Of weights, order and augmentation.
+        is_twin: Whether it is to be trained without distillation, as many steps as the student.
+        epochs: Of the student, once.
+    """
+
+    trial: int
+    seed: int
+    is_twin: bool
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.trial}-{self.seed}-{'twin' if self.is_twin else 'kd'}"
+
+    @property
+    def training(self) -> str:
+        """Of its checkpoints; a training of another length is another one."""
+        return f"final-{self.name}-{self.epochs}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"trial {self.trial}, seed {self.seed}{', twin' if self.is_twin else ''}"
+
+    def count_epochs(self, recipe: Recipe, *, n_labelled: int, n_unlabelled: int) -> int:
+        """Epochs over the labelled pictures that it takes.
+
+        Args:
+            recipe: Of the student.
+            n_labelled: Training pictures.
+            n_unlabelled: Pictures without labels, which a distilled student sees too.
+
+        Returns:
+            For a twin as many steps as its student has, which may see more pictures, and may be
+            trained several times over.
+        """
+        if not self.is_twin:
+            return self.epochs
+        n_more = n_unlabelled if recipe.is_distilled else 0
+        return round(self.epochs * recipe.generations * (n_labelled + n_more) / n_labelled)
+
+
+def train_refit(
+    entry: Entry,
+    result: TrialResult,
+    *,
+    workshop: Workshop,
+    test: TestData,
+    weights: Path,
+    on_epoch: OnEpoch,
+) -> tuple[Refit | None, float]:
+    """Trains one finalist or twin and asks the test split.
+
+    Args:
+        entry: Which.
+        result: Of its trial.
+        workshop: What the study shares.
+        test: The test split.
+        weights: The trained student is written there.
+        on_epoch: Called after each epoch; may end the training.
+
+    Returns:
+        What came of it, none where it was ended before; and the seconds of training.
+    """
+    data = workshop.data
+    start = time.perf_counter()
+    student, recipe = build_student(workshop.space, result.sample, data=data.card, seed=entry.seed)
+    epochs = entry.count_epochs(
+        recipe, n_labelled=len(data.train_images), n_unlabelled=len(data.unlabelled_images)
+    )
+    training = train_student(
+        student,
+        without_teacher(recipe) if entry.is_twin else recipe,
+        data=data,
+        teacher=workshop.teachers[recipe.taught_by],
+        plan=dataclasses.replace(
+            workshop.plan,
+            epochs=epochs,
+            seed=entry.seed,
+            engine=workshop.engines.get(result.network),
+        ),
+        on_epoch=on_epoch,
+        keepers=workshop.checkpoints.keepers(entry.training),
+    )
+    seconds = time.perf_counter() - start
+    if training.is_stopped:
+        return None, seconds
+    save_student(student, weights)
+    refit = Refit(
+        trial=entry.trial,
+        seed=entry.seed,
+        is_twin=entry.is_twin,
+        val_accuracy=training.val_accuracy,
+        test_accuracy=measure_test(student, test),
+        epochs=entry.epochs,
+    )
+    return refit, seconds
+
+
+def measure_test(student: Student, test: TestData) -> float:
+    """Top-1 on the test split, in [0, 1]."""
+    engine = Engine(device=torch.device("cpu"))
+    return evaluate(student, test.images, test.labels, engine=engine)[1]
+
+
+def keep_refit(folder: StudyFolder, entry: Entry, refit: Refit) -> None:
+    """Writes what came of an entry whose weights lie there already."""
+    path = folder.refits / f"{entry.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(dump_json(refit), encoding="utf-8")
+    temporary.replace(path)
+
+
+def load_refit(folder: StudyFolder, entry: Entry) -> Refit | None:
+    """What an earlier session has trained; none where there is none of this length."""
+    path = folder.refits / f"{entry.name}.json"
+    if not path.exists() or not path.with_suffix(".safetensors").exists():
+        return None
+    known = load_json(Refit, path.read_text(encoding="utf-8"))
+    return known if known.epochs == entry.epochs else None
+
+
+def find_weights(
+    folder: StudyFolder, *, trial: int, same_as: int | None = None, is_twin: bool = False
+) -> Path:
+    """The best weights of a trial: of its refit that did best on validation, else its own."""
+    refits = [
+        (load_json(Refit, path.read_text(encoding="utf-8")), path)
+        for path in folder.refits.glob(f"{trial}-*-{'twin' if is_twin else 'kd'}.json")
+    ]
+    if refits:
+        best = max(refits, key=lambda pair: (pair[0].val_accuracy, -pair[0].seed))
+        return best[1].with_suffix(".safetensors")
+    return folder.weights / f"trial-{trial if same_as is None else same_as}.safetensors"
+
+
+def without_teacher(recipe: Recipe) -> Recipe:
+    """The same recipe with nobody to teach: what the student gains is measured against it."""
+    return dataclasses.replace(
+        recipe,
+        alpha=0.0,
+        alpha_end=0.0,
+        alpha_schedule="constant",
+        feature_loss="none",
+        exits=0,
+        generations=1,
+    )

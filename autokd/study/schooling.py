@@ -1,0 +1,207 @@
+"""The school of teachers: loads them or has them trained, and judges them."""
+
+import dataclasses
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, final, runtime_checkable
+
+import torch
+from torch import nn
+
+from autokd.config import Config, find_cache
+from autokd.data import SearchData
+from autokd.errors import TeacherError
+from autokd.teachers import (
+    AnyTeacher,
+    Committee,
+    Teacher,
+    TeacherPlan,
+    TeacherRequest,
+    build_committee,
+    check_teacher,
+    evaluate_teacher,
+    load_assistant,
+    load_teacher,
+)
+from autokd.types import RECIPE_PRIORS, Recipe
+
+__all__ = ["School", "TrainTeacher"]
+
+
+@runtime_checkable
+class TrainTeacher(Protocol):
+    """Trains a teacher on labels, or an assistant on what its teacher says as well."""
+
+    def __call__(
+        self, network: nn.Module, recipe: Recipe, *, plan: TeacherPlan, teacher: nn.Module | None
+    ) -> nn.Module:
+        """The network, trained in place."""
+        ...
+
+
+@final
+class School:
+    """Trains and judges teachers.
+
+    Attributes:
+        data: Pictures to train and to judge on.
+        say: Shows a line to the user.
+        accuracies: Top-1 on the validation split, by digest of whoever was judged.
+        trained: Files of the weights of those that were trained, in this session or another.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: SearchData,
+        *,
+        device: torch.device,
+        say: Callable[[str], object],
+        train: TrainTeacher | None = None,
+        known: Mapping[str, float] | None = None,
+    ) -> None:
+        """Nobody has been looked at yet.
+
+        Args:
+            config: How teachers are prepared.
+            data: Pictures to train and to judge on.
+            device: Where they are asked.
+            say: Shows a line to the user.
+            train: Trains those that have to be; they are refused if none.
+            known: Accuracies that were found elsewhere; nobody else may teach then.
+        """
+        self.data, self.say = data, say
+        self.accuracies: dict[str, float] = {}
+        self.trained: list[Path] = []
+        self._config, self._device, self._train, self._known = config, device, train, known
+        self._cache = find_cache()
+
+    def load(self, request: TeacherRequest, *, is_alone: bool) -> Teacher:
+        """A teacher, loaded or trained, judged, and shown if there are others."""
+        with _naming("--teacher" if is_alone else f"--teacher {request.spec}"):
+            teacher = load_teacher(
+                request, config=self._config, data=self.data.card, fit=self._fit, cache=self._cache
+            )
+            accuracy = self._judge(teacher)
+        self._note(teacher)
+        if not is_alone:
+            self.say(f"teacher {teacher.name}: {accuracy:.1%} on validation")
+        return teacher
+
+    def load_assistant(
+        self, request: TeacherRequest, *, teacher: AnyTeacher, n_params: int | None
+    ) -> Teacher:
+        """An assistant, taught by that teacher or read from the cache, judged and shown."""
+        with _naming(f"--assistant {request.spec}"):
+            assistant = load_assistant(
+                request,
+                teacher=teacher,
+                n_params=n_params,
+                config=self._config,
+                data=self.data.card,
+                teach=self._teach,
+                cache=self._cache,
+            )
+            accuracy = self._judge(assistant)
+        self._note(assistant)
+        size = "" if assistant.n_params is None else f", {assistant.n_params / 1000:.1f} k"
+        self.say(f"assistant {assistant.name}: {accuracy:.1%} on validation{size}")
+        return assistant
+
+    def join(self, members: Sequence[AnyTeacher]) -> AnyTeacher:
+        """The voice of one or several, judged as such."""
+        joined = build_committee(
+            members,
+            vote=self._config.teacher_vote,
+            accuracies=[self.accuracies[member.digest] for member in members],
+            n_classes=self.data.card.n_classes,
+            n_pictures=len(self.data.val_labels),
+        )
+        if isinstance(joined, Committee):
+            self._judge(joined)
+        return joined
+
+    def _note(self, teacher: Teacher) -> None:
+        if teacher.weights_file is not None and teacher.weights_file.exists():
+            self.trained.append(teacher.weights_file)
+
+    def _judge(self, teacher: AnyTeacher) -> float:
+        """The validation accuracy, once it is better than always saying the same.
+
+        Args:
+            teacher: Any.
+
+        Returns:
+            Top-1 in [0, 1]; looked up where it was found elsewhere.
+
+        Raises:
+            TeacherError: It is no better, or it is another one than elsewhere.
+        """
+        teacher.to(self._device)
+        if self._known is not None:
+            if teacher.digest not in self._known:
+                raise TeacherError(
+                    f"`--teacher` must be who teaches the study, got {teacher.name} with other "
+                    "weights or preprocessing; pass --teacher or --teacher-weight of this machine"
+                )
+            self.accuracies[teacher.digest] = self._known[teacher.digest]
+            return self._known[teacher.digest]
+        labels = self.data.val_labels
+        accuracy = evaluate_teacher(teacher, images=self.data.val_images, labels=labels)
+        check_teacher(accuracy, labels=labels, classes=self.data.card.classes)
+        self.accuracies[teacher.digest] = accuracy
+        return accuracy
+
+    def _fit(self, network: nn.Module, *, plan: TeacherPlan) -> nn.Module:
+        """A teacher trained on the labels."""
+        return self._have_trained(network, _build_recipe(plan), plan=plan, teacher=None)
+
+    def _teach(self, network: nn.Module, *, plan: TeacherPlan, teacher: nn.Module) -> nn.Module:
+        """An assistant trained on the labels and on what its teacher says."""
+        textbook: dict[str, Any] = dict(RECIPE_PRIORS["textbook"])
+        recipe = dataclasses.replace(_build_recipe(plan), **textbook)
+        return self._have_trained(network, recipe, plan=plan, teacher=teacher)
+
+    def _have_trained(
+        self, network: nn.Module, recipe: Recipe, *, plan: TeacherPlan, teacher: nn.Module | None
+    ) -> nn.Module:
+        if self._train is None:
+            raise TeacherError(
+                "`--teacher` was trained for the study and would be another one here; train "
+                "where all devices are alike, or pass --teacher file:PATH"
+            )
+        return self._train(network, recipe, plan=plan, teacher=teacher)
+
+
+@contextmanager
+def _naming(option: str) -> Generator[None]:
+    """Lets errors about a teacher name the one of several that they are about.
+
+    Args:
+        option: What the user typed, `--teacher` where there is only one.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TeacherError: What was raised within, about `option`.
+    """
+    try:
+        yield
+    except TeacherError as error:
+        text = str(error).replace("`--teacher`", f"`{option}`")
+        is_named = option == "--teacher" or f"`{option}`" in text
+        raise TeacherError(text if is_named else f"`{option}`: {text}") from error
+
+
+def _build_recipe(plan: TeacherPlan) -> Recipe:
+    return Recipe(
+        alpha=0.0,
+        alpha_end=0.0,
+        augmentation=plan.augmentation,
+        label_smoothing=plan.label_smoothing,
+        optimiser=plan.optimiser,
+        learning_rate=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+    )

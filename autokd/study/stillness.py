@@ -1,0 +1,134 @@
+"""Who trains on this machine stands still while a latency is measured, whoever started either.
+
+A process that trains is known by a file in a folder of this machine and user. Whoever measures
+stops all of them, notes in each file how long they stood, and lets them go on. One that was left
+stopped, because whoever measured was killed meanwhile, is woken by `wake_abandoned`.
+"""
+
+import contextlib
+import getpass
+import math
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import final
+
+import psutil
+from filelock import FileLock, Timeout
+
+__all__ = ["TrainingProcess", "known_as_training", "still", "wake_abandoned"]
+
+
+@final
+class TrainingProcess:
+    """A process that trains, by its file."""
+
+    def __init__(self, path: Path) -> None:
+        """Names the file; it is neither read nor made."""
+        self.path = path
+
+    @property
+    def paused_s(self) -> float:
+        """How long it has stood still."""
+        try:
+            lines = self.path.read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            return 0.0
+        return math.fsum(float(line) for line in lines[1:])
+
+    def signal(self, number: int) -> bool:
+        """Sends a signal; whether the process was there to get it. A dead one's file goes."""
+        pid = int(self.path.name)
+        try:
+            born = float(self.path.read_text(encoding="ascii").split("\n", 1)[0])
+            is_itself = psutil.Process(pid).create_time() == born
+            if is_itself:
+                os.kill(pid, number)
+        except (FileNotFoundError, psutil.Error, ProcessLookupError, ValueError):
+            is_itself = False
+        if not is_itself:
+            self.path.unlink(missing_ok=True)
+        return is_itself
+
+    def note_pause(self, seconds: float) -> None:
+        """Adds to what it has stood still."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("r+", encoding="ascii") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(f"{seconds!r}\n")
+
+
+@contextlib.contextmanager
+def known_as_training() -> Generator[TrainingProcess]:
+    """This process trains within, and may be stopped; it waits here while another measures.
+
+    Yields:
+        What tells how long it has stood still.
+    """
+    folder = _folder()
+    process = TrainingProcess(folder / str(os.getpid()))
+    with _measuring(folder):
+        process.path.write_text(f"{psutil.Process().create_time()!r}\n", encoding="ascii")
+    try:
+        yield process
+    finally:
+        process.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def still() -> Generator[None]:
+    """Nobody else of this user trains on this machine within.
+
+    Yields:
+        Nothing. Where the system cannot stop a process, they train on.
+    """
+    folder = _folder()
+    with _measuring(folder):
+        start = time.monotonic()
+        others = [one for one in _known(folder) if _can_stop() and one.signal(signal.SIGSTOP)]
+        try:
+            yield
+        finally:
+            for process in others:
+                process.note_pause(time.monotonic() - start)
+                process.signal(signal.SIGCONT)
+
+
+def wake_abandoned() -> None:
+    """Lets those go on that were stopped by somebody who was killed; cheap, to be called often."""
+    folder = _folder()
+    lock = _measuring(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return  # they are being measured beside
+    try:
+        for process in _known(folder):
+            if _can_stop():
+                process.signal(signal.SIGCONT)
+    finally:
+        lock.release()
+
+
+def _known(folder: Path) -> list[TrainingProcess]:
+    """All processes that train, but this one."""
+    names = [path.name for path in folder.iterdir() if path.name.isdigit()]
+    return [TrainingProcess(folder / name) for name in sorted(names) if int(name) != os.getpid()]
+
+
+def _can_stop() -> bool:
+    return hasattr(signal, "SIGSTOP")
+
+
+def _measuring(folder: Path) -> FileLock:
+    return FileLock(folder / "measuring.lock")
+
+
+def _folder() -> Path:
+    user = re.sub(r"\W", "-", getpass.getuser())
+    folder = Path(tempfile.gettempdir()) / f"autokd-training-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -1,0 +1,310 @@
+"""`autokd worker`: carries out the orders of a study that is searched elsewhere."""
+
+import multiprocessing
+import os
+import socket
+import tempfile
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import final
+
+from autokd.distillation import Engine
+from autokd.errors import AutoKDError, ConfigError, StudyError
+from autokd.jobs import Claim, JobQueue, LeaseLostError, Posting, open_engine
+from autokd.study.calls import localise, open_bench, read_call
+from autokd.study.crew import Crew, Done, Job
+from autokd.study.crews import build_crew
+from autokd.study.forked_crew import settle_child
+from autokd.study.interrupts import ending_gently
+from autokd.study.orders import Bench, Order, Outcome, carry_out
+from autokd.study.planning import choose_device
+from autokd.study.remote_crew import (
+    BEAT_S,
+    WEIGHTS,
+    dump_result,
+    read_checkpoints,
+    write_files,
+)
+from autokd.study.stillness import wake_abandoned
+from autokd.types import EpochLog, dump_json, load_json
+
+__all__ = ["PLACES", "work"]
+
+PLACES = ("data", "data_root", "unlabelled", "teacher", "teacher_weights", "device")
+"""Options of a study that may be others on a worker's machine."""
+
+_POLL_S = 0.5
+
+
+def work(
+    study: str,
+    *,
+    storage: str,
+    workers: int | None = None,
+    wait_s: float = 600.0,
+    places: Mapping[str, object] | None = None,
+    say: Callable[[str], object] = lambda _: None,
+) -> int:
+    """Trains for a study that `autokd search --remote` coordinates, until it is over.
+
+    Args:
+        study: Its name.
+        storage: SQLAlchemy URL of the database that the coordinator uses.
+        workers: Students trained side by side; as many as there are cores if none.
+        wait_s: Seconds to wait for the study to be opened.
+        places: Options that are others on this machine; keys of `PLACES`.
+        say: Shows a line to the user.
+
+    Returns:
+        How many trainings were done. A `StudyError` says that the study is not opened in time or
+        is over, other request errors that data, space or teachers are not the study's here.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it; what was running is back in the queue.
+    """
+    engine = open_engine(storage)
+    queue = JobQueue(engine)
+    call = read_call(_wait_for(study, queue, wait_s=wait_s, say=say).text)
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    with tempfile.TemporaryDirectory(prefix="autokd-worker-") as scratch:
+        config = localise(call, _check(places or {}))
+        crew = build_crew(workers, device=choose_device(config))
+        bench = open_bench(call, config, scratch=Path(scratch), weights=queue.files(study))
+        queue.greet(study, name, slots=crew.size)
+        worker = _Worker(name, study, queue=queue, bench=bench, crew=crew, say=say)
+        say(f"worker {name}: {crew.size} side by side for study {study}")
+        try:
+            with _beating(name, storage), ending_gently(worker.halt):
+                worker.run()
+        finally:
+            crew.close()
+            queue.leave(name)
+            engine.dispose()
+    if crew.is_halting:
+        raise KeyboardInterrupt
+    return worker.n_done
+
+
+def _check(places: Mapping[str, object]) -> dict[str, object]:
+    """The options that were given, all of which may be others here."""
+    for key in places:
+        if key not in PLACES:
+            raise ConfigError(f"`{key}` must be one of {', '.join(PLACES)} for a worker")
+    return {key: value for key, value in places.items() if value not in (None, ())}
+
+
+def _wait_for(
+    study: str, queue: JobQueue, *, wait_s: float, say: Callable[[str], object]
+) -> Posting:
+    """The posting of a study, once it is open; a `StudyError` where it is not opened in time."""
+    end, has_said = time.monotonic() + wait_s, False
+    while (posting := queue.find_study(study)) is None or not posting.is_open:
+        if time.monotonic() > end:
+            how = "unknown" if posting is None else "over"
+            raise StudyError(
+                f"`--study` must be searched with --remote in this storage, got {study}, which is "
+                f"{how}; start `autokd search --remote` first or pass a longer --wait"
+            )
+        if not has_said:
+            say(f"waiting for study {study}")
+            has_said = True
+        time.sleep(min(_POLL_S, max(0.0, wait_s)))
+    return posting
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Held:
+    """A job that this worker has."""
+
+    claim: Claim
+    order: Order
+
+
+@final
+class _Worker:
+    """Claims jobs, has the crew of this machine do them, and tells the queue.
+
+    Attributes:
+        n_done: Trainings that have come to their end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        study: str,
+        *,
+        queue: JobQueue,
+        bench: Bench,
+        crew: Crew,
+        say: Callable[[str], object],
+    ) -> None:
+        self.n_done = 0
+        self._name, self._study, self._queue, self._bench = name, study, queue, bench
+        self._crew, self._say = crew, say
+        self._lost: set[int] = set()
+
+    def halt(self) -> None:
+        """Has everything end after its epoch."""
+        self._crew.halt()
+        self._say("ending after this epoch; Ctrl-C again ends at once")
+
+    def run(self) -> None:
+        """Works until the study is over."""
+        while True:
+            wake_abandoned()
+            if not self._crew.is_halting:
+                self._fill()
+            if self._crew.running:
+                done = self._wait()
+                if done is not None:
+                    self._finish(done)
+            elif self._crew.is_halting or self._is_over():
+                return
+            else:
+                time.sleep(_POLL_S)
+
+    def _is_over(self) -> bool:
+        posting = self._queue.find_study(self._study)
+        return posting is None or not posting.is_open
+
+    def _fill(self) -> None:
+        """Gives each idle slot a job, as long as there are any."""
+        while len(self._crew.running) < self._crew.size:
+            held = [job.key.claim.id for job in self._crew.running]
+            claim = self._queue.claim(self._study, self._name, held=held)
+            if claim is None:
+                return
+            self._start(claim)
+
+    def _start(self, claim: Claim) -> None:
+        order = load_json(Order, claim.order)
+        self._bench.workshop.checkpoints.drop(order.name)
+        files = self._queue.files(self._study, claim.name)
+        write_files(files, bench=self._bench, order=order)
+        epochs = _count_epochs(order, self._bench)
+        if order.refit is not None:
+            self._bench.test()  # once, before the process that needs it is made
+        self._say(f"begins {claim.name}")
+        self._crew.start(
+            Job(
+                key=_Held(claim=claim, order=order),
+                title=claim.name,
+                epochs=epochs,
+                work=partial(carry_out, order, self._bench),
+                stops=range(1, epochs + 1),  # so that it waits until its checkpoint is sent
+            )
+        )
+
+    def _wait(self) -> Done | None:
+        """The crew's next result; what is a bug is told to the coordinator and raised here."""
+        try:
+            return self._crew.wait(self._tell, patience_s=_POLL_S)
+        except (AutoKDError, OSError):  # of this machine: others go on with its jobs
+            raise
+        except Exception as error:
+            text = dump_result(bug="".join(traceback.format_exception(error)).strip())
+            for job in self._crew.running:
+                self._speak(job.key, result=text)
+            raise
+
+    def _tell(self, job: Job, row: EpochLog) -> bool:
+        """Sends an epoch with its checkpoint; whether the job goes on."""
+        claim = job.key.claim
+        files = read_checkpoints(self._bench, claim.name)
+        try:
+            goes_on = self._queue.tell(
+                claim, self._name, epoch=row.epoch, text=dump_json(row), files=files
+            )
+            if goes_on and row.epoch in claim.stops:
+                goes_on = self._ask(claim, row.epoch)
+        except LeaseLostError:
+            self._lost.add(claim.id)
+            return False
+        return goes_on
+
+    def _ask(self, claim: Claim, epoch: int) -> bool:
+        """Waits for the coordinator's word."""
+        while not self._crew.is_halting:
+            answer = self._queue.answer(claim, self._name, epoch=epoch)
+            if answer is not None:
+                return answer
+            time.sleep(_POLL_S)
+        return False
+
+    def _finish(self, done: Done) -> None:
+        held: _Held = done.job.key
+        if held.claim.id in self._lost:
+            self._say(f"{held.claim.name} was given to another worker")
+            return
+        if done.fault:
+            self._say(f"{held.claim.name}: {done.fault}")
+            self._speak(held, result=dump_result(fault=done.fault))
+            return
+        outcome: Outcome = done.result
+        files = read_checkpoints(self._bench, held.claim.name)
+        weights = self._bench.weights_of(held.order)
+        if outcome.is_final:
+            files = {WEIGHTS: weights.read_bytes()} if weights.exists() else {}
+            self._learn_engine(outcome)
+        self._speak(held, result=dump_result(outcome, paused_s=done.paused_s), files=files)
+        self.n_done += outcome.is_final
+        self._say(f"{'ends' if outcome.is_final else 'leaves'} {held.claim.name}")
+
+    def _learn_engine(self, outcome: Outcome) -> None:
+        """The finals train as fast as their trial did, where it was trained here."""
+        result = outcome.result
+        if result is not None and result.engine:
+            self._bench.workshop.engines[result.network] = Engine.parse(result.engine)
+
+    def _speak(self, held: _Held, *, result: str, files: Mapping[str, bytes] | None = None) -> None:
+        try:
+            self._queue.finish(held.claim, self._name, result=result, files=files or {})
+        except LeaseLostError:
+            self._say(f"{held.claim.name} was given to another worker")
+
+
+def _count_epochs(order: Order, bench: Bench) -> int:
+    """More than enough: no job asks after an epoch that it does not come to."""
+    recipe = order.result.recipe
+    generations = 1 if recipe is None else recipe.generations
+    if order.refit is None:
+        return bench.workshop.plan.epochs * generations
+    data = bench.workshop.data
+    n_labelled, n_unlabelled = len(data.train_images), len(data.unlabelled_images)
+    share = (n_labelled + n_unlabelled) / n_labelled
+    return round(order.refit.epochs * generations * share) + 1
+
+
+@contextmanager
+def _beating(name: str, storage: str) -> Generator[None]:
+    """A process that tells the queue of this worker's life, as long as this process lives.
+
+    Args:
+        name: Of the worker.
+        storage: Where the queue is.
+
+    Yields:
+        Nothing.
+    """
+    process = multiprocessing.get_context("fork").Process(
+        target=_beat, args=(name, storage), daemon=True
+    )
+    process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _beat(name: str, storage: str) -> None:
+    settle_child()
+    queue = JobQueue(open_engine(storage))
+    while queue.beat(name):
+        time.sleep(BEAT_S)

@@ -1,0 +1,310 @@
+"""The coordinator's side of workers elsewhere; the workers are played by hand."""
+
+import dataclasses
+import threading
+import time
+
+import pytest
+
+from autokd.candidate import CheckpointFolder
+from autokd.jobs import JobQueue, LeaseLostError, open_engine
+from autokd.study.crew import Crew, Job
+from autokd.study.orders import Bench, Order, Outcome
+from autokd.study.refits import Entry, Refit
+from autokd.study.remote_crew import WEIGHTS, RemoteCrew, dump_result
+from autokd.types import EpochLog, TrialResult, dump_json
+
+RESULT = TrialResult(trial=3, state="measured", sample={})
+
+
+def row(epoch: int) -> EpochLog:
+    return EpochLog(
+        epoch=epoch, train_loss=0.0, val_loss=0.0, val_accuracy=0.5, learning_rate=0.1,
+        alpha=0.0, temperature=1.0, seconds=0.0,
+    )  # fmt: skip
+
+
+def job(*, trial=3, stops=(), refit=None, curve=()) -> Job:
+    result = dataclasses.replace(RESULT, trial=trial, curve=curve)
+    order = Order(result=result, refit=refit)
+    return Job(key=trial, title=order.name, epochs=4, work=lambda _: None, stops=stops, order=order)
+
+
+def ignore(_job, _row) -> None:
+    pass
+
+
+class Hands:
+    """A worker, moved by the test."""
+
+    def __init__(self, queue, name="w", *, slots=1):
+        self.queue, self.name, self.claims = queue, name, []
+        queue.greet("s", name, slots=slots)
+
+    def claim(self):
+        held = [claim.id for claim in self.claims]
+        claim = self.queue.claim("s", self.name, held=held)
+        if claim is not None:
+            self.claims.append(claim)
+        return claim
+
+    def tell(self, claim, epoch, *, checkpoint=b"c"):
+        return self.queue.tell(
+            claim, self.name, epoch=epoch, text=dump_json(row(epoch)),
+            files={f"{claim.name}.0.checkpoint": checkpoint},
+        )  # fmt: skip
+
+    def answer(self, claim, epoch):
+        return self.queue.answer(claim, self.name, epoch=epoch)
+
+    def finish(self, claim, *, state="complete", weights=b"trained", **words):
+        outcome = Outcome(result=dataclasses.replace(RESULT, trial=3, state=state), seconds=2.0)
+        text = dump_result(**words) if words else dump_result(outcome, paused_s=0.5)
+        files = {WEIGHTS: weights} if state == "complete" and not words else {}
+        self.queue.finish(claim, self.name, result=text, files=files)
+
+
+@pytest.fixture
+def queue(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path}/jobs.db")
+    queue = JobQueue(engine)
+    queue.open_study("s", "{}", files={})
+    yield queue
+    engine.dispose()
+
+
+@dataclasses.dataclass
+class _Workshop:
+    weights: object
+    checkpoints: CheckpointFolder
+
+
+@pytest.fixture
+def bench(tmp_path):
+    workshop = _Workshop(
+        weights=tmp_path / "weights",
+        checkpoints=CheckpointFolder(tmp_path / "checkpoints", limit_bytes=2**30),
+    )
+    bench = object.__new__(Bench)  # a workshop without data or space
+    for name, value in {"workshop": workshop, "refits": tmp_path / "refits", "test": None}.items():
+        object.__setattr__(bench, name, value)
+    return bench
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def build(queue, bench, said):
+    def build(**options):
+        return RemoteCrew(queue, "s", bench=bench, say=said.append, **options)
+
+    return build
+
+
+def look(crew, on_epoch=ignore):
+    """One look at the queue."""
+    return crew.wait(on_epoch, patience_s=0.0)
+
+
+def test_it_is_a_crew_that_waits_for_workers(build, said, queue):
+    crew = build()
+    assert isinstance(crew, Crew)
+    assert crew.size == 1
+    look(crew)
+    look(crew)
+    assert len(said) == 1
+    assert said[0].startswith("waiting for workers: autokd worker --study s")
+    Hands(queue, slots=3)
+    assert crew.wait(ignore) is None  # it has grown
+    assert crew.size == 3
+    assert said[1] == "worker w is there, 3 side by side"
+
+
+def test_a_job_goes_to_a_worker_and_comes_back_with_its_files(build, queue, tmp_path):
+    crew, hands, heard = build(), Hands(queue), []
+    crew.start(job())
+    assert [one.key for one in crew.running] == [3]
+    claim = hands.claim()
+    assert hands.tell(claim, 1)
+    assert look(crew, lambda one, epoch: heard.append((one.key, epoch.epoch))) is None
+    look(crew, lambda one, epoch: heard.append((one.key, epoch.epoch)))
+    assert heard == [(3, 1)]
+    hands.finish(claim)
+    done = look(crew)
+    assert (done.job.key, done.result.result.state, done.paused_s) == (3, "complete", 0.5)
+    assert (tmp_path / "weights/trial-3.safetensors").read_bytes() == b"trained"
+    assert not crew.running
+    assert queue.states("s") == []
+
+
+def test_a_training_of_the_finals_puts_its_weights_among_the_refits(build, queue, tmp_path):
+    crew, hands = build(), Hands(queue)
+    entry = Entry(trial=3, seed=1, is_twin=True, epochs=5)
+    crew.start(job(refit=entry))
+    refit = Refit(trial=3, seed=1, is_twin=True, val_accuracy=0.5, test_accuracy=0.5, epochs=5)
+    claim = hands.claim()
+    text = dump_result(Outcome(refit=refit, seconds=1.0), paused_s=0.0)
+    queue.finish(claim, "w", result=text, files={WEIGHTS: b"twin"})
+    assert look(crew).result.refit == refit
+    assert (tmp_path / "refits/3-1-twin.safetensors").read_bytes() == b"twin"
+
+
+def test_a_job_ends_at_its_stop_and_leaves_its_checkpoint_here(build, queue, bench):
+    crew, hands = build(), Hands(queue)
+    crew.start(job(stops=(1,)))
+    claim = hands.claim()
+    hands.tell(claim, 1, checkpoint=b"after one")
+    assert hands.answer(claim, 1) is None
+    look(crew, lambda _job, _row: False)
+    assert hands.answer(claim, 1) is False
+    hands.finish(claim, state="stopped")
+    assert look(crew).result.result.state == "stopped"
+    (file,) = bench.workshop.checkpoints.files("trial-3")
+    assert file.read_bytes() == b"after one"
+    crew.start(job())  # and goes on from there, on whatever machine
+    assert queue.files("s", "trial-3") == {"trial-3.0.checkpoint": b"after one"}
+
+
+def test_the_jobs_of_a_dead_worker_go_to_another_from_the_last_epoch(build, queue, said):
+    crew = build(lease_s=0.2)
+    dead, other = Hands(queue, "dead"), Hands(queue, "other")
+    crew.start(job())
+    old = dead.claim()
+    dead.tell(old, 1, checkpoint=b"one")
+    look(crew)
+    for _ in range(3):
+        time.sleep(0.15)
+        queue.beat("other")
+        look(crew)
+    assert said[-1] == "worker dead is not heard of for 0 s; what it had goes to others"
+    assert crew.size == 1
+    new = other.claim()
+    assert queue.files("s", "trial-3") == {"trial-3.0.checkpoint": b"one"}
+    with pytest.raises(LeaseLostError):
+        dead.tell(old, 2)
+    heard = []
+    other.tell(new, 2)
+    look(crew, lambda _, epoch: heard.append(epoch.epoch))
+    assert heard == [2]
+
+
+def test_a_job_that_kills_its_workers_is_given_up(build, queue):
+    crew = build()
+    crew.start(job())
+    for name in ("a", "b"):
+        Hands(queue, name).claim()
+        look(crew)
+        queue.leave(name)
+        done = look(crew)
+    assert "2 times without an epoch between" in done.fault
+    assert queue.states("s") == []
+
+
+def test_an_epoch_between_makes_good_for_a_death(build, queue):
+    crew = build()
+    crew.start(job())
+    for epoch in range(1, 5):
+        hands = Hands(queue, f"w{epoch}")
+        claim = hands.claim()
+        look(crew)
+        hands.tell(claim, epoch)
+        look(crew)
+        queue.leave(hands.name)
+        assert look(crew) is None
+    assert crew.running
+
+
+def test_what_killed_its_process_twice_is_a_fault_and_what_is_a_bug_is_raised(build, queue):
+    crew, hands = build(), Hands(queue)
+    crew.start(job())
+    hands.finish(hands.claim(), fault="its process ended twice")
+    assert look(crew).fault == "its process ended twice"
+    crew.start(job())
+    hands.finish(hands.claim(), bug="Traceback ... ZeroDivisionError: division by zero")
+    with pytest.raises(RuntimeError, match=r"trial-3 failed on its worker:\nTraceback .* zero"):
+        look(crew)
+
+
+@pytest.mark.parametrize(("known", "heard"), [((), [1, 2]), ((row(1),), [2])])
+def test_the_next_session_takes_up_what_goes_on_without_it(build, queue, known, heard):
+    hands = Hands(queue)
+    build().start(job(stops=(1,)))
+    claim = hands.claim()
+    hands.tell(claim, 1)
+    # The coordinator is killed; its successor may know that the rung at 1 was passed.
+    crew, epochs = build(), []
+    crew.start(job(curve=known))
+    assert len(queue.states("s")) == 1
+    look(crew, lambda _, epoch: epochs.append(epoch.epoch))
+    assert hands.answer(claim, 1) is True
+    hands.tell(claim, 2)
+    look(crew, lambda _, epoch: epochs.append(epoch.epoch))
+    assert epochs == heard
+    hands.finish(claim)
+    assert look(crew).result.result.state == "complete"
+
+
+def test_a_job_that_was_stopped_before_the_coordinator_died_ends(build, queue):
+    hands = Hands(queue)
+    build().start(job(stops=(1,)))
+    claim = hands.claim()
+    hands.tell(claim, 1)
+    crew = build(stopped=["trial-3"])
+    assert hands.answer(claim, 1) is False
+    hands.finish(claim, state="stopped")
+    assert look(crew) is None  # nobody has asked for it yet
+    crew.start(job())
+    assert look(crew) is None  # it is put back and goes on
+    assert Hands(queue, "other").claim().name == "trial-3"
+
+
+def test_halting_ends_jobs_after_their_epoch(build, queue):
+    crew, hands = build(), Hands(queue)
+    crew.start(job())
+    claim = hands.claim()
+    crew.halt()
+    assert look(crew) is None
+    assert hands.tell(claim, 1) is False
+    hands.finish(claim, state="stopped")
+    assert look(crew).result.result.state == "stopped"
+
+
+def test_closing_takes_jobs_away_and_keeps_checkpoints(build, queue, bench):
+    crew, hands = build(), Hands(queue)
+    crew.start(job())
+    claim = hands.claim()
+    hands.tell(claim, 1, checkpoint=b"one")
+    crew.close()
+    assert not crew.running
+    with pytest.raises(LeaseLostError):
+        hands.tell(claim, 2)
+    (file,) = bench.workshop.checkpoints.files("trial-3")
+    assert file.read_bytes() == b"one"
+
+
+def test_a_dismissed_worker_finds_the_study_closed(build, queue):
+    build().dismiss()
+    assert not queue.find_study("s").is_open
+
+
+def test_a_job_without_an_order_cannot_be_sent(build):
+    with pytest.raises(ValueError, match="must have an order to be sent, got it without"):
+        build().start(Job(key=0, title="it", epochs=1, work=lambda _: None))
+
+
+def test_it_waits_for_what_comes(build, queue):
+    crew, hands = build(), Hands(queue)
+    look(crew)
+    crew.start(job())
+
+    def work():
+        time.sleep(0.3)
+        hands.finish(hands.claim())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert crew.wait(ignore).result.result.state == "complete"
+    thread.join()

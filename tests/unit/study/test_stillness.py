@@ -1,0 +1,109 @@
+"""Who trains on this machine stands still while somebody measures."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from autokd.study import stillness
+from autokd.study.stillness import known_as_training, still, wake_abandoned
+
+fork = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(stillness, "_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def train(told, ended) -> None:
+    with known_as_training() as training:
+        told.set()
+        ended.wait(60)
+        told.clear()
+        os._exit(round(training.paused_s * 10))
+
+
+@pytest.fixture
+def training(folder):  # noqa: ARG001 - of its own
+    """A process that trains, and what ends it."""
+    told, ended = fork.Event(), fork.Event()
+    process = fork.Process(target=train, args=(told, ended), daemon=True)
+    process.start()
+    assert told.wait(30)
+    yield process, ended
+    process.kill()
+    process.join()
+
+
+def is_stopped(process, *, within=5.0):
+    end = time.monotonic() + within
+    while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_a_process_that_trains_stands_still_and_knows_for_how_long(training):
+    process, ended = training
+    for _ in range(2):
+        with still():
+            assert is_stopped(process)
+            time.sleep(0.3)
+        assert not is_stopped(process, within=0.0)
+    ended.set()
+    process.join(30)
+    assert 6 <= process.exitcode <= 30  # tenths of a second
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_process_begins_to_train_when_nobody_measures():
+    told, ended = fork.Event(), fork.Event()
+    process = fork.Process(target=train, args=(told, ended), daemon=True)
+    with still():
+        process.start()
+        assert not told.wait(0.5)
+    assert told.wait(30)
+    ended.set()
+    process.join(30)
+    assert process.exitcode == 0
+
+
+@pytest.mark.usefixtures("folder")
+def test_who_measures_does_not_stop_itself():
+    with known_as_training() as training:
+        with still():
+            pass
+        assert training.paused_s == 0.0
+    assert not training.path.exists()
+
+
+def test_what_was_left_stopped_is_woken(training):
+    process, _ = training
+    os.kill(process.pid, signal.SIGSTOP)  # by somebody who was killed then
+    assert is_stopped(process)
+    wake_abandoned()
+    assert not is_stopped(process, within=0.0)
+
+
+def test_what_is_being_measured_beside_is_not_woken(training):
+    process, _ = training
+    with still():
+        assert is_stopped(process)
+        wake_abandoned()
+        assert is_stopped(process)
+
+
+def test_a_dead_process_is_forgotten_and_who_has_its_number_left_alone(folder, training):
+    process, _ = training
+    file = folder / str(process.pid)
+    file.write_text("1.5\n")  # the number was another process's once
+    (folder / "999999999").write_text("1.5\n")
+    with still():
+        assert not is_stopped(process, within=0.2)
+    assert sorted(path.name for path in folder.iterdir() if path.name.isdigit()) == []
