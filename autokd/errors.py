@@ -13,7 +13,7 @@
         ├── DivergedError     a candidate's loss is not finite any more
         ├── ExportError       a student cannot be exported, or the export is not the student
         ├── MeasureError      a latency cannot be measured
-        ├── WorkerError       a process that trained was killed, twice
+        ├── WorkerError       a process that trained was killed, three times
         └── TrackingError     the tracking server cannot be used
 
 A message is one line: `<name> must <rule>, got <value>; <remedy>`.

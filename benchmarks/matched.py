@@ -156,7 +156,7 @@ def open_bench(
     data = load_data(config)
     joint = build_space(
         space,
-        recipe="default",
+        recipe=config.recipe,
         input_shape=data.card.shape,
         n_classes=data.card.n_classes,
         has_assistant=bool(config.assistant),

@@ -30,6 +30,7 @@ __all__ = ["ForkedCrew", "can_fork", "settle_child"]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _TRIAL_S = 10.0  # for a forked process to show that it can train
+_MOST_DEATHS = 3  # in a row, without an epoch in between
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,8 +41,7 @@ class _Worker:
     slot: int
     process: Any
     pipe: Connection
-    is_second_try: bool = False
-    has_told: bool = False
+    n_deaths: int = 0  # of those before it, since the last epoch
 
 
 @final
@@ -90,9 +90,9 @@ class ForkedCrew:
     def wait(
         self, on_epoch: Callable[[Job, EpochLog], object], *, patience_s: float | None = None
     ) -> Done | None:
-        """Waits for a job to end; one whose process was killed is begun once more.
+        """Waits for a job to end; one whose process was killed is begun again.
 
-        It is given up when it is killed again before it has finished another epoch.
+        It is given up when it is killed three times in a row without an epoch in between.
 
         Args:
             on_epoch: Told of each epoch of each job meanwhile; `False` ends it at its stops.
@@ -109,7 +109,7 @@ class ForkedCrew:
             for worker in [one for one in self._workers if one.pipe in ready]:
                 kind, value = _receive(worker.pipe)
                 if kind == "epoch":
-                    worker.has_told = True
+                    worker.n_deaths = 0
                     _answer(worker, value, goes_on=on_epoch(worker.job, value) is not False)
                     continue
                 self._remove(worker)
@@ -117,10 +117,10 @@ class ForkedCrew:
                     raise value
                 if kind == "done":
                     return Done(job=worker.job, result=value[0], paused_s=value[1])
-                if worker.is_second_try and not worker.has_told:
+                if worker.n_deaths + 1 == _MOST_DEATHS:
                     return Done(job=worker.job, fault=_describe_end(worker.process.exitcode))
                 again = self._fork(worker.job, slot=worker.slot)
-                again.is_second_try = True
+                again.n_deaths = worker.n_deaths + 1
                 self._workers.append(again)
 
     def close(self) -> None:
@@ -230,7 +230,7 @@ def _receive(pipe: Connection) -> tuple[str, Any]:
 
 def _describe_end(code: int | None) -> str:
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return f"its process ended twice without a result ({how}); most likely memory ran out"
+    return f"its process ended three times without a result ({how}); most likely memory ran out"
 
 
 def can_fork() -> bool:

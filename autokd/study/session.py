@@ -40,7 +40,7 @@ from autokd.study.side_by_side import measure_side_by_side
 from autokd.study.stillness import still
 from autokd.study.storages import held_alone, open_storage
 from autokd.study.teaching import Faculty, build_teachers, check_features
-from autokd.study.trials import Trials
+from autokd.study.trials import Trials, count_trials
 from autokd.trackers import build_tracker
 from autokd.types import (
     Front,
@@ -345,7 +345,7 @@ def _open_session(
     )
     bench = Bench(workshop=workshop, refits=folder.refits, test=cache(partial(load_test, config)))
     surveyor = StudentSurveyor(workshop)
-    seed = config.seed + 1000 * len(list(folder.weights.glob("trial-*")))
+    seed = config.seed + 1000 * count_trials(config.study_name, storage=storage)
     stops = choose_rungs(workshop.plan.epochs, budget=config.budget) if config.rungs else ()
     auto = build_auto_sampler(
         config,

@@ -25,10 +25,27 @@ from autokd.study.distributions import build_distribution
 from autokd.surrogate import Standing
 from autokd.types import EpochLog, Latency, Sample, TrialResult, dump_json, load_json
 
-__all__ = ["Trials"]
+__all__ = ["Trials", "count_trials"]
 
 _RESULT = "result"
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
+
+
+def count_trials(study: str, *, storage: BaseStorage) -> int:
+    """Trials of any state, those that were only begun among them.
+
+    Args:
+        study: Its name.
+        storage: Where it lies.
+
+    Returns:
+        0 where there is no such study yet.
+    """
+    try:
+        study_id = storage.get_study_id_from_name(study)
+    except KeyError:
+        return 0
+    return storage.get_n_trials(study_id)
 
 
 @final

@@ -91,11 +91,16 @@ def test_jobs_run_side_by_side_in_processes_of_their_own():
     assert len({one, other, os.getpid()}) == 3
 
 
-def test_a_killed_job_is_begun_again_once(tmp_path):
-    def work(_):
-        marker = tmp_path / "tried"
-        if not marker.exists():
-            marker.touch()
+@pytest.mark.parametrize("n_epochs", [0, 1])
+def test_a_killed_job_is_begun_again(n_epochs, tmp_path):
+    def work(on_epoch):
+        """Dies twice, after an epoch twice more."""
+        tries = tmp_path / "tries"
+        n = tries.stat().st_size if tries.exists() else 0
+        tries.write_text("." * (n + 1))
+        if n == 2 and n_epochs:
+            on_epoch(row(1))
+        if n < 2 * (1 + n_epochs):
             os.kill(os.getpid(), signal.SIGKILL)
         return "well"
 
@@ -104,12 +109,12 @@ def test_a_killed_job_is_begun_again_once(tmp_path):
     assert crew.wait(ignore).result == "well"
 
 
-def test_a_job_that_is_killed_twice_is_given_back_with_the_reason():
+def test_a_job_that_is_killed_three_times_is_given_back_with_the_reason():
     crew = ForkedCrew(1)
     crew.start(job(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
     done = crew.wait(ignore)
     assert done.result is None
-    assert "twice" in done.fault
+    assert "three times" in done.fault
     assert "signal 9" in done.fault
     assert not crew.running
 

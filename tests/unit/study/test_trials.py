@@ -10,7 +10,7 @@ from autokd.study.auto_sampler import AutoSampler
 from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.study.journal import open_journal
 from autokd.study.sampling import _identify, build_sampler, first_samples
-from autokd.study.trials import Trials
+from autokd.study.trials import Trials, count_trials
 from autokd.surrogate import Advice
 from autokd.testing import FakeSurveyor
 from autokd.types import Dimension, EpochLog, Latency, TrialResult
@@ -94,6 +94,18 @@ def test_the_first_trials_are_what_a_specialist_would_try(space):
     sizes = [sum(p.numel() for p in space.freeze(s)[0].parameters()) for s in first]
     assert sizes[0] == sizes[1]
     assert sizes[2] < sizes[0] < sizes[3]
+
+
+def test_a_session_after_a_kill_proposes_other_samples(space, tmp_path):
+    samples = []
+    for n_begun in (0, 3, 6):
+        storage = open_journal(tmp_path / "o.journal")
+        seed = 1000 * count_trials("s", storage=storage)
+        assert seed == 1000 * n_begun
+        sampler = optuna.samplers.RandomSampler(seed=seed)
+        trials = Trials("s", storage=storage, sampler=sampler, space=space)
+        samples = [trials.begin()[1] for _ in range(n_begun + 3)]  # those of before come first
+    assert len({tuple(sample.items()) for sample in samples}) == 9
 
 
 def test_queued_samples_come_first_and_are_queued_once(open_trials, space):
