@@ -2,7 +2,7 @@
 
 What they send is kept where a worker of this machine would have kept it: checkpoints, weights. A
 worker that is not heard of for half a minute has lost its jobs, which go to others from their last
-epoch; a job that has lost two workers in a row without an epoch between is given up.
+epoch; a job that has lost three workers in a row without an epoch between is given up.
 """
 
 import time
@@ -33,7 +33,7 @@ __all__ = [
 BEAT_S = 5.0
 LEASE_S = 30.0
 _POLL_S = 0.25
-_MOST_DEATHS = 2
+_MOST_DEATHS = 3
 WEIGHTS = "weights"
 """The name of the file of a trained student's weights, wherever they will lie."""
 

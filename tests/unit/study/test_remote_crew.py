@@ -194,12 +194,12 @@ def test_the_jobs_of_a_dead_worker_go_to_another_from_the_last_epoch(build, queu
 def test_a_job_that_kills_its_workers_is_given_up(build, queue):
     crew = build()
     crew.start(job())
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         Hands(queue, name).claim()
         look(crew)
         queue.leave(name)
         done = look(crew)
-    assert "2 times without an epoch between" in done.fault
+    assert "3 times without an epoch between" in done.fault
     assert queue.states("s") == []
 
 
