@@ -29,7 +29,6 @@ _POOL = 600  # samples to choose from
 _SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial design
 _RECIPES = 3  # tried with each network that was looked at and not chosen
 _LEAST_FIRST = 4  # candidates of a rung that tell which accuracies count
-_MOST_TOLD = 500  # observations that the models learn from; the effort grows with their cube
 _SURE = 1e-3  # standard deviation of an accuracy that was measured
 
 
@@ -301,7 +300,6 @@ class Advisor:
     def _learn(self, observations: Sequence[Observation]) -> bool:
         """Whether there is enough to say what an accuracy will be."""
         told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
-        told = _most_telling(told)
         curves = {one.key: one.curve for one in told}
         if curves != self._learnt:
             evidence = self._prospects.evidence([one.sample for one in told])
@@ -328,14 +326,14 @@ class Advisor:
 
     def _foresee(self, observations: Sequence[Observation]) -> Float64[np.ndarray, " count"]:
         """The accuracy at the end of the training, as it was or as it probably will be."""
-        open_ = [one for one in observations if one.state != "complete"]
-        expected: dict[int, float] = {}
-        if open_:
-            evidence = self._prospects.evidence([one.sample for one in open_])
-            mean, _ = self._ladder.predict(evidence, [one.curve for one in open_])
-            expected = {one.key: float(value) for one, value in zip(open_, mean, strict=True)}
-        return np.array([expected.get(one.key, one.curve[-1] if one.curve else 0.0)
-                         for one in observations])  # fmt: skip
+        if not observations:
+            return np.zeros(0)
+        evidence = self._prospects.evidence([one.sample for one in observations])
+        mean, _ = self._ladder.predict(evidence, [one.curve for one in observations])
+        for row, one in enumerate(observations):
+            if one.state == "complete":
+                mean[row] = one.curve[-1]
+        return mean
 
     def _parents(self, observations: Sequence[Observation]) -> list[Sample]:
         """Candidates on the front of some rung."""
@@ -369,13 +367,3 @@ def _is_beyond(observation: Observation, rung: int) -> bool:
 
 def _key(sample: Sample) -> tuple[Scalar, ...]:
     return tuple(sample.values())
-
-
-def _most_telling(told: Sequence[Observation]) -> list[Observation]:
-    """Those that a model learns most from: the half that came furthest, and some of all others."""
-    if len(told) <= _MOST_TOLD:
-        return list(told)
-    ranked = sorted(told, key=lambda one: (-len(one.curve), -one.curve[-1], one.key))
-    best, others = ranked[: _MOST_TOLD // 2], ranked[_MOST_TOLD // 2 :]
-    kept = np.linspace(0, len(others) - 1, _MOST_TOLD - len(best)).round().astype(int)
-    return sorted([*best, *(others[index] for index in kept)], key=lambda one: one.key)
