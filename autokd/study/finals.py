@@ -31,6 +31,7 @@ from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
 from autokd.study.folder import StudyFolder
 from autokd.study.progress import SearchProgress
+from autokd.study.refits import Refit, load_refits
 from autokd.types import (
     EpochLog,
     Estimate,
@@ -41,28 +42,7 @@ from autokd.types import (
     load_json,
 )
 
-__all__ = ["Finals", "Refit", "build_front_student", "estimate", "fill_student", "find_weights"]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Refit:
-    """One finalist trained with one seed.
-
-    Attributes:
-        trial: Of the search.
-        seed: Of weights, order and augmentation.
-        is_twin: Whether it was trained without distillation for comparison.
-        val_accuracy: In [0, 1].
-        test_accuracy: In [0, 1].
-        epochs: It was trained for.
-    """
-
-    trial: int
-    seed: int
-    is_twin: bool
-    val_accuracy: float
-    test_accuracy: float
-    epochs: int
+__all__ = ["Finals", "build_front_student", "estimate", "fill_student", "find_weights"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -364,13 +344,10 @@ def find_weights(
     folder: StudyFolder, *, trial: int, same_as: int | None = None, is_twin: bool = False
 ) -> Path:
     """The best weights of a trial: of its refit that did best on validation, else its own."""
-    refits = [
-        (load_json(Refit, path.read_text(encoding="utf-8")), path)
-        for path in folder.refits.glob(f"{trial}-*-{'twin' if is_twin else 'kd'}.json")
-    ]
+    refits = load_refits(folder, pattern=f"{trial}-*-{'twin' if is_twin else 'kd'}")
     if refits:
-        best = max(refits, key=lambda pair: (pair[0].val_accuracy, -pair[0].seed))
-        return best[1].with_suffix(".safetensors")
+        best = max(refits, key=lambda path: (refits[path].val_accuracy, -refits[path].seed))
+        return best.with_suffix(".safetensors")
     return folder.weights / f"trial-{trial if same_as is None else same_as}.safetensors"
 
 

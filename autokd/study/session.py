@@ -25,6 +25,7 @@ from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space, without_assistant
+from autokd.study.lessons import choose_noise, read_earlier
 from autokd.study.loop import TrialLoop
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
@@ -300,9 +301,11 @@ def _open_session(
     device = choose_device(config)
     crew = build_crew(config.workers, device=device)
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
+    earlier = read_earlier(config, storage=storage)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     wanted = space.dimensions
+    lessons = [one.teach(space) for one in earlier]
     folder.check_settings(config, dimensions=wanted)
     target = _build_target(config, crew=crew, seconds=_SCREENED_S)
     faculty = build_teachers(
@@ -338,10 +341,13 @@ def _open_session(
         config,
         surveyor=surveyor,
         space=space,
-        n_val=data.card.n_val,
+        noise=choose_noise(folder, n_val=data.card.n_val, earlier=earlier),
         seed=seed,
         rungs=stops,
+        lessons=lessons,
     )
+    for one, lesson in zip(earlier, lessons, strict=True):
+        progress.say(f"learning from {len(lesson)} trials of the study {one.name}")
     sampler = build_sampler(config.sampler, auto=auto, seed=seed)
     trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space, referee=auto)
     if trials.n_finished == 0:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -18,7 +18,9 @@ from autokd.surrogate.gain import (
     expected_gain,
 )
 from autokd.surrogate.ladder import Ladder
+from autokd.surrogate.noise import Noise
 from autokd.surrogate.observation import Observation
+from autokd.surrogate.precedent import Lesson, Precedent
 from autokd.surrogate.proposals import propose
 from autokd.surrogate.prospects import Prospects
 from autokd.types import Dimension, Sample, Scalar, Surveyor
@@ -29,6 +31,7 @@ _POOL = 600  # samples to choose from
 _SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial design
 _RECIPES = 3  # tried with each network that was looked at and not chosen
 _LEAST_FIRST = 4  # candidates of a rung that tell which accuracies count
+_SEEDS = 0.5  # of the initial design come from the front of earlier studies
 _SURE = 1e-3  # standard deviation of an accuracy that was measured
 
 
@@ -44,7 +47,7 @@ class Advice:
         n_surveyed: Networks looked at for each suggestion, at the most.
         n_rungs: Of a training; the last is its end.
         reduction: Of so many candidates that have reached a rung, one goes on beyond it.
-        noise_std: Of an observed accuracy, as far as it is known.
+        noise: Of an observed accuracy, as far as it is known.
         max_latency_ms: Slower candidates are not proposed.
         min_accuracy: Worse ones are worth nothing.
         seed: Of all draws.
@@ -54,7 +57,7 @@ class Advice:
     n_surveyed: int = 100
     n_rungs: int = 1
     reduction: int = 4
-    noise_std: float = 0.0
+    noise: Noise = field(default_factory=Noise)
     max_latency_ms: float = math.inf
     min_accuracy: float = 0.0
     seed: int = 0
@@ -96,6 +99,7 @@ class Advisor:
         *,
         advice: Advice | None = None,
         identify: Identify | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> None:
         """Has looked at nothing yet.
 
@@ -105,19 +109,21 @@ class Advisor:
             advice: How to work.
             identify: Gives the same for samples that are trained in the same way; equal samples
                 only, if none.
+            lessons: Of earlier studies, the one that is most like this one first.
         """
         self._identify = identify or _key
         self._identities: dict[int, Hashable] = {}
         self._advice = advice or Advice()
         self._encoding = Encoding(dimensions)
-        self._prospects = Prospects(self._encoding, surveyor)
+        precedents = [Precedent(self._encoding.dimensions, lesson) for lesson in lessons]
+        self._prospects = Prospects(self._encoding, surveyor, precedents=precedents)
+        n_seeds = math.ceil(_SEEDS * self._advice.n_initial / max(1, len(precedents)))
+        self._seeds = [seed for one in precedents for seed in one.seeds(n_seeds)]
         self._n_first = [
             max(_LEAST_FIRST, self._advice.n_initial // self._advice.reduction**rung)
             for rung in range(self._advice.n_rungs)
         ]
-        self._ladder = Ladder(
-            self._advice.n_rungs, n_first=self._n_first, noise_std=self._advice.noise_std
-        )
+        self._ladder = Ladder(self._advice.n_rungs, n_first=self._n_first, noise=self._advice.noise)
         self._learnt: dict[int, tuple[float, ...]] = {}
         self._is_able = False
 
@@ -144,7 +150,8 @@ class Advisor:
             self._prospects.look(propose(self._encoding, parents=(), n=n_first, rng=rng))
         n_told = sum(one.state != "lost" for one in observations)
         if n_told < self._advice.n_initial or not self._learn(observations):
-            return self._spread(observations, rng=rng)
+            seed = self._plant(observations, rng=rng)
+            return seed or self._spread(observations, rng=rng)
         return self._choose(observations, rng=rng)
 
     def _choose(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
@@ -197,6 +204,18 @@ class Advisor:
         """Samples whose recipes are tried with a network."""
         n = _RECIPES if self._encoding.recipe_columns else 1
         return propose(self._encoding, parents=parents, n=n, rng=rng)
+
+    def _plant(self, observations: Sequence[Observation], *, rng: Generator) -> Sample | None:
+        """What an earlier study had on its front, as long as there is something left of it."""
+        for seed in self._seeds:
+            if any(seed.items() <= one.sample.items() for one in observations):
+                continue
+            sample = {**self._encoding.random(rng), **seed}
+            self._prospects.look([sample])
+            limit = math.log(self._advice.max_latency_ms)
+            if self._prospects.is_good(sample) and self._prospects.cost(sample) <= limit:
+                return sample
+        return None
 
     def _spread(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
         """The network whose latency is furthest from those that were begun, and any recipe."""
@@ -302,6 +321,7 @@ class Advisor:
         told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
         curves = {one.key: one.curve for one in told}
         if curves != self._learnt:
+            self._prospects.align()
             evidence = self._prospects.evidence([one.sample for one in told])
             self._is_able = self._ladder.fit(evidence, list(curves.values()))
             self._learnt = curves

@@ -2,8 +2,9 @@
 
 import pytest
 
-from autokd.study.finals import Refit, fill_student, find_weights
+from autokd.study.finals import fill_student, find_weights
 from autokd.study.folder import StudyFolder
+from autokd.study.refits import Refit
 from autokd.types import FrontStudent, Recipe, dump_json
 
 STUDENT = FrontStudent(
