@@ -54,6 +54,8 @@ def _search_options(command: Callable[..., None]) -> Callable[..., None]:
             option = click.option(flag, name, multiple=True, metavar="LABEL=VALUE", help=text)
         elif name in ("student_tap", "teacher_tap"):
             option = click.option(flag, name, multiple=True, metavar="MODULE", help=text)
+        elif name == "learn_from":
+            option = click.option(flag, name, multiple=True, metavar="STUDY", help=text)
         elif name in ("teacher", "teacher_weights", "assistant"):
             option = click.option(flag, name, multiple=True, help=text)
         elif name in ("teacher_mean", "teacher_std"):

@@ -12,7 +12,7 @@ from autokd.candidate.evaluation import (
     train_candidate,
 )
 from autokd.candidate.students import build_student, load_student, save_student
-from autokd.candidate.surveying import StudentSurveyor
+from autokd.candidate.surveying import StudentSurveyor, describe_student
 from autokd.candidate.training import KnownTeacher, train_student
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "StudentSurveyor",
     "Workshop",
     "build_student",
+    "describe_student",
     "evaluate_candidate",
     "load_student",
     "prepare_candidate",

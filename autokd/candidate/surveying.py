@@ -9,7 +9,7 @@ from autokd.candidate.evaluation import Architecture, Workshop, prepare_candidat
 from autokd.errors import BuildError, ExportError, MeasureError
 from autokd.types import Footprint, Latency, Prospect, Sample, TrialResult
 
-__all__ = ["StudentSurveyor"]
+__all__ = ["StudentSurveyor", "describe_student"]
 
 
 _LEAST_S, _SHARE = 0.3, 0.1  # of a survey: seconds, or as a share of a mean training
@@ -36,9 +36,9 @@ class StudentSurveyor:
             results: Of trials that were not told before.
         """
         for one in results:
-            if one.latency is not None and one.footprint is not None and one.footprint.paths:
-                key = self._workshop.architecture_of(one.sample)
-                self._known[key] = _describe(one.latency, one.footprint)
+            prospect = describe_student(one)
+            if prospect is not None:
+                self._known[self._workshop.architecture_of(one.sample)] = prospect
             if one.training_s > 0:
                 self._training_s += one.training_s
                 self._n_trained += 1
@@ -64,6 +64,13 @@ class StudentSurveyor:
         except (BuildError, ExportError, MeasureError):
             return None
         return _describe(candidate.latency, candidate.footprint)
+
+
+def describe_student(result: TrialResult) -> Prospect | None:
+    """What was known of a trial's student before it was trained; none where it was not measured."""
+    if result.latency is None or result.footprint is None or not result.footprint.paths:
+        return None
+    return _describe(result.latency, result.footprint)
 
 
 def _describe(latency: Latency, footprint: Footprint) -> Prospect:

@@ -15,6 +15,7 @@ from autokd.config.values import (
     Seconds,
     as_texts,
     check_assistants,
+    check_lessons,
     check_loss,
     check_teachers,
 )
@@ -144,6 +145,11 @@ class Config(BaseModel):
         "tpe",
         description="What proposes the candidates: auto (knows their latency, models their "
         "accuracy) | tpe | nsga2 | gp | random (Optuna's)",
+    )
+    learn_from: Annotated[Names, AfterValidator(check_lessons)] = Field(
+        (),
+        description="Earlier study of the same space, of other data or another teacher, that the "
+        "sampler auto learns from; may be repeated, the most similar first",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of splits, samples and trainings")
     max_latency_ms: float | None = Field(None, gt=0, description="Slower students are not trained")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BeforeValidator, Field, WrapSerializer
+from pydantic import BeforeValidator, Field, ValidationInfo, WrapSerializer
 from pydantic_core import PydanticCustomError
 
 from autokd.types import FeatureLoss, Loss
@@ -20,6 +20,7 @@ __all__ = [
     "Seconds",
     "as_texts",
     "check_assistants",
+    "check_lessons",
     "check_loss",
     "check_teachers",
     "parse_duration",
@@ -113,6 +114,16 @@ def check_assistants(names: tuple[str, ...]) -> tuple[str, ...]:
         return ()
     if "none" in names:
         raise PydanticCustomError("assistant", "must have nothing beside none")
+    return names
+
+
+def check_lessons(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Each earlier study once, and the sampler that can learn from it."""
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("lessons", "must name each study once")
+    if names and info.data.get("sampler", "auto") != "auto":
+        remedy = {"remedy": "only auto can learn from another study"}
+        raise PydanticCustomError("lessons", "must stand beside `--sampler auto`", remedy)
     return names
 
 

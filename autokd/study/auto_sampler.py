@@ -10,7 +10,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from autokd.study.distributions import build_distribution, read_dimensions
-from autokd.surrogate import Advice, Advisor, Identify, Observation, Standing
+from autokd.surrogate import Advice, Advisor, Identify, Lesson, Observation, Standing
 from autokd.types import Dimension, Surveyor
 
 __all__ = ["CURVE", "STOPPED", "AutoSampler", "observe"]
@@ -48,6 +48,7 @@ class AutoSampler(optuna.samplers.BaseSampler):
         advice: Advice | None = None,
         rungs: Sequence[int] = (),
         identify: Identify | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> None:
         """Has seen nothing yet.
 
@@ -59,7 +60,9 @@ class AutoSampler(optuna.samplers.BaseSampler):
             rungs: Epochs after which a trial may be stopped, ascending.
             identify: Gives the same for samples that are trained in the same way, so that one
                 of them is enough.
+            lessons: Of earlier studies, the one that is most like this one first.
         """
+        self._lessons = tuple(lessons)
         self._identify = identify
         self._surveyor, self._rungs = surveyor, tuple(rungs)
         self._advice = dataclasses.replace(advice or Advice(), n_rungs=len(rungs) + 1)
@@ -141,7 +144,11 @@ class AutoSampler(optuna.samplers.BaseSampler):
         """The advisor for these dimensions, with all that it has learnt."""
         if self._advisor is None or self._advisor.dimensions != tuple(dimensions):
             self._advisor = Advisor(
-                dimensions, self._surveyor, advice=self._advice, identify=self._identify
+                dimensions,
+                self._surveyor,
+                advice=self._advice,
+                identify=self._identify,
+                lessons=self._lessons,
             )
         return self._advisor
 

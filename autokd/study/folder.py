@@ -22,6 +22,7 @@ _FREE = frozenset(
         "budget",
         "timeout_s",
         "sampler",
+        "learn_from",
         "max_latency_ms",
         "min_accuracy",
         "storage",
@@ -79,6 +80,11 @@ class StudyFolder:
         """Where the pictures lie."""
         return self.path / "report"
 
+    @property
+    def is_known(self) -> bool:
+        """Whether a study was begun here."""
+        return (self.path / "settings.json").exists()
+
     @contextlib.contextmanager
     def locked(self) -> Generator[None]:
         """The study is this process's alone; the lock dies with the process.
@@ -116,7 +122,7 @@ class StudyFolder:
         Raises:
             StudyError: The study was made with other settings.
         """
-        if not (self.path / "settings.json").exists():
+        if not self.is_known:
             return
         now, before = config.model_dump(mode="json"), self._read("settings.json")
         defaults = build_config().model_dump(mode="json")  # of options that there were not then

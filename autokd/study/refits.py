@@ -18,6 +18,7 @@ __all__ = [
     "find_weights",
     "keep_refit",
     "load_refit",
+    "load_refits",
     "measure_test",
     "train_refit",
     "without_teacher",
@@ -175,17 +176,28 @@ def load_refit(folder: StudyFolder, entry: Entry) -> Refit | None:
     return known if known.epochs == entry.epochs else None
 
 
+def load_refits(folder: StudyFolder, *, pattern: str = "*") -> dict[Path, Refit]:
+    """What the finals of a study have trained so far.
+
+    Args:
+        folder: Of the study.
+        pattern: Of the names of their files, without the ending.
+
+    Returns:
+        Each under its file, beside which its weights lie.
+    """
+    paths = sorted(folder.refits.glob(f"{pattern}.json"))
+    return {path: load_json(Refit, path.read_text(encoding="utf-8")) for path in paths}
+
+
 def find_weights(
     folder: StudyFolder, *, trial: int, same_as: int | None = None, is_twin: bool = False
 ) -> Path:
     """The best weights of a trial: of its refit that did best on validation, else its own."""
-    refits = [
-        (load_json(Refit, path.read_text(encoding="utf-8")), path)
-        for path in folder.refits.glob(f"{trial}-*-{'twin' if is_twin else 'kd'}.json")
-    ]
+    refits = load_refits(folder, pattern=f"{trial}-*-{'twin' if is_twin else 'kd'}")
     if refits:
-        best = max(refits, key=lambda pair: (pair[0].val_accuracy, -pair[0].seed))
-        return best[1].with_suffix(".safetensors")
+        best = max(refits, key=lambda path: (refits[path].val_accuracy, -refits[path].seed))
+        return best.with_suffix(".safetensors")
     return folder.weights / f"trial-{trial if same_as is None else same_as}.safetensors"
 
 

@@ -13,14 +13,13 @@ from autokd.errors import BuildError
 from autokd.spaces import Space
 from autokd.study.auto_sampler import AutoSampler
 from autokd.study.rungs import REDUCTION
-from autokd.surrogate import Advice
+from autokd.surrogate import Advice, Lesson, Noise
 from autokd.types import Sample, Surveyor
 
 __all__ = ["build_auto_sampler", "build_sampler", "first_samples"]
 
 _POPULATION = 20
 _SURVEYED = 8  # networks that `auto` looks at before each trial, if there is time
-_USUAL_DEVIATION = 0.3  # of a picture's being right, where nine of ten are
 
 
 def build_auto_sampler(
@@ -28,9 +27,10 @@ def build_auto_sampler(
     *,
     surveyor: Surveyor,
     space: Space,
-    n_val: int,
+    noise: Noise,
     seed: int,
     rungs: Sequence[int],
+    lessons: Sequence[Lesson] = (),
 ) -> AutoSampler:
     """The sampler `auto` of a study, which also tells how stopped trials stand.
 
@@ -38,10 +38,11 @@ def build_auto_sampler(
         config: Limits that it keeps.
         surveyor: Tells the latency of what it may propose.
         space: What is searched.
-        n_val: Pictures of the validation split, which set the noise of an accuracy.
+        noise: Of an accuracy on the validation split.
         seed: Of its draws. It should be another one for each session of a study, since a
             sampler that starts again with the same seed proposes the same candidates again.
         rungs: Epochs after which a trial may be stopped.
+        lessons: Of earlier studies.
 
     Returns:
         The sampler.
@@ -49,7 +50,7 @@ def build_auto_sampler(
     advice = Advice(
         n_surveyed=_SURVEYED,
         reduction=REDUCTION,
-        noise_std=_USUAL_DEVIATION / math.sqrt(n_val),
+        noise=noise,
         max_latency_ms=config.max_latency_ms or math.inf,
         min_accuracy=config.min_accuracy or 0.0,
         seed=seed,
@@ -60,6 +61,7 @@ def build_auto_sampler(
         advice=advice,
         rungs=rungs,
         identify=partial(_identify, space),
+        lessons=lessons,
     )
 
 

@@ -12,13 +12,7 @@ from autokd.config import Config
 from autokd.data import load_data, load_test
 from autokd.errors import ConstraintError
 from autokd.jobs import JobQueue, open_engine
-from autokd.latency import (
-    CachedTarget,
-    OnnxRuntimeTarget,
-    count_macs,
-    device_fingerprint,
-    library_versions,
-)
+from autokd.latency import count_macs, device_fingerprint, library_versions
 from autokd.reports import draw_curves, draw_front
 from autokd.study.crew import Crew, InlineCrew
 from autokd.study.crews import build_crew
@@ -27,18 +21,19 @@ from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space, without_assistant
+from autokd.study.lessons import choose_noise, read_earlier
 from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.ray_cluster import RayCluster, RayTarget, join_cluster
+from autokd.study.ray_cluster import RayCluster, join_cluster
 from autokd.study.ray_crew import build_ray_crew
 from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_side_by_side
-from autokd.study.stillness import still
 from autokd.study.storages import held_alone, open_storage
+from autokd.study.targets import build_target
 from autokd.study.teaching import Faculty, build_teachers, check_features
 from autokd.study.trials import Trials, count_trials
 from autokd.trackers import build_tracker
@@ -239,7 +234,7 @@ class _Session:
         times = measure_side_by_side(
             self.findings.contenders(),
             teacher=self._teacher_models,
-            target=_build_target(self.config, seconds=_COMPARED_S, cluster=self._cluster),
+            target=build_target(self.config, seconds=_COMPARED_S, cluster=self._cluster),
             workshop=self.workshop,
             folder=self.folder,
         )
@@ -312,11 +307,13 @@ def _open_session(
     crew = InlineCrew() if cluster else build_crew(config.workers, device=device)
     queue = JobQueue(open_engine(config.storage)) if config.remote else None
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
+    earlier = read_earlier(config, storage=storage)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     wanted = space.dimensions
+    lessons = [one.teach(space) for one in earlier]
     folder.check_settings(config, dimensions=wanted)
-    target = _build_target(config, seconds=_SCREENED_S, cluster=cluster)
+    target = build_target(config, seconds=_SCREENED_S, cluster=cluster)
     faculty = build_teachers(
         config,
         data,
@@ -351,10 +348,13 @@ def _open_session(
         config,
         surveyor=surveyor,
         space=space,
-        n_val=data.card.n_val,
+        noise=choose_noise(folder, n_val=data.card.n_val, earlier=earlier),
         seed=seed,
         rungs=stops,
+        lessons=lessons,
     )
+    for one, lesson in zip(earlier, lessons, strict=True):
+        progress.say(f"learning from {len(lesson)} trials of the study {one.name}")
     sampler = build_sampler(config.sampler, auto=auto, seed=seed)
     trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space, referee=auto)
     if trials.n_finished == 0:
@@ -383,16 +383,6 @@ def _open_session(
         progress=progress,
         start=start,
     )
-
-
-def _build_target(config: Config, *, seconds: float, cluster: RayCluster | None) -> CachedTarget:
-    """What latencies are measured on, while nobody trains there."""
-    target: OnnxRuntimeTarget | RayTarget = OnnxRuntimeTarget(
-        threads=config.latency_threads, batch=config.latency_batch, seconds=seconds, quiet=still
-    )
-    if cluster is not None and cluster.latency_device:
-        target = RayTarget(cluster=cluster, target=target)
-    return CachedTarget(target, folder=config.runs_dir / "latency")
 
 
 def _now_ms() -> int:

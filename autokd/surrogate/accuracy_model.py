@@ -1,6 +1,7 @@
 """A Gaussian process from what is known of a candidate to its accuracy."""
 
 import contextlib
+import dataclasses
 import math
 import warnings
 from collections.abc import Generator
@@ -10,6 +11,8 @@ from typing import final
 import numpy as np
 import torch
 from jaxtyping import Float64
+
+from autokd.surrogate.noise import Noise
 
 with warnings.catch_warnings():
     # linear_operator compiles a function with torch.jit.script, which torch 2.15 warns of.
@@ -32,7 +35,9 @@ _STEPS, _MORE_STEPS = 25, 12  # of the optimiser: the first time, and from the l
 QUARTILE = 0.25
 _LEAST_SPREAD = 1e-3  # of accuracies, in [0, 1]
 _PREDICTED = 256  # candidates at once; the joint covariance of all is not wanted
-_MOST_NOISE = 0.25  # of the variance of the accuracies
+_MOST_NOISE = 0.25  # of the variance of the accuracies, as a floor
+_GUESSED_NOISE = -4.0, 0.5  # its logarithm, in their variance, and how sure that is
+_LONGER = 0.5  # how unsure the logarithm is because finals are longer than trials
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,11 +48,13 @@ class Evidence:
         traits: Numbers that describe the network: log latency, log parameters and the like.
         architecture: Its columns in an `Encoding`.
         recipe: The columns of the recipe.
+        expected: What each earlier study would expect; none where there was no such study.
     """
 
     traits: Float64[np.ndarray, "count traits"]
     architecture: Float64[np.ndarray, "count architecture"]
     recipe: Float64[np.ndarray, "count recipe"]
+    expected: tuple[Float64[np.ndarray, " count"], ...] = ()
 
     def __len__(self) -> int:
         """How many candidates."""
@@ -55,8 +62,7 @@ class Evidence:
 
     def with_trait(self, values: Float64[np.ndarray, " count"]) -> "Evidence":
         """The same with one more trait."""
-        traits = np.column_stack([self.traits, values])
-        return Evidence(traits=traits, architecture=self.architecture, recipe=self.recipe)
+        return dataclasses.replace(self, traits=np.column_stack([self.traits, values]))
 
     def take(self, rows: np.ndarray) -> "Evidence":
         """Some of the rows, by index or by a mask."""
@@ -64,6 +70,7 @@ class Evidence:
             traits=self.traits[rows],
             architecture=self.architecture[rows],
             recipe=self.recipe[rows],
+            expected=tuple(one[rows] for one in self.expected),
         )
 
 
@@ -102,14 +109,13 @@ class AccuracyModel:
         (the prior of the lengths). https://arxiv.org/abs/2402.02229
     """
 
-    def __init__(self, *, noise_std: float = 0.0) -> None:
+    def __init__(self, *, noise: Noise | None = None) -> None:
         """Knows nothing yet.
 
         Args:
-            noise_std: Known standard deviation of an observed accuracy, from seeds or from the
-                size of the validation split; more is learnt where it is there.
+            noise: What seeds tell of an observed accuracy; it is guessed and learnt without.
         """
-        self._noise_std = noise_std
+        self._noise = noise or Noise()
         self._state: dict[str, torch.Tensor] | None = None
         self._n_learnt = 0
         self._model: SingleTaskGP | None = None
@@ -122,6 +128,7 @@ class AccuracyModel:
         accuracies: Float64[np.ndarray, " count"],
         *,
         n_told: int | None = None,
+        floor_std: float = 0.0,
     ) -> None:
         """Learns from candidates that were trained.
 
@@ -129,6 +136,7 @@ class AccuracyModel:
             evidence: Of each; at least two.
             accuracies: What came of each, or how it differs from what was expected.
             n_told: How many were trained in all, where these are only some of them.
+            floor_std: The noise of each is this at least; more is learnt where it is there.
 
         Raises:
             ValueError: There are fewer than two.
@@ -140,14 +148,13 @@ class AccuracyModel:
         self._offset = float(accuracies.mean())
         self._scale = max(float(accuracies.std()), _LEAST_SPREAD)
         targets = torch.from_numpy((accuracies - self._offset) / self._scale)[:, None]
-        noise = min((self._noise_std / self._scale) ** 2, _MOST_NOISE)
         with _one_thread(), warnings.catch_warnings():
             # Inputs outside the unit cube, and hyperparameters that stopped early, are wanted.
             warnings.simplefilter("ignore", BotorchWarning)
             model = SingleTaskGP(
                 self._inputs(evidence),
                 targets,
-                likelihood=_build_likelihood(noise),
+                likelihood=_build_likelihood(self._noise, floor_std, scale=self._scale),
                 covar_module=_build_kernel(evidence),
                 outcome_transform=None,
             )
@@ -189,7 +196,11 @@ class AccuracyModel:
         )
 
     def _learn(self, model: SingleTaskGP, *, n: int) -> None:
-        """The hyperparameters, from the last ones on; not anew with every observation of many."""
+        """The hyperparameters, from the last ones on; not anew with every observation of many.
+
+        Nothing else is taken over: priors and bounds are in the units of the observations, which
+        are scaled anew each time.
+        """
         if self._state is not None:
             model.load_state_dict(self._state, strict=False)
         n_new, n_wanted = n - self._n_learnt, max(_SELDOM, _SELDOM_SHARE * n)
@@ -211,7 +222,7 @@ class AccuracyModel:
                 )
         except ModelFittingError:
             model.load_state_dict(before)
-        self._state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        self._state = {name: value.detach().clone() for name, value in model.named_parameters()}
         self._n_learnt = n
 
 
@@ -226,9 +237,15 @@ def _one_thread() -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _build_likelihood(noise: float) -> GaussianLikelihood:
+def _build_likelihood(noise: Noise, floor_std: float, *, scale: float) -> GaussianLikelihood:
+    """A guess at the noise, or around what seeds tell of it; never below the floor."""
+    centre, spread = _GUESSED_NOISE
+    if noise.is_told:
+        centre = math.log(min((noise.seed_std / scale) ** 2, 1.0))
+        spread = math.hypot(noise.log_spread, _LONGER)
+    floor = min((floor_std / scale) ** 2, _MOST_NOISE)
     return GaussianLikelihood(
-        noise_prior=LogNormalPrior(-4.0, 0.5), noise_constraint=GreaterThan(max(noise, 1e-4))
+        noise_prior=LogNormalPrior(centre, spread), noise_constraint=GreaterThan(max(floor, 1e-4))
     )
 
 

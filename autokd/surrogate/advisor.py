@@ -1,8 +1,7 @@
 """Which candidate to begin next, and which stopped one to train on."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from typing import final
 
 import numpy as np
@@ -10,6 +9,7 @@ from jaxtyping import Float64
 from numpy.random import Generator
 
 from autokd.surrogate.accuracy_model import QUARTILE
+from autokd.surrogate.advice import Advice, Identify, Standing
 from autokd.surrogate.encoding import Encoding
 from autokd.surrogate.gain import (
     Frontier,
@@ -19,68 +19,22 @@ from autokd.surrogate.gain import (
 )
 from autokd.surrogate.ladder import Ladder
 from autokd.surrogate.observation import Observation
+from autokd.surrogate.precedent import Lesson, Precedent
 from autokd.surrogate.proposals import propose
 from autokd.surrogate.prospects import Prospects
 from autokd.surrogate.thinning import best_layers, choose_lessons
 from autokd.types import Dimension, Sample, Scalar, Surveyor
 
-__all__ = ["Advice", "Advisor", "Standing"]
+__all__ = ["Advisor"]
 
 _POOL = 600  # samples to choose from
 _SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial design
 _RECIPES = 3  # tried with each network that was looked at and not chosen
 _LEAST_FIRST = 4  # candidates of a rung that tell which accuracies count
+_SEEDS = 0.5  # of the initial design come from the front of earlier studies
 _SURE = 1e-3  # standard deviation of an accuracy that was measured
 _MOST_LESSONS = 300  # that the models learn from: their time grows with the cube
 _MOST_WAITING = 300  # stopped candidates that are thought about, the best layers of each rung
-
-
-Identify = Callable[[Sample], Hashable]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Advice:
-    """How the advisor works.
-
-    Attributes:
-        n_initial: Candidates that are spread over the latencies before a model is asked.
-        n_surveyed: Networks looked at for each suggestion, at the most.
-        n_rungs: Of a training; the last is its end.
-        reduction: Of so many candidates that have reached a rung, one goes on beyond it.
-        noise_std: Of an observed accuracy, as far as it is known.
-        max_latency_ms: Slower candidates are not proposed.
-        min_accuracy: Worse ones are worth nothing.
-        seed: Of all draws.
-    """
-
-    n_initial: int = 10
-    n_surveyed: int = 100
-    n_rungs: int = 1
-    reduction: int = 4
-    noise_std: float = 0.0
-    max_latency_ms: float = math.inf
-    min_accuracy: float = 0.0
-    seed: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """A stopped candidate among the others.
-
-    Attributes:
-        key: Of its observation.
-        gain: Expected hypervolume improvement, accuracy times log latency.
-        probability: That it will be on the front. As long as too few candidates were trained to
-            the end, whether it is better at the first rung than those that went on.
-        is_foreseen: Whether the probability is that of its accuracy at the end.
-        is_turn: Whether one more candidate may go beyond the rung that it has reached.
-    """
-
-    key: int
-    gain: float
-    probability: float
-    is_foreseen: bool
-    is_turn: bool
 
 
 @final
@@ -99,6 +53,7 @@ class Advisor:
         *,
         advice: Advice | None = None,
         identify: Identify | None = None,
+        lessons: Sequence[Lesson] = (),
     ) -> None:
         """Has looked at nothing yet.
 
@@ -108,20 +63,22 @@ class Advisor:
             advice: How to work.
             identify: Gives the same for samples that are trained in the same way; equal samples
                 only, if none.
+            lessons: Of earlier studies, the one that is most like this one first.
         """
         self._identify = identify or _key
         self._identities: dict[int, Hashable] = {}
         self._advice = advice or Advice()
         self._encoding = Encoding(dimensions)
-        self._prospects = Prospects(self._encoding, surveyor)
+        precedents = [Precedent(self._encoding.dimensions, lesson) for lesson in lessons]
+        self._prospects = Prospects(self._encoding, surveyor, precedents=precedents)
+        n_seeds = math.ceil(_SEEDS * self._advice.n_initial / max(1, len(precedents)))
+        self._seeds = [seed for one in precedents for seed in one.seeds(n_seeds)]
         self._rungs = range(self._advice.n_rungs)
         self._n_first = [
             max(_LEAST_FIRST, self._advice.n_initial // self._advice.reduction**rung)
             for rung in self._rungs
         ]
-        self._ladder = Ladder(
-            self._advice.n_rungs, n_first=self._n_first, noise_std=self._advice.noise_std
-        )
+        self._ladder = Ladder(self._advice.n_rungs, n_first=self._n_first, noise=self._advice.noise)
         self._learnt: dict[int, tuple[float, ...]] = {}
         self._is_able = False
 
@@ -148,7 +105,8 @@ class Advisor:
             self._prospects.look(propose(self._encoding, parents=(), n=n_first, rng=rng))
         n_told = sum(one.state != "lost" for one in observations)
         if n_told < self._advice.n_initial or not self._learn(observations):
-            return self._spread(observations, rng=rng)
+            seed = self._plant(observations, rng=rng)
+            return seed or self._spread(observations, rng=rng)
         return self._choose(observations, rng=rng)
 
     def _choose(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
@@ -201,6 +159,18 @@ class Advisor:
         """Samples whose recipes are tried with a network."""
         n = _RECIPES if self._encoding.recipe_columns else 1
         return propose(self._encoding, parents=parents, n=n, rng=rng)
+
+    def _plant(self, observations: Sequence[Observation], *, rng: Generator) -> Sample | None:
+        """What an earlier study had on its front, as long as there is something left of it."""
+        for seed in self._seeds:
+            if any(seed.items() <= one.sample.items() for one in observations):
+                continue
+            sample = {**self._encoding.random(rng), **seed}
+            self._prospects.look([sample])
+            limit = math.log(self._advice.max_latency_ms)
+            if self._prospects.is_good(sample) and self._prospects.cost(sample) <= limit:
+                return sample
+        return None
 
     def _spread(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
         """The network whose latency is furthest from those that were begun, and any recipe."""
@@ -321,6 +291,7 @@ class Advisor:
         told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
         curves = {one.key: one.curve for one in told}
         if curves != self._learnt:
+            self._prospects.align()
             chosen = choose_lessons(
                 self._prospects.costs([one.sample for one in told]),
                 list(curves.values()),

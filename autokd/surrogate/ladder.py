@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from autokd.surrogate.accuracy_model import AccuracyModel, Evidence, winsorise
+from autokd.surrogate.noise import Noise
+from autokd.surrogate.trend import Trend
 
 __all__ = ["Ladder"]
 
@@ -21,7 +23,9 @@ class Ladder:
     What is not known of a candidate is predicted rung by rung, the uncertainty carried along,
     so that a candidate that was stopped and one that was never trained are compared fairly.
     What is expected of a rung is a line through what the rung below gave: where few were trained
-    to the end, a candidate that is bad early is not believed to become a good one.
+    to the end, a candidate that is bad early is not believed to become a good one. Earlier studies
+    are like rungs below the lowest, but doubted: what they expect is believed as far as the
+    candidates of this one bear it out.
 
     References:
         Kennedy & O'Hagan, "Predicting the output from a complex computer code when fast
@@ -29,14 +33,15 @@ class Ladder:
     """
 
     def __init__(
-        self, n_rungs: int, *, n_first: Sequence[int] = (), noise_std: float = 0.0
+        self, n_rungs: int, *, n_first: Sequence[int] = (), noise: Noise | None = None
     ) -> None:
         """Knows nothing yet.
 
         Args:
             n_rungs: The last one is the end of the training; at least 1.
             n_first: Of each rung, candidates that were not chosen for being very good.
-            noise_std: Of an observed accuracy, as far as it is known.
+            noise: Of an observed accuracy, as far as it is known. What seeds tell of it is for the
+                lowest rung alone, since the higher ones go on with the same seed.
 
         Raises:
             ValueError: There are no rungs.
@@ -45,9 +50,10 @@ class Ladder:
             raise ValueError(f"`n_rungs` must be at least 1, got {n_rungs}")
         self.n_rungs = n_rungs
         self._n_first = tuple(n_first) or (10,) * n_rungs
-        self._models = [AccuracyModel(noise_std=noise_std) for _ in range(n_rungs)]
+        self._noise = noise or Noise()
+        self._models = [AccuracyModel(noise=None if n else self._noise) for n in range(n_rungs)]
+        self._trends = [Trend() for _ in range(n_rungs)]
         self._floors = np.zeros(n_rungs)
-        self._slopes, self._heights = np.zeros(n_rungs), np.zeros(n_rungs)
 
     def fit(
         self, evidence: Evidence, curves: Sequence[Curve], *, n_told: Sequence[int] = ()
@@ -71,31 +77,30 @@ class Ladder:
             accuracies = np.array([curve[rung] for curve in reached], dtype=np.float64)
             accuracies = winsorise(accuracies, n_first=self._n_first[rung])
             self._floors[rung] = accuracies.min()
+            below: list[Float64[np.ndarray, " count"]] = []
             if rung:
-                below = np.array([curve[rung - 1] for curve in reached], dtype=np.float64)
-                below = np.maximum(below, self._floors[rung - 1])
-                known = known.with_trait(below)
-                self._draw_line(rung, below, accuracies)
-                accuracies = accuracies - self._line(rung, below)
-            model.fit(known, accuracies, n_told=n_told[rung] if n_told else None)
+                lower = np.array([curve[rung - 1] for curve in reached], dtype=np.float64)
+                below = [np.maximum(lower, self._floors[rung - 1])]
+            columns = [*below, *known.expected]
+            self._trends[rung].fit(columns, accuracies, n_trusted=len(below))
+            model.fit(
+                _with_traits(known, columns),
+                accuracies - self._trends[rung].at(columns),
+                floor_std=self._noise.floor_std(accuracies),
+                n_told=n_told[rung] if n_told else None,
+            )
         return True
 
-    def _draw_line(
+    def _predict_rung(
         self,
         rung: int,
-        below: Float64[np.ndarray, " count"],
-        accuracies: Float64[np.ndarray, " count"],
-    ) -> None:
-        """The least squares line from the rung below, which never falls."""
-        spread = float(below.var())
-        slope = float(((below - below.mean()) * accuracies).mean()) / max(spread, 1e-9)
-        self._slopes[rung] = max(slope, 0.0)
-        self._heights[rung] = accuracies.mean() - self._slopes[rung] * below.mean()
-
-    def _line(
-        self, rung: int, below: Float64[np.ndarray, " count"]
-    ) -> Float64[np.ndarray, " count"]:
-        return self._heights[rung] + self._slopes[rung] * below
+        evidence: Evidence,
+        below: Sequence[Float64[np.ndarray, " count"]],
+    ) -> tuple[Float64[np.ndarray, " count"], Float64[np.ndarray, " count"]]:
+        """Mean and standard deviation at one rung, from the one below if there is one."""
+        columns = [*below, *evidence.expected]
+        mean, std = self._models[rung].predict(_with_traits(evidence, columns))
+        return mean + self._trends[rung].at(columns), std
 
     def predict(
         self, evidence: Evidence, curves: Sequence[Curve]
@@ -109,14 +114,19 @@ class Ladder:
         Returns:
             Mean and standard deviation of each.
         """
-        mean, std = self._models[0].predict(evidence)
-        for rung, model in enumerate(self._models[1:], 1):
+        mean, std = self._predict_rung(0, evidence, [])
+        for rung in range(1, self.n_rungs):
             below, unsure = mean.copy(), std.copy()
             for row, curve in enumerate(curves):
                 if len(curve) >= rung:
                     below[row], unsure[row] = max(curve[rung - 1], self._floors[rung - 1]), 0.0
-            mean, std = model.predict(evidence.with_trait(below))
-            moved, _ = model.predict(evidence.with_trait(below + unsure))
-            mean, moved = mean + self._line(rung, below), moved + self._line(rung, below + unsure)
+            mean, std = self._predict_rung(rung, evidence, [below])
+            moved, _ = self._predict_rung(rung, evidence, [below + unsure])
             std = np.hypot(std, moved - mean)
         return mean, std
+
+
+def _with_traits(evidence: Evidence, columns: Sequence[Float64[np.ndarray, " count"]]) -> Evidence:
+    for column in columns:
+        evidence = evidence.with_trait(column)
+    return evidence

@@ -9,23 +9,32 @@ from jaxtyping import Float64
 
 from autokd.surrogate.accuracy_model import Evidence
 from autokd.surrogate.encoding import Encoding
+from autokd.surrogate.precedent import Network, Precedent
 from autokd.surrogate.traits import TraitGuess
-from autokd.types import Prospect, Sample, Scalar, Surveyor
+from autokd.types import Prospect, Sample, Surveyor
 
 __all__ = ["Prospects"]
 
 _LEFTOVERS = 300
 _GUESSED_FROM = 1500  # networks are plenty for a straight line
-Network = tuple[Scalar, ...]
 
 
 @final
 class Prospects:
     """Looks at each network once."""
 
-    def __init__(self, encoding: Encoding, surveyor: Surveyor) -> None:
-        """Has looked at nothing yet."""
+    def __init__(
+        self, encoding: Encoding, surveyor: Surveyor, *, precedents: Sequence[Precedent] = ()
+    ) -> None:
+        """Has looked at nothing yet.
+
+        Args:
+            encoding: Of the space.
+            surveyor: Looks at candidates.
+            precedents: What earlier studies let expect of them.
+        """
         self._encoding = encoding
+        self._precedents = tuple(precedents)
         self._surveyor = surveyor
         self._known: dict[Network, Prospect | None] = {}
         self._samples: dict[Network, Sample] = {}
@@ -63,6 +72,11 @@ class Prospects:
     def costs(self, samples: Sequence[Sample]) -> Float64[np.ndarray, " count"]:
         """The log latency of each."""
         return np.array([self.cost(sample) for sample in samples], dtype=np.float64)
+
+    def align(self) -> None:
+        """Compares what earlier studies have measured with what was seen since."""
+        for precedent in self._precedents:
+            precedent.align(self._known)
 
     def slowest(self) -> float:
         """The highest log latency that was seen."""
@@ -124,6 +138,7 @@ class Prospects:
             traits=traits,
             architecture=codes[:, list(self._encoding.architecture_columns)],
             recipe=codes[:, list(self._encoding.recipe_columns)],
+            expected=tuple(one.foresee(samples, traits) for one in self._precedents),
         )
 
     def _network(self, sample: Sample) -> Network:

@@ -54,8 +54,8 @@ def test_known_noise_is_not_learnt_as_signal():
     noisy = truth(known) + np.random.default_rng(0).normal(scale=0.05, size=30)
     errors = []
     for noise_std in (0.0, 0.05):
-        model = AccuracyModel(noise_std=noise_std)
-        model.fit(known, noisy)
+        model = AccuracyModel()
+        model.fit(known, noisy, floor_std=noise_std)
         errors.append(np.abs(model.predict(known)[0] - noisy).mean())
     assert errors[1] >= errors[0]
 
