@@ -23,6 +23,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matched import Bench, describe_machine
 from plain_loop import RECIPE, open_plain_bench
@@ -75,17 +76,22 @@ def run_plain(arguments: argparse.Namespace, *, seed: int, folder: Path) -> list
     command += ["--batch-size", arguments.batch_size]
     out = folder / "plain.jsonl"
     start_ms = run_side(command, seconds=arguments.seconds, out=out)
-    rows = [
-        json.loads(line) for line in out.read_text().splitlines(keepends=True) if line[-1] == "\n"
-    ]
     return [
         Trained(
             seconds=(row["time_ms"] - start_ms) / 1000,
             val_accuracy=row["val_accuracy"],
             sample=row["sample"],
         )
-        for row in rows
+        for row in read_lines(out)
     ]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Objects of a file that may not be there yet, or end in the middle of a line."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def run_autokd(arguments: argparse.Namespace, *, seed: int, folder: Path) -> list[Trained]:
@@ -96,8 +102,7 @@ def run_autokd(arguments: argparse.Namespace, *, seed: int, folder: Path) -> lis
     command += ["--recipe", arguments.recipe, "--sampler", arguments.sampler, "--budget", 10_000]
     command += ["--no-refit", "--study", STUDY, "--runs-dir", folder, "--device", "cpu", "--json"]
     start_ms = run_side(command, seconds=arguments.seconds, out=folder / "autokd.json")
-    text = (folder / "studies" / STUDY / "tracking/events.jsonl").read_text()
-    events = [json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"]
+    events = read_lines(folder / "studies" / STUDY / "tracking/events.jsonl")
     return [
         Trained(
             seconds=(event["time_ms"] - start_ms) / 1000,
@@ -112,7 +117,7 @@ def run_autokd(arguments: argparse.Namespace, *, seed: int, folder: Path) -> lis
 class Scale:
     """Latencies of students, all timed together with the teacher."""
 
-    def __init__(self, bench: Bench, trained: Sequence[Trained], *, teacher: Path) -> None:
+    def __init__(self, bench: Bench, trained: Sequence[Trained]) -> None:
         """Exports each architecture once and times the files by turns."""
         self._bench = bench
         with tempfile.TemporaryDirectory() as folder:
@@ -127,6 +132,11 @@ class Scale:
                 export_onnx(student, path, shape=bench.data.card.shape)
                 self._keys[architecture] = key = network_key(path)
                 files.setdefault(key, path)
+            teacher = export_onnx(
+                bench.faculty.teachers["teacher"].network.build_exportable(),
+                Path(folder) / "teacher.onnx",
+                shape=bench.data.card.shape,
+            )
             first, *others = OnnxRuntimeTarget().measure_together([teacher, *files.values()])
         self.teacher_ms = first.median_ms
         self._latencies_ms = {
@@ -155,8 +165,8 @@ def at_time(curve: Curve, seconds: float) -> float:
 
 
 def first_above(curve: Curve, level: float) -> float | None:
-    """Seconds until a level is reached; none if it never is."""
-    return next((seconds for seconds, volume in curve if volume >= level), None)
+    """Seconds until a level is reached; none if it never is, or if there is none to reach."""
+    return next((seconds for seconds, volume in curve if volume >= level > 0), None)
 
 
 def run_seed(
@@ -171,10 +181,9 @@ def run_seed(
         say(f"seed {seed}: {side}, {arguments.seconds:.0f} s")
         run = {"plain": run_plain, "autokd": run_autokd}[side]
         trained[side] = run(arguments, seed=seed, folder=folder)
-    teacher = folder / "studies" / STUDY / "teacher/teacher.onnx"
     both = [one for side in SIDES for one in trained[side]]
     say(f"seed {seed}: {len(both)} students are timed together")
-    scale = Scale(bench, both, teacher=teacher)
+    scale = Scale(bench, both)
     curves = {side: scale.curve(trained[side]) for side in SIDES}
     for side in SIDES:
         grid = [
