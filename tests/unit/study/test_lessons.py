@@ -43,7 +43,7 @@ def read_curve(accuracies):
             alpha=0.5,
             temperature=4.0,
             seconds=1.0,
-        )  # fmt: skip
+        )
         for epoch, accuracy in enumerate(accuracies, 1)
     )
 
@@ -116,7 +116,7 @@ def test_another_space_is_refused(other, tell, space, tmp_path):
         earlier.teach(build(other))
 
 
-def test_a_study_that_pins_what_the_other_searched_has_nothing_in_common(tell, space, tmp_path):
+def test_a_study_that_pins_what_the_other_searched_has_nothing_in_common(tell, tmp_path):
     old, new = build(), build()
     pinned = {one.label: str(one.default) for one in new.dimensions}
     old.pin({label: pinned[label] for label in list(pinned)[::2]})
