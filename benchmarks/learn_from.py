@@ -1,7 +1,7 @@
 """What an earlier study is worth to a new one, and what a misleading one costs.
 
 On a table in which every network was trained (see `search_efficiency.py`). The earlier study is
-one of `auto` with its own seed. Its accuracies are those after a short training and its latencies
+one of Optuna's multivariate TPE. Its accuracies are those after a short training and its latencies
 those of another device (`earlier`); the same dealt anew among the networks (`shuffled`); or the
 same upside down (`reversed`), so that what it takes for its front is the worst there is. The new
 study wants the accuracy after the full training. Figure: the fraction of the table's hypervolume
@@ -12,7 +12,6 @@ the sampler is told of it, or has to guess it. What counts is then the true hype
 """
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -26,10 +25,20 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import optuna
 import torch
-from trained_table import Table, TableSurveyor, build_dimensions, load_table, measure_volume
+from trained_table import (
+    LABELS,
+    OPERATIONS,
+    Table,
+    TableSurveyor,
+    build_dimensions,
+    load_table,
+    measure_volume,
+)
 
 from autokd.surrogate import Advice, Advisor, Lesson, Noise, Observation
+from autokd.types import Sample
 
 TRIALS = (5, 10, 15, 25, 50)
 KINDS = ("nothing", "earlier", "shuffled", "reversed")
@@ -74,16 +83,29 @@ def make_lesson(table: Table, kind: str, *, seed: int, n_trials: int) -> list[Le
         accuracies = np.random.default_rng(seed).permutation(accuracies)
     if kind == "reversed":
         accuracies = accuracies.max() + accuracies.min() - accuracies
-    table = dataclasses.replace(table, accuracies=accuracies)
-    seen, _ = run_study(table, seed=1000 + seed, n_trials=n_trials)
-    told = [one for one in seen if one.curve]
-    prospects = TableSurveyor(table).survey([one.sample for one in told])
+    surveyor = TableSurveyor(table)
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=optuna.samplers.TPESampler(seed=1000 + seed, multivariate=True),
+    )
+    kinds = dict.fromkeys(LABELS, optuna.distributions.CategoricalDistribution(OPERATIONS))
+    samples: list[Sample] = []
+    rows: list[int] = []
+    while len(rows) < n_trials:
+        trial = study.ask(kinds)
+        row = surveyor.row_of(trial.params)
+        if row is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            continue
+        study.tell(trial, [accuracies[row], table.latencies[row]])
+        samples.append(dict(trial.params))
+        rows.append(row)
     return [
         Lesson(
             dimensions=tuple(build_dimensions()),
-            samples=tuple(one.sample for one in told),
-            prospects=tuple(one for one in prospects if one is not None),
-            curves=tuple(one.curve for one in told),
+            samples=tuple(samples),
+            prospects=tuple(one for one in surveyor.survey(samples) if one is not None),
+            curves=tuple((float(accuracies[row]),) for row in rows),
         )
     ]
 
@@ -137,6 +159,7 @@ def main() -> None:
     """Reads the arguments, runs, prints."""
     arguments = read_arguments()
     warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
     table = load(arguments, accuracy=arguments.accuracy, latency=arguments.latency)
     before = load(arguments, accuracy=arguments.earlier_accuracy, latency=arguments.earlier_latency)

@@ -14,7 +14,7 @@ from autokd.errors import ConfigError, StudyError
 from autokd.spaces import Space
 from autokd.study.auto_sampler import CURVE, observe
 from autokd.study.distributions import read_dimensions
-from autokd.study.folder import StudyFolder
+from autokd.study.folder import StudyFolder, list_studies
 from autokd.study.refits import load_refits
 from autokd.study.storages import open_storage
 from autokd.surrogate import Lesson, Noise
@@ -143,9 +143,10 @@ def _load_trials(
             return optuna.load_study(study_name=name, storage=one).get_trials(deepcopy=False)
         except KeyError:
             continue
+    known = ", ".join(list_studies(config.runs_dir)[:5]) or "none"
     raise StudyError(
         f"`--learn-from` must be a study in {config.runs_dir} or in the storage, got {name}; "
-        "see `autokd front --study`"
+        f"known in {config.runs_dir}: {known}"
     )
 
 

@@ -43,11 +43,7 @@ class Trend:
             accuracies: What came of it.
             n_trusted: So many of the first columns are not doubted.
         """
-        slopes: list[float] = []
-        if not columns:
-            self._slopes, self._height = (), 0.0
-            return
-        left = accuracies - accuracies.mean()
+        left, slopes = accuracies - accuracies.mean(), list[float]()
         for index, column in enumerate(columns):
             centred = column - column.mean()
             slope = max(float((centred * left).mean()) / max(float(centred.var()), _LEAST), 0.0)
@@ -55,9 +51,9 @@ class Trend:
                 slope *= _doubt(slope * centred, left, n=len(left))
             left = left - slope * centred
             slopes.append(slope)
-        self._slopes = tuple(slopes)
-        self._height = 0.0
-        self._height = float((accuracies - self.at(columns)).mean())
+        self._slopes, self._height = tuple(slopes), 0.0
+        if columns:
+            self._height = float((accuracies - self.at(columns)).mean())
 
     def at(self, columns: Sequence[Column]) -> Column:
         """What is expected of others, of whom the same columns are known.
