@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WrapSerializer
+from pydantic import BeforeValidator, Field, WrapSerializer
 from pydantic_core import PydanticCustomError
 
 from autokd.types import FeatureLoss, Loss
@@ -117,7 +117,10 @@ def check_assistants(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def check_lessons(names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+def check_lessons(
+    names: tuple[str, ...],
+    info: Any,  # noqa: ANN401 - pydantic's own type cannot be checked at runtime
+) -> tuple[str, ...]:
     """Each earlier study once, and the sampler that can learn from it."""
     if len(set(names)) < len(names):
         raise PydanticCustomError("lessons", "must name each study once")
