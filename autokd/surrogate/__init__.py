@@ -8,6 +8,7 @@ from autokd.surrogate.ladder import Ladder
 from autokd.surrogate.observation import Observation
 from autokd.surrogate.proposals import propose
 from autokd.surrogate.prospects import Prospects
+from autokd.surrogate.thinning import best_layers, choose_lessons
 from autokd.surrogate.traits import TraitGuess
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "Prospects",
     "Standing",
     "TraitGuess",
+    "best_layers",
     "build_frontier",
+    "choose_lessons",
     "entry_probability",
     "expected_gain",
     "propose",

@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 __all__ = ["QUARTILE", "AccuracyModel", "Evidence", "winsorise"]
 
 _OFTEN = 60  # up to so many observations the hyperparameters are learnt anew each time
-_SELDOM = 5  # then after so many new ones
+_SELDOM, _SELDOM_SHARE = 5, 0.05  # then after so many new ones, or such a share of all
 _STEPS, _MORE_STEPS = 25, 12  # of the optimiser: the first time, and from the last values on
 QUARTILE = 0.25
 _LEAST_SPREAD = 1e-3  # of accuracies, in [0, 1]
@@ -116,12 +116,19 @@ class AccuracyModel:
         self._centre = self._spread = np.zeros(0)
         self._offset, self._scale = 0.0, 1.0
 
-    def fit(self, evidence: Evidence, accuracies: Float64[np.ndarray, " count"]) -> None:
+    def fit(
+        self,
+        evidence: Evidence,
+        accuracies: Float64[np.ndarray, " count"],
+        *,
+        n_told: int | None = None,
+    ) -> None:
         """Learns from candidates that were trained.
 
         Args:
             evidence: Of each; at least two.
             accuracies: What came of each, or how it differs from what was expected.
+            n_told: How many were trained in all, where these are only some of them.
 
         Raises:
             ValueError: There are fewer than two.
@@ -144,7 +151,7 @@ class AccuracyModel:
                 covar_module=_build_kernel(evidence),
                 outcome_transform=None,
             )
-            self._learn(model, n=len(evidence))
+            self._learn(model, n=len(evidence) if n_told is None else n_told)
         self._model = model.eval()
 
     def predict(
@@ -185,7 +192,8 @@ class AccuracyModel:
         """The hyperparameters, from the last ones on; not anew with every observation of many."""
         if self._state is not None:
             model.load_state_dict(self._state, strict=False)
-        if self._state is not None and n > _OFTEN and 0 <= n - self._n_learnt < _SELDOM:
+        n_new, n_wanted = n - self._n_learnt, max(_SELDOM, _SELDOM_SHARE * n)
+        if self._state is not None and n > _OFTEN and 0 <= n_new < n_wanted:
             return
         steps = _STEPS if self._state is None else _MORE_STEPS
         likelihood = ExactMarginalLogLikelihood(model.likelihood, model)

@@ -21,6 +21,7 @@ from autokd.surrogate.ladder import Ladder
 from autokd.surrogate.observation import Observation
 from autokd.surrogate.proposals import propose
 from autokd.surrogate.prospects import Prospects
+from autokd.surrogate.thinning import best_layers, choose_lessons
 from autokd.types import Dimension, Sample, Scalar, Surveyor
 
 __all__ = ["Advice", "Advisor", "Standing"]
@@ -30,6 +31,8 @@ _SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial desi
 _RECIPES = 3  # tried with each network that was looked at and not chosen
 _LEAST_FIRST = 4  # candidates of a rung that tell which accuracies count
 _SURE = 1e-3  # standard deviation of an accuracy that was measured
+_MOST_LESSONS = 300  # that the models learn from: their time grows with the cube
+_MOST_WAITING = 300  # stopped candidates that are thought about, the best layers of each rung
 
 
 Identify = Callable[[Sample], Hashable]
@@ -111,9 +114,10 @@ class Advisor:
         self._advice = advice or Advice()
         self._encoding = Encoding(dimensions)
         self._prospects = Prospects(self._encoding, surveyor)
+        self._rungs = range(self._advice.n_rungs)
         self._n_first = [
             max(_LEAST_FIRST, self._advice.n_initial // self._advice.reduction**rung)
-            for rung in range(self._advice.n_rungs)
+            for rung in self._rungs
         ]
         self._ladder = Ladder(
             self._advice.n_rungs, n_first=self._n_first, noise_std=self._advice.noise_std
@@ -236,7 +240,7 @@ class Advisor:
             observations: All that was begun so far.
 
         Returns:
-            One for each stopped candidate.
+            One for each stopped candidate; where there are very many, for the best of them.
 
         References:
             Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021.
@@ -250,6 +254,7 @@ class Advisor:
         ]
         if not waiting:
             return []
+        waiting = self._narrow(waiting)
         samples = [one.sample for one in waiting]
         n_beyond = sum(_is_beyond(one, 1) for one in observations)
         is_foreseen = n_beyond >= _LEAST_FIRST and self._learn(observations)
@@ -264,6 +269,7 @@ class Advisor:
             std = np.full(len(waiting), _SURE)
         costs = self._prospects.costs(samples)
         gains = expected_gain(mean, std, costs=costs, frontier=frontier)
+        turns = [self._is_turn(rung, observations) for rung in range(1, self._advice.n_rungs)]
         chances = entry_probability(mean, std, costs=costs, frontier=frontier)
         ranked = [
             Standing(
@@ -271,11 +277,24 @@ class Advisor:
                 gain=float(gain),
                 probability=float(chance),
                 is_foreseen=is_foreseen,
-                is_turn=self._is_turn(len(one.curve), observations),
+                is_turn=turns[len(one.curve) - 1],
             )
             for one, gain, chance in zip(waiting, gains, chances, strict=True)
         ]
         return sorted(ranked, key=lambda one: (-one.gain, one.key))
+
+    def _narrow(self, waiting: Sequence[Observation]) -> list[Observation]:
+        """Of each rung the candidates that are not far behind the others."""
+        kept: list[Observation] = []
+        for reached in sorted({len(one.curve) for one in waiting}):
+            there = [one for one in waiting if len(one.curve) == reached]
+            is_near = best_layers(
+                self._prospects.costs([one.sample for one in there]),
+                np.array([one.curve[-1] for one in there]),
+                n=_MOST_WAITING,
+            )
+            kept += [one for one, near in zip(there, is_near, strict=True) if near]
+        return kept
 
     def _is_turn(self, rung: int, observations: Sequence[Observation]) -> bool:
         """Whether one more candidate may go beyond a rung, counted from 1."""
@@ -302,8 +321,18 @@ class Advisor:
         told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
         curves = {one.key: one.curve for one in told}
         if curves != self._learnt:
-            evidence = self._prospects.evidence([one.sample for one in told])
-            self._is_able = self._ladder.fit(evidence, list(curves.values()))
+            chosen = choose_lessons(
+                self._prospects.costs([one.sample for one in told]),
+                list(curves.values()),
+                n_first=self._n_first,
+                most=_MOST_LESSONS,
+            )
+            lessons = [told[int(row)] for row in np.flatnonzero(chosen)]
+            self._is_able = self._ladder.fit(
+                self._prospects.evidence([one.sample for one in lessons]),
+                [one.curve for one in lessons],
+                n_told=[sum(len(c) > rung for c in curves.values()) for rung in self._rungs],
+            )
             self._learnt = curves
         return self._is_able
 
@@ -326,21 +355,22 @@ class Advisor:
 
     def _foresee(self, observations: Sequence[Observation]) -> Float64[np.ndarray, " count"]:
         """The accuracy at the end of the training, as it was or as it probably will be."""
-        if not observations:
-            return np.zeros(0)
-        evidence = self._prospects.evidence([one.sample for one in observations])
-        mean, _ = self._ladder.predict(evidence, [one.curve for one in observations])
-        for row, one in enumerate(observations):
-            if one.state == "complete":
-                mean[row] = one.curve[-1]
-        return mean
+        is_open = np.array([one.state != "complete" for one in observations], dtype=bool)
+        ends = [one.curve[-1] if one.state == "complete" else 0.0 for one in observations]
+        accuracies = np.array(ends, dtype=np.float64)
+        if is_open.any():
+            others = [one for one in observations if one.state != "complete"]
+            evidence = self._prospects.evidence([one.sample for one in others])
+            curves = [one.curve for one in others]
+            accuracies[is_open], _ = self._ladder.predict(evidence, curves)
+        return accuracies
 
     def _parents(self, observations: Sequence[Observation]) -> list[Sample]:
         """Candidates on the front of some rung."""
         told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
         told.sort(key=lambda one: self._prospects.cost(one.sample))
         parents: list[Sample] = []
-        for rung in range(self._advice.n_rungs):
+        for rung in self._rungs:
             best = -math.inf
             for one in told:
                 if len(one.curve) > rung and one.curve[rung] > best:

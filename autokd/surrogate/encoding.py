@@ -37,6 +37,9 @@ class Encoding:
         if not dimensions:
             raise ValueError("`dimensions` must hold a dimension, got none")
         self.dimensions = tuple(dimensions)
+        self._architecture_labels = [
+            one.label for one in self.dimensions if one.room == "architecture"
+        ]
         self._ranks = {one.label: _ranks(one) for one in self.dimensions}
         widths = [_width(one) for one in self.dimensions]
         rooms = [
@@ -69,7 +72,7 @@ class Encoding:
 
     def architecture_of(self, sample: Sample) -> tuple[Scalar, ...]:
         """The values of the architecture half, in the order of the dimensions."""
-        return tuple(sample[one.label] for one in self.dimensions if one.room == "architecture")
+        return tuple([sample[label] for label in self._architecture_labels])
 
     def graft(self, sample: Sample, recipe: Sample) -> Sample:
         """The architecture of one sample with the recipe of another."""

@@ -49,12 +49,15 @@ class Ladder:
         self._floors = np.zeros(n_rungs)
         self._slopes, self._heights = np.zeros(n_rungs), np.zeros(n_rungs)
 
-    def fit(self, evidence: Evidence, curves: Sequence[Curve]) -> bool:
+    def fit(
+        self, evidence: Evidence, curves: Sequence[Curve], *, n_told: Sequence[int] = ()
+    ) -> bool:
         """Learns from candidates that have reached a rung at least.
 
         Args:
             evidence: Of each candidate.
             curves: Of each candidate.
+            n_told: How many have reached each rung, where these are only some of them.
 
         Returns:
             Whether every rung was reached often enough, twice, to say anything.
@@ -74,7 +77,7 @@ class Ladder:
                 known = known.with_trait(below)
                 self._draw_line(rung, below, accuracies)
                 accuracies = accuracies - self._line(rung, below)
-            model.fit(known, accuracies)
+            model.fit(known, accuracies, n_told=n_told[rung] if n_told else None)
         return True
 
     def _draw_line(

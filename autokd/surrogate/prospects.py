@@ -15,6 +15,7 @@ from autokd.types import Prospect, Sample, Scalar, Surveyor
 __all__ = ["Prospects"]
 
 _LEFTOVERS = 300
+_GUESSED_FROM = 1500  # networks are plenty for a straight line
 Network = tuple[Scalar, ...]
 
 
@@ -106,6 +107,7 @@ class Prospects:
         seen = [(self._samples[key], one) for key, one in self._known.items() if one is not None]
         if len(seen) < 2:
             return None
+        seen = seen[:: math.ceil(len(seen) / _GUESSED_FROM)]
         columns = list(self._encoding.architecture_columns)
         ridge = TraitGuess(
             self._encoding.encode([sample for sample, _ in seen])[:, columns],
