@@ -29,6 +29,7 @@ class Table:
         accuracies: After the full training, in [0, 1].
         low_accuracies: After the short one, in [0, 1].
         latencies: In ms.
+        n_params: Parameters.
         traits: What is known of each network before training.
         floor: First quartile of the accuracies.
         volume: Hypervolume of the whole table.
@@ -38,6 +39,7 @@ class Table:
     accuracies: np.ndarray
     low_accuracies: np.ndarray
     latencies: np.ndarray
+    n_params: np.ndarray
     traits: np.ndarray
     floor: float
     volume: float
@@ -76,6 +78,7 @@ def load_table(
         accuracies=accuracies,
         low_accuracies=np.array([float(row[low_accuracy]) / 100 for row in rows]),
         latencies=latencies,
+        n_params=n_params,
         traits=np.column_stack([np.log(n_params), np.log(latencies), paths]),
         floor=float(np.quantile(accuracies, 0.25)),
         volume=1.0,
