@@ -182,7 +182,7 @@ def measure_all(
     folder: Path,
     most_sqlite: int,
 ) -> Iterator[tuple[str, int, str, dict[str, float]]]:
-    """Storage, trials, sampler and figures; `rungs` is the default sampler in a study with rungs."""
+    """Storage (in `_rungs` three in four trials are stopped), trials, sampler and figures."""
     space = build_joint_space()
     for kind in storages:
         for has_rungs in (False, True):

@@ -6,9 +6,9 @@ processor seconds that it really takes (or --decide-s), every network that is lo
 all of it one after another. Told is the hypervolume over time, when it is that of random search
 after 200 trials in a row, when it is --high, and what that is against one worker.
 
-Coordinator: seconds of a suggestion, of writing its result and of opening the study, in studies of up
-to 10,000 trials (mobile space, default recipe, a surveyor that knows all at once), by sampler and
-storage; in studies with rungs also of looking who goes on.
+Coordinator: seconds of a suggestion, of writing its result and of opening the study, in studies of
+up to 10,000 trials (mobile space, default recipe, a surveyor that knows all at once), by sampler
+and storage; in studies with rungs also of looking who goes on.
 
 Seeds come one after another; Ctrl-C prints what there is.
 """
@@ -188,8 +188,8 @@ def simulate(arguments: argparse.Namespace) -> Figures:
             done.append((setting, trace))
             _say(
                 f"{len(done)}/{len(settings)} {setting.sampler}, rungs {setting.has_rungs}, "
-                f"{setting.n_workers} workers, seed {setting.seed}: {trace.points[-1][1]:.3f} after "
-                f"{trace.end_s / 3600:.1f} h, {trace.n_trials} trials, {trace.n_trained} trained, "
+                f"{setting.n_workers} workers, seed {setting.seed}: {trace.points[-1][1]:.3f} "
+                f"after {trace.end_s / 3600:.1f} h, {trace.n_trials} trials, {trace.n_trained} trained, "
                 f"{trace.deciding_s / trace.n_trials:.3f} s a decision"
             )
     return describe_simulation(done, high=arguments.high, training_s=arguments.training_s)
