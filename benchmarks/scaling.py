@@ -190,8 +190,7 @@ def simulate(arguments: argparse.Namespace) -> Figures:
                 f"{len(done)}/{len(settings)} {setting.sampler}, rungs {setting.has_rungs}, "
                 f"{setting.n_workers} workers, seed {setting.seed}: {trace.points[-1][1]:.3f} "
                 f"after {trace.end_s / 3600:.1f} h, {trace.n_trials} trials, "
-                f"{trace.n_trained} trained, "
-                f"{trace.deciding_s / trace.n_trials:.3f} s a decision"
+                f"{trace.n_trained} trained, {trace.deciding_s / trace.n_trials:.3f} s a decision"
             )
     return describe_simulation(done, high=arguments.high, training_s=arguments.training_s)
 
