@@ -20,7 +20,7 @@ from autokd.study.rungs import REDUCTION
 from autokd.study.sampling import build_sampler
 from autokd.study.storages import open_storage
 from autokd.study.trials import Trials
-from autokd.surrogate import Advice, Encoding
+from autokd.surrogate import Advice, Encoding, Noise
 from autokd.types import Prospect, Sample, TrialResult, dump_json
 
 STUDY = "large"
@@ -138,7 +138,7 @@ def measure_sampler(
     auto = AutoSampler(
         KnownSurveyor(space),
         dimensions=space.dimensions,
-        advice=Advice(n_surveyed=8, reduction=REDUCTION, noise_std=0.005),
+        advice=Advice(n_surveyed=8, reduction=REDUCTION, noise=Noise(n_val=3000)),
         rungs=(EPOCHS // REDUCTION,) if has_rungs else (),
     )
     sampler = build_sampler(name, auto=auto, seed=1)

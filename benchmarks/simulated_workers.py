@@ -1,7 +1,6 @@
 """A search with many workers in simulated time: only the coordinator's decisions are real."""
 
 import heapq
-import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -17,13 +16,13 @@ from autokd.study.auto_sampler import AutoSampler
 from autokd.study.rungs import REDUCTION, Rungs
 from autokd.study.sampling import build_sampler
 from autokd.study.trials import Trials
-from autokd.surrogate import Advice
+from autokd.surrogate import Advice, Noise
 from autokd.types import EpochLog, Latency, Prospect, Sample, TrialResult
 
 RUNG, EPOCHS = 12, 200  # of the table's two trainings
 LOOKS = 8  # before each trial, as `autokd.study.sampling` has it
 LOOKING_SHARE = 0.1  # of a mean training, as `autokd.candidate.surveying` has it
-NOISE = 0.3 / math.sqrt(5000)  # pictures of the table's validation split
+NOISE = Noise(n_val=3000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +132,7 @@ class SimulatedSearch:
         self._surveyor = MeasuringSurveyor(table, most=max(1, int(min(most, 1e9))))
         space = Space("table", architecture=_Cell(), recipe={})
         stops = (RUNG,) if setting.has_rungs else ()
-        advice = Advice(n_surveyed=LOOKS, reduction=REDUCTION, noise_std=NOISE, seed=setting.seed)
+        advice = Advice(n_surveyed=LOOKS, reduction=REDUCTION, noise=NOISE, seed=setting.seed)
         auto = AutoSampler(self._surveyor, dimensions=space.dimensions, advice=advice, rungs=stops)
         self._trials = Trials(
             "simulated",
