@@ -1,0 +1,50 @@
+"""What all commands share: the root, options of several, how a front is printed."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["AS_JSON", "RUNS_DIR", "STUDY", "cli", "print_front"]
+
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+RUNS_DIR = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=Path),
+    default=Path("mlruns"),
+    show_default=True,
+    help="Where studies, runs and artefacts lie.",
+)
+STUDY = click.option("--study", help="Name of the study [default: the last one worked on].")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+@click.group(context_settings=_HELP)
+@click.version_option(package_name="autokd")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def cli() -> None:
+    """Search, distil and measure: the Pareto-best students of a trained network."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def print_front(front: Any, *, as_json: bool) -> None:  # noqa: ANN401 - imported late
+    """The table of a study's students and what they cost, or its JSON."""
+    from rich.console import Console
+
+    from autokd.types import front_as_dict
+
+    if as_json:
+        click.echo(json.dumps(front_as_dict(front)))
+        return
+    from autokd.reports import front_table
+
+    console = Console(highlight=False)
+    console.print(front_table(front))
+    wall, share = front.wall_s, 1 - front.training_s / max(front.wall_s, 1e-9)
+    console.print(
+        f"{front.n_trials} trials ({front.n_failed} failed, {front.n_pruned} pruned, "
+        f"{front.n_stopped} stopped early) in {wall:.0f} s, {share:.0%} of it not training; "
+        f"hypervolume {front.hypervolume:.3f}"
+    )
