@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autokd.config import Config, build_config
-    from autokd.study import export, load_front, search, work
+    from autokd.study import explain, export, load_front, search, work
     from autokd.types import Front, FrontStudent
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "FrontStudent",
     "__version__",
     "build_config",
+    "explain",
     "export",
     "load_front",
     "search",
@@ -30,6 +31,7 @@ _HOMES = {
     "Front": "autokd.types",
     "FrontStudent": "autokd.types",
     "build_config": "autokd.config",
+    "explain": "autokd.study",
     "export": "autokd.study",
     "load_front": "autokd.study",
     "search": "autokd.study",

@@ -11,6 +11,7 @@ from autokd.candidate.evaluation import (
     screen_candidate,
     train_candidate,
 )
+from autokd.candidate.gaze import find_gaze, watch
 from autokd.candidate.students import build_student, load_student, save_student
 from autokd.candidate.surveying import StudentSurveyor, describe_student
 from autokd.candidate.training import KnownTeacher, train_student
@@ -27,10 +28,12 @@ __all__ = [
     "build_student",
     "describe_student",
     "evaluate_candidate",
+    "find_gaze",
     "load_student",
     "prepare_candidate",
     "save_student",
     "screen_candidate",
     "train_candidate",
     "train_student",
+    "watch",
 ]

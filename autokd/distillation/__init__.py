@@ -15,6 +15,7 @@ from autokd.distillation.feature_losses import (
 )
 from autokd.distillation.feature_reader import FeatureReader
 from autokd.distillation.features import FeatureKind, FeatureObjective, build_feature_objective
+from autokd.distillation.lens import Lens
 from autokd.distillation.logit_losses import (
     adaptive_temperature,
     dist_loss,
@@ -47,6 +48,7 @@ __all__ = [
     "FeatureReader",
     "FeatureTeaching",
     "Keeper",
+    "Lens",
     "LiveTeacher",
     "OnEpoch",
     "Plan",

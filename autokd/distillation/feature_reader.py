@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -11,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from autokd.distillation.taps import Tap, first_tensor
 from autokd.errors import BuildError
 
-__all__ = ["FeatureReader"]
+__all__ = ["FeatureReader", "fold_map", "unfold_map"]
 
 
 @final
@@ -103,13 +104,24 @@ class FeatureReader:
                 return
             value = value.detach() if self._is_detached else value
             is_embedding = tap.layout == "embedding"
-            self._held[place] = _flatten(value) if is_embedding else _fold(value, tap)
+            self._held[place] = _flatten(value) if is_embedding else fold_map(value, tap)
 
         return read
 
 
-def _fold(value: Tensor, tap: Tap) -> Float[Tensor, "batch channels height width"]:
-    """Channels first, whatever the layout; a view."""
+def fold_map(value: Tensor, tap: Tap) -> Float[Tensor, "batch channels height width"]:
+    """What a tapped module gave as a map, channels first; a view.
+
+    Args:
+        value: In the layout of the tap.
+        tap: A map, no embedding.
+
+    Returns:
+        The map.
+
+    Raises:
+        BuildError: There are more or fewer tokens than the tap was found with.
+    """
     if tap.layout == "nhwc":
         return value.permute(0, 3, 1, 2)
     if tap.layout == "tokens":
@@ -121,6 +133,26 @@ def _fold(value: Tensor, tap: Tap) -> Float[Tensor, "batch channels height width
             )
         return places.unflatten(2, tap.size)
     return value
+
+
+def unfold_map(
+    folded: Float[Tensor, "batch channels height width"], value: Tensor, tap: Tap
+) -> Tensor:
+    """A map in the layout of its tap again.
+
+    Args:
+        folded: As `fold_map` gave it, or as many other numbers.
+        value: What it was folded from; leading tokens are taken from it.
+        tap: The same.
+
+    Returns:
+        A tensor like `value`.
+    """
+    if tap.layout == "nhwc":
+        return folded.permute(0, 2, 3, 1)
+    if tap.layout == "tokens":
+        return torch.cat([value[:, : tap.n_prefix], folded.flatten(2).transpose(1, 2)], dim=1)
+    return folded
 
 
 def _flatten(value: Tensor) -> Float[Tensor, "batch width"]:

@@ -2,6 +2,17 @@
 
 from autokd.reports.curves import draw_curves
 from autokd.reports.front import draw_front
+from autokd.reports.saliency import build_grad_cam, correlate_maps, spread_maps
+from autokd.reports.sheets import Look, draw_looks
 from autokd.reports.tables import front_table
 
-__all__ = ["draw_curves", "draw_front", "front_table"]
+__all__ = [
+    "Look",
+    "build_grad_cam",
+    "correlate_maps",
+    "draw_curves",
+    "draw_front",
+    "draw_looks",
+    "front_table",
+    "spread_maps",
+]

@@ -25,7 +25,7 @@ from autokd.study.distributions import build_distribution
 from autokd.surrogate import Standing
 from autokd.types import EpochLog, Latency, Sample, TrialResult, dump_json, load_json
 
-__all__ = ["Trials", "count_trials"]
+__all__ = ["Trials", "count_trials", "read_results"]
 
 _RESULT = "result"
 _OPEN = (TrialState.RUNNING, TrialState.WAITING)
@@ -46,6 +46,27 @@ def count_trials(study: str, *, storage: BaseStorage) -> int:
     except KeyError:
         return 0
     return storage.get_n_trials(study_id)
+
+
+def read_results(study: str, *, storage: BaseStorage) -> list[TrialResult]:
+    """What is known of the finished trials of a study, which is left as it is.
+
+    Args:
+        study: Its name.
+        storage: Where it lies.
+
+    Returns:
+        By number; nothing where there is no such study.
+    """
+    try:
+        study_id = storage.get_study_id_from_name(study)
+    except KeyError:
+        return []
+    return [
+        load_json(TrialResult, trial.user_attrs[_RESULT])
+        for trial in storage.get_all_trials(study_id, deepcopy=False)
+        if trial.state not in _OPEN
+    ]
 
 
 @final

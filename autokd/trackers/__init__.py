@@ -3,6 +3,7 @@
 Importing this room does not import mlflow (it costs a second); the first connection does.
 """
 
+from autokd.trackers.additions import add_to_trial
 from autokd.trackers.memory import MemoryTracker, TrackedTrial
 from autokd.trackers.mlflow_tracker import MlflowTracker
 from autokd.trackers.registry import register_model
@@ -15,6 +16,7 @@ __all__ = [
     "MlflowTracker",
     "SpooledTracker",
     "TrackedTrial",
+    "add_to_trial",
     "build_tracker",
     "register_model",
     "serve_ui",
