@@ -105,13 +105,23 @@ def worker_command(
 
 @cli.command("front")
 @STUDY
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to draw the front, learning curves, dimensions and their importance in.",
+)
 @RUNS_DIR
 @AS_JSON
-def front_command(study: str | None, *, runs_dir: Path, as_json: bool) -> None:
+def front_command(
+    study: str | None, *, figures: Path | None, runs_dir: Path, as_json: bool
+) -> None:
     """Show the Pareto-best students of a study."""
-    from autokd.study import load_front
+    from autokd.study import draw_study, load_front
 
     print_front(load_front(study, runs_dir=runs_dir), as_json=as_json)
+    if figures is not None:
+        for file in draw_study(study, folder=figures, runs_dir=runs_dir):
+            click.echo(file, err=True)
 
 
 def _tidy(flags: Mapping[str, object]) -> dict[str, object]:

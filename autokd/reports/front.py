@@ -75,9 +75,11 @@ def _draw_picture(front: Front, *, trials: Mapping[int, Point], file: Path) -> P
     axes.margins(x=0.08)
     axes.set_ylim(_limits(front, trials=trials))
     _set_ticks(axes)
-    handles, _ = axes.get_legend_handles_labels()
+    handles, texts = axes.get_legend_handles_labels()
     figure.legend(
-        handles=[*handles[-1:], *handles[:-1]],  # the front first, which is drawn last
+        handles=[
+            handles[place] for place in sorted(range(len(texts)), key=lambda n: _rank(texts[n]))
+        ],
         loc="outside lower center",
         ncols=4,
         columnspacing=1.4,
@@ -88,6 +90,11 @@ def _draw_picture(front: Front, *, trials: Mapping[int, Point], file: Path) -> P
     labels = [(s.latency_ms, a.percent, f"#{s.trial}") for s, a in shown_students(front)]
     place_labels(axes, labels=labels, color=FRONT)
     return save_picture(figure, file=file)
+
+
+def _rank(text: str) -> int:
+    """Of an entry of the legend."""
+    return next(n for n, word in enumerate(("front", "trials", "teacher", "")) if word in text)
 
 
 def _set_labels(axes: "Axes", *, split: str) -> None:
@@ -153,14 +160,21 @@ def _draw_references(axes: "Axes", *, front: Front) -> None:
     accuracy = build_accuracy(front.baseline, is_test=is_tested(front))
     split = of_validation(front) if accuracy is None else ""
     percent = 100 * front.baseline.val_accuracy if accuracy is None else accuracy.percent
-    axes.scatter(
+    ci95 = None if accuracy is None else accuracy.ci95
+    axes.errorbar(
         [front.baseline.latency_ms],
         [percent],
-        s=70,
+        yerr=None if ci95 is None else [ci95],
+        xerr=latency_errors([front.baseline]),
+        color=BASELINE,
         marker="s",
-        facecolors="none",
-        edgecolors=BASELINE,
-        linewidths=1.6,
+        ms=7,
+        mfc="white",
+        mew=1.6,
+        ls="none",
+        elinewidth=1.1,
+        capsize=2.5,
+        capthick=1.1,
         label=f"no distillation{split}",
         zorder=5,
     )

@@ -117,12 +117,15 @@ def _teacher_trace(front: Front) -> dict[str, Any]:
 
 def _baseline_trace(front: Front, *, baseline: FrontStudent) -> dict[str, Any]:
     accuracy = build_accuracy(baseline, is_test=is_tested(front))
+    below, above = latency_errors([baseline])
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "no distillation",
         "x": [baseline.latency_ms],
         "y": [100 * baseline.val_accuracy if accuracy is None else accuracy.percent],
+        "error_y": {"type": "data", "array": [(accuracy and accuracy.ci95) or 0.0]},
+        "error_x": {"type": "data", "symmetric": False, "array": above, "arrayminus": below},
         "hovertext": [_hover(front, student=baseline)],
         "hoverinfo": "text",
         "marker": {"symbol": "square-open", "size": 12, "color": BASELINE, "line": {"width": 2}},

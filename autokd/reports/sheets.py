@@ -75,9 +75,10 @@ def draw_looks(looks: Sequence[Look], *, title: str, subtitle: str, file: Path) 
     ]
     n_rows = max((len(shown) for _, _, shown in sides), default=1)
     width = max(4.2 * len(sides), 6.4)
-    height = _HEAD_IN + n_rows * (_SIDE_IN + _TITLE_IN) + 0.75
+    height = _HEAD_IN + n_rows * (_SIDE_IN + _TITLE_IN) + 0.95
     figure = Figure(figsize=(width, height), dpi=150)
-    figure.text(0.5, 1 - 0.32 / height, title, ha="center", fontsize=15, fontweight="bold")
+    size = min(15.0, 105 * width / max(len(title), 1))  # of a bold letter, so that all fit
+    figure.text(0.5, 1 - 0.32 / height, title, ha="center", fontsize=size, fontweight="bold")
     figure.text(0.5, 1 - 0.58 / height, subtitle, ha="center", fontsize=9.5, color=_GREY)
     halves = figure.subfigures(1, max(len(sides), 1), squeeze=False)[0]
     for half, (name, color, shown) in zip(halves, sides, strict=False):
@@ -96,7 +97,7 @@ def _draw_half(
         3,
         left=0.05,
         right=0.95,
-        top=1 - (_HEAD_IN + 0.34) / height,
+        top=1 - (_HEAD_IN + 0.5) / height,
         bottom=0.62 / height,
         wspace=0.05,
         hspace=0.26,
@@ -109,7 +110,9 @@ def _draw_half(
         similarity = "no r" if look.similarity is None else f"r = {look.similarity:+.2f}"
         texts = (_short(look.label), _short(look.teacher_says), _short(look.student_says))
         for axes, name, text in zip(panels, _PANELS, texts, strict=True):
-            axes.set_title(f"{name}: {text}" if name != "picture" else text, fontsize=8, pad=3)
+            axes.set_title(text, fontsize=8, pad=3)
+            if row == 0:
+                _write_head(axes, name)
         panels[2].annotate(
             similarity,
             (0.97, 0.04),
@@ -119,6 +122,20 @@ def _draw_half(
             color="black",
             bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": color, "lw": 0.8},
         )
+
+
+def _write_head(axes: "Axes", text: str) -> None:
+    """What stands in a column."""
+    axes.annotate(
+        text,
+        (0.5, 1.0),
+        xytext=(0, 16),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+        color=_GREY,
+    )
 
 
 def _draw_picture(axes: "Axes", picture: UInt8[Tensor, "channels height width"]) -> None:

@@ -2,12 +2,14 @@
 
 from autokd.study.delivery import export
 from autokd.study.explaining import Explanation, explain
+from autokd.study.figures import draw_study
 from autokd.study.folder import find_study, list_studies
 from autokd.study.session import load_front, search
 from autokd.study.worker import work
 
 __all__ = [
     "Explanation",
+    "draw_study",
     "explain",
     "export",
     "find_study",

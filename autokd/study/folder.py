@@ -149,6 +149,11 @@ class StudyFolder:
         now = config.model_dump(mode="json")
         self._write("settings.json", {"config": now, "dimensions": _shape(dimensions)})
 
+    def load_dimensions(self) -> list[Dimension]:
+        """What was searched in the last session, without what was held fast."""
+        known = self._read("settings.json")["dimensions"]
+        return [load_json(Dimension, json.dumps(one)) for one in known]
+
     def load_config(self) -> Config:
         """The configuration of the last session."""
         return Config.model_validate(self._read("settings.json")["config"])

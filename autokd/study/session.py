@@ -13,9 +13,9 @@ from autokd.data import load_data, load_test
 from autokd.errors import ConstraintError
 from autokd.jobs import JobQueue, open_engine
 from autokd.latency import count_macs, device_fingerprint, library_versions
-from autokd.reports import draw_curves, draw_front
 from autokd.study.crew import Crew, InlineCrew
 from autokd.study.crews import build_crew
+from autokd.study.figures import draw_figures
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
@@ -265,12 +265,12 @@ class _Session:
 
     def draw(self) -> tuple[Path, ...]:
         """Pictures of what was found so far."""
-        report = self.folder.report
-        report.mkdir(parents=True, exist_ok=True)
-        front = self.folder.load_front()
-        return (
-            *draw_front(front, results=self.findings.results, folder=report),
-            draw_curves(self.results, folder=report, front=front),
+        return draw_figures(
+            self.folder.load_front(),
+            results=self.findings.results,
+            dimensions=self.workshop.space.dimensions,
+            seed=self.config.seed,
+            folder=self.folder.report,
         )
 
 
