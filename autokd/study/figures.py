@@ -70,8 +70,8 @@ def draw_figures(
         The files; no importance where there are too few trials.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shares = measure_importance(results, dimensions=dimensions, seed=seed)
-    ranked = {label: share for one in reversed(shares.values()) for label, share in one.items()}
+    found = measure_importance(results, dimensions=dimensions, seed=seed)
+    ranked = found[0].shares if found else {}
     files = (
         *draw_front(front, results=results, folder=folder),
         draw_curves(results, folder=folder, front=front),
@@ -83,13 +83,9 @@ def draw_figures(
             order=sorted(ranked, key=lambda label: -ranked[label]),
         ),
     )
-    if not shares:
+    if not found:
         return files
-    n_trials = sum(result.latency is not None for result in results)
-    return (
-        *files,
-        draw_importance(shares, study=front.study, n_trials=n_trials, folder=folder),
-    )
+    return (*files, draw_importance(found, study=front.study, folder=folder))
 
 
 def _correct(results: Sequence[TrialResult], *, front: Front) -> list[TrialResult]:

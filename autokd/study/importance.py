@@ -2,12 +2,14 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial
 
+from autokd.reports import Importance
 from autokd.study.distributions import build_distribution
 from autokd.types import Dimension, TrialResult
 
@@ -20,7 +22,7 @@ _LEAST = 6  # trials; of fewer, a forest tells nothing
 
 def measure_importance(
     results: Sequence[TrialResult], *, dimensions: Sequence[Dimension], seed: int
-) -> dict[str, dict[str, float]]:
+) -> list[Importance]:
     """The share of each dimension in the variance of each objective, by functional ANOVA.
 
     Accuracies are those of trials that were trained to their end; latencies (their logarithms)
@@ -32,30 +34,24 @@ def measure_importance(
         seed: Of the forest.
 
     Returns:
-        `accuracy` and `latency` to label to a share in [0, 1], the shares of an objective adding
-        up to 1. An objective is left out that is known of fewer than 6 trials or is the same in
-        all of them.
+        Of `accuracy` and `latency`; an objective is left out that is known of fewer than 6 trials
+        or is the same in all of them.
 
     References:
         Hutter, Hoos & Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter
         Importance", ICML 2014. https://proceedings.mlr.press/v32/hutter14.html
     """
     trained = [result for result in results if result.state == "complete"]
-    objectives: dict[str, tuple[Sequence[TrialResult], Callable[[TrialResult], float | None]]] = {
-        "accuracy": (trained, lambda result: result.val_accuracy),
-        "latency": (
-            results,
-            lambda result: None if result.latency is None else math.log(result.latency.median_ms),
-        ),
-    }
-    found: dict[str, dict[str, float]] = {}
-    for name, (known, value_of) in objectives.items():
-        pairs = [(one.sample, value) for one in known if (value := value_of(one)) is not None]
-        pairs = pairs[:: -(-len(pairs) // _MOST) or 1]
-        if len(pairs) >= _LEAST and len({value for _, value in pairs}) > 1:
-            able = [one for one in dimensions if name == "accuracy" or _is_built_in(one)]
-            found[name] = _measure(pairs, dimensions=able, seed=seed)
-    return {name: shares for name, shares in found.items() if shares}
+    accuracies = [(r.sample, r.val_accuracy) for r in trained if r.val_accuracy is not None]
+    latencies = [
+        (r.sample, math.log(r.latency.median_ms)) for r in results if r.latency is not None
+    ]
+    built = [one for one in dimensions if _is_built_in(one)]
+    found = [
+        _measure("accuracy", accuracies, dimensions=dimensions, seed=seed),
+        _measure("latency", latencies, dimensions=built, seed=seed),
+    ]
+    return [one for one in found if one is not None and one.shares]
 
 
 def _is_built_in(dimension: Dimension) -> bool:
@@ -64,12 +60,16 @@ def _is_built_in(dimension: Dimension) -> bool:
 
 
 def _measure(
+    objective: Literal["accuracy", "latency"],
     pairs: Sequence[tuple[Mapping[str, object], float]],
     *,
     dimensions: Sequence[Dimension],
     seed: int,
-) -> dict[str, float]:
+) -> Importance | None:
     """Shares of the dimensions that every sample has."""
+    if len(pairs) < _LEAST or len({value for _, value in pairs}) < 2:
+        return None
+    pairs = pairs[:: -(-len(pairs) // _MOST)]
     shared = [one for one in dimensions if all(one.label in sample for sample, _ in pairs)]
     distributions = {one.label: build_distribution(one) for one in shared}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -79,7 +79,11 @@ def _measure(
         study.add_trials([_build_trial(s, value, distributions) for s, value in pairs])
         evaluator = FanovaImportanceEvaluator(seed=seed)
         shares = get_param_importances(study, evaluator=evaluator, params=list(distributions))
-    return {label: float(share) for label, share in shares.items()}
+    return Importance(
+        objective=objective,
+        n_trials=len(pairs),
+        shares={label: float(share) for label, share in shares.items()},
+    )
 
 
 def _build_trial(
