@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autokd.config import Config, build_config
-    from autokd.study import export, load_front, search, work
+    from autokd.study import Distilled, distill, export, export_all, load_front, search, work
     from autokd.types import Front, FrontStudent
 
 __all__ = [
     "Config",
+    "Distilled",
     "Front",
     "FrontStudent",
     "__version__",
     "build_config",
+    "distill",
     "export",
+    "export_all",
     "load_front",
     "search",
     "work",
@@ -27,10 +30,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "autokd.config",
+    "Distilled": "autokd.study",
     "Front": "autokd.types",
     "FrontStudent": "autokd.types",
     "build_config": "autokd.config",
+    "distill": "autokd.study",
     "export": "autokd.study",
+    "export_all": "autokd.study",
     "load_front": "autokd.study",
     "search": "autokd.study",
     "work": "autokd.study",

@@ -1,8 +1,19 @@
 """The Optuna loop: sampler, resume, front, finals; the only room that imports optuna."""
 
-from autokd.study.delivery import export
+from autokd.study.delivery import export, export_all
+from autokd.study.distilling import Distilled, distill
 from autokd.study.folder import find_study, list_studies
 from autokd.study.session import load_front, search
 from autokd.study.worker import work
 
-__all__ = ["export", "find_study", "list_studies", "load_front", "search", "work"]
+__all__ = [
+    "Distilled",
+    "distill",
+    "export",
+    "export_all",
+    "find_study",
+    "list_studies",
+    "load_front",
+    "search",
+    "work",
+]
