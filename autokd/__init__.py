@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autokd.config import Config, build_config
-    from autokd.study import explain, export, load_front, search, work
+    from autokd.study import (
+        Distilled,
+        distill,
+        explain,
+        export,
+        export_all,
+        load_front,
+        search,
+        work,
+    )
     from autokd.types import Front, FrontStudent
 
 __all__ = [
     "Config",
+    "Distilled",
     "Front",
     "FrontStudent",
     "__version__",
     "build_config",
+    "distill",
     "explain",
     "export",
+    "export_all",
     "load_front",
     "search",
     "work",
@@ -28,11 +40,14 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "autokd.config",
+    "Distilled": "autokd.study",
     "Front": "autokd.types",
     "FrontStudent": "autokd.types",
     "build_config": "autokd.config",
+    "distill": "autokd.study",
     "explain": "autokd.study",
     "export": "autokd.study",
+    "export_all": "autokd.study",
     "load_front": "autokd.study",
     "search": "autokd.study",
     "work": "autokd.study",

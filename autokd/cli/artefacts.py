@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from autokd.cli.root import AS_JSON, RUNS_DIR, STUDY, cli
+from autokd.cli.root import (
+    AS_JSON,
+    OUT,
+    REGISTER,
+    RUNS_DIR,
+    STUDY,
+    bundle_as_dict,
+    cli,
+    print_bundle,
+)
+from autokd.errors import ConfigError
 
 __all__ = ["export_command", "ui_command"]
 
@@ -19,44 +29,37 @@ __all__ = ["export_command", "ui_command"]
     type=click.FloatRange(min=0, min_open=True),
     help="The most accurate student under it.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("student"),
-    show_default=True,
-    help="Folder to write.",
-)
-@click.option(
-    "--register/--no-register",
-    "is_registered",
-    default=True,
-    show_default=True,
-    help="Log it to MLflow and register it under the study's name.",
-)
+@click.option("--all", "is_whole", is_flag=True, help="Every student, a folder for each.")
+@OUT
+@REGISTER
 @RUNS_DIR
 @AS_JSON
-def export_command(*, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - click's values
-    """Write one student as ONNX, torch.export and safetensors, with a card, and check it."""
-    from autokd.study import export
+def export_command(
+    *,
+    as_json: bool,
+    is_whole: bool,
+    pick: str | None,
+    **options: Any,  # noqa: ANN401 - click's values
+) -> None:
+    """Write students as ONNX, torch.export, safetensors and a program, and check them."""
+    from autokd.study import export, export_all
     from autokd.study.progress import SearchProgress
 
-    bundle = export(**options, progress=SearchProgress())
-    figures = {
-        "files": [str(path) for path in bundle.files],
-        "test_accuracy": bundle.test_accuracy,
-        "onnx_test_accuracy": bundle.onnx_test_accuracy,
-        "top1_agreement": bundle.top1_agreement,
-        "latency_ms": bundle.latency_ms,
-    }
-    if as_json:
-        click.echo(json.dumps(figures))
-        return
-    for path in bundle.files:
-        click.echo(path)
-    click.echo(
-        f"test accuracy {bundle.test_accuracy:.2%} in torch, {bundle.onnx_test_accuracy:.2%} in "
-        f"onnxruntime, top-1 agreement {bundle.top1_agreement:.2%}, {bundle.latency_ms:.4f} ms"
-    )
+    progress = SearchProgress()
+    if is_whole and pick is not None:
+        raise ConfigError(f"`--pick` must not stand beside `--all`, got {pick}; leave one out")
+    if is_whole:
+        bundles = export_all(**options, progress=progress)
+        if as_json:
+            click.echo(json.dumps({"students": [bundle_as_dict(one) for one in bundles]}))
+            return
+    else:
+        bundles = [export(**options, pick=pick, progress=progress)]
+        if as_json:
+            click.echo(json.dumps(bundle_as_dict(bundles[0])))
+            return
+    for bundle in bundles:
+        print_bundle(bundle)
 
 
 @cli.command("ui")

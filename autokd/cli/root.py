@@ -7,7 +7,17 @@ from typing import Any
 
 import click
 
-__all__ = ["AS_JSON", "RUNS_DIR", "STUDY", "cli", "print_front"]
+__all__ = [
+    "AS_JSON",
+    "OUT",
+    "REGISTER",
+    "RUNS_DIR",
+    "STUDY",
+    "bundle_as_dict",
+    "cli",
+    "print_bundle",
+    "print_front",
+]
 
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 RUNS_DIR = click.option(
@@ -19,6 +29,21 @@ RUNS_DIR = click.option(
 )
 STUDY = click.option("--study", help="Name of the study [default: the last one worked on].")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("student"),
+    show_default=True,
+    help="Folder to write.",
+)
+REGISTER = click.option(
+    "--register/--no-register",
+    "is_registered",
+    default=True,
+    show_default=True,
+    help="Log it to MLflow and register it under the study's name.",
+)
 
 
 @click.group(context_settings=_HELP)
@@ -47,4 +72,25 @@ def print_front(front: Any, *, as_json: bool) -> None:  # noqa: ANN401 - importe
         f"{front.n_trials} trials ({front.n_failed} failed, {front.n_pruned} pruned, "
         f"{front.n_stopped} stopped early) in {wall:.0f} s, {share:.0%} of it not training; "
         f"hypervolume {front.hypervolume:.3f}"
+    )
+
+
+def bundle_as_dict(bundle: Any) -> dict[str, Any]:  # noqa: ANN401 - imported late
+    """What was exported and found, as `--json` prints it."""
+    return {
+        "files": [str(path) for path in bundle.files],
+        "test_accuracy": bundle.test_accuracy,
+        "onnx_test_accuracy": bundle.onnx_test_accuracy,
+        "top1_agreement": bundle.top1_agreement,
+        "latency_ms": bundle.latency_ms,
+    }
+
+
+def print_bundle(bundle: Any) -> None:  # noqa: ANN401 - imported late
+    """The files of an exported student, and what was found when they were checked."""
+    for path in bundle.files:
+        click.echo(path)
+    click.echo(
+        f"test accuracy {bundle.test_accuracy:.2%} in torch, {bundle.onnx_test_accuracy:.2%} in "
+        f"onnxruntime, top-1 agreement {bundle.top1_agreement:.2%}, {bundle.latency_ms:.4f} ms"
     )

@@ -2,57 +2,27 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
+from autokd.cli.options import config_options, tidy
 from autokd.cli.root import AS_JSON, RUNS_DIR, STUDY, cli, print_front
-from autokd.config import Config, build_config
-from autokd.errors import ConfigError
+from autokd.config import OF_DISTILL, build_config
 
 __all__ = ["search_command"]
 
 
-def _search_options(command: Callable[..., None]) -> Callable[..., None]:
-    """One option for each field of the configuration."""
-    for name, field in reversed(Config.model_fields.items()):
-        flag = f"--{name.replace('_', '-').removesuffix('-s')}"
-        default = field.get_default(call_default_factory=True)
-        text = field.description or ""
-        if isinstance(default, tuple):
-            default = ", ".join(default)
-        if default not in (None, {}, "") and not isinstance(default, bool):
-            text += f" [default: {default}]"
-        if isinstance(default, bool):
-            flags = f"{flag}/--no-{flag[2:]}"
-            option = click.option(flags, name, default=None, help=text)
-        elif name == "fix":
-            option = click.option(flag, name, multiple=True, metavar="LABEL=VALUE", help=text)
-        elif name in ("student_tap", "teacher_tap"):
-            option = click.option(flag, name, multiple=True, metavar="MODULE", help=text)
-        elif name == "learn_from":
-            option = click.option(flag, name, multiple=True, metavar="STUDY", help=text)
-        elif name in ("teacher", "teacher_weights", "assistant"):
-            option = click.option(flag, name, multiple=True, help=text)
-        elif name in ("teacher_mean", "teacher_std"):
-            option = click.option(flag, name, metavar="X,Y,Z", help=text)
-        else:
-            option = click.option(flag, name, help=text)
-        command = option(command)
-    return command
-
-
 @cli.command("search")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@_search_options
+@config_options(without=OF_DISTILL)
 @AS_JSON
 def search_command(file: Path | None, *, as_json: bool, **flags: object) -> None:
     """Search the Pareto-best students; the same --study goes on where it stopped.
 
     FILE is a YAML file of the same options; flags win.
     """
-    config = build_config(file, flags=_tidy(flags))
+    config = build_config(file, flags=tidy(flags))
     from autokd.study import search
     from autokd.study.progress import SearchProgress
 
@@ -122,17 +92,3 @@ def front_command(
     if figures is not None:
         for file in draw_study(study, folder=figures, runs_dir=runs_dir):
             click.echo(file, err=True)
-
-
-def _tidy(flags: Mapping[str, object]) -> dict[str, object]:
-    """The flags that were given, lists and pairs taken apart."""
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    for name in ("teacher_mean", "teacher_std"):
-        if isinstance(value := given.get(name), str):
-            given[name] = value.split(",")
-    if isinstance(pairs := given.get("fix"), tuple):
-        bad = [pair for pair in pairs if "=" not in str(pair)]
-        if bad:
-            raise ConfigError(f"`--fix` must be LABEL=VALUE, got {bad[0]}")
-        given["fix"] = dict(str(pair).split("=", 1) for pair in pairs)
-    return given

@@ -1,7 +1,17 @@
 """File and flags become one frozen, validated `Config`; every fault is reported at once."""
 
 from autokd.config.building import build_config, find_cache, load_config_file
+from autokd.config.commands import OF_DISTILL, OF_SEARCH, check_options
 from autokd.config.model import Config
 from autokd.config.values import parse_duration
 
-__all__ = ["Config", "build_config", "find_cache", "load_config_file", "parse_duration"]
+__all__ = [
+    "OF_DISTILL",
+    "OF_SEARCH",
+    "Config",
+    "build_config",
+    "check_options",
+    "find_cache",
+    "load_config_file",
+    "parse_duration",
+]

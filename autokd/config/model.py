@@ -99,6 +99,12 @@ class Config(BaseModel):
         None, description="Per channel; see --teacher-mean"
     )
 
+    student: str | None = Field(
+        None,
+        min_length=1,
+        description="The one student: SPACE:key=value,... (a bundled space or FILE.py:FUNCTION; "
+        "what is not named takes its default) | timm:NAME | python:FILE.py:FUNCTION",
+    )
     space: str = Field(
         "mobile", description="A bundled space (autokd spaces list), hub:NAME, or FILE.py:FUNCTION"
     )
@@ -111,6 +117,22 @@ class Config(BaseModel):
         description="Hold the study to one loss, whatever the recipe says: "
         f"{' | '.join(LOGIT_LOSSES)}, with +{', +'.join(PREPARATIONS)} "
         f"and one of +{', +'.join(FEATURE_LOSSES)} if wanted",
+    )
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Weight of the teacher's loss beside that of the labels, constant, in [0, 1] "
+        "[default: 0.9]",
+    )
+    temperature: float | None = Field(
+        None,
+        ge=0.05,
+        le=1000,
+        description="Softens teacher and student, constant [default: 4]",
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, le=100, description="Peak of a warm-up and cosine schedule [default: 0.005]"
     )
     views: int = Field(
         16,
@@ -198,7 +220,17 @@ class Config(BaseModel):
     refit_epochs: int | None = Field(
         None, ge=1, description="Of one refit [default: half as many again as a trial's]"
     )
-    seeds: int = Field(3, ge=1, le=100, description="Of the refit")
+    seeds: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Trainings of a finalist, each with a seed of its own",
+    )
+    baseline: bool = Field(
+        False,
+        description="Train the twin without distillation beside the student, with each seed, so "
+        "that the gain has an interval",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where students train")
 
     latency_threads: int = Field(1, ge=1, description="Threads of the runtime that is timed")
@@ -218,8 +250,38 @@ class Config(BaseModel):
             return self.study
         data = self.data.rstrip("/").replace("\\", "/").split("/")[-1].split(":")[-1]
         space = self.space.split("/")[-1].split(":")[-1 if self.space.startswith("hub:") else 0]
-        name = f"{data.split('.')[0]}-{space.removesuffix('.py')}"
+        student = space.removesuffix(".py") if self.student is None else self._title
+        name = f"{data.split('.')[0]}-{student}"
         return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "study"
+
+    @property
+    def _title(self) -> str:
+        """The one student and what was said of its training, so that another one is another."""
+        told = {
+            "loss": self.loss,
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "lr": self.learning_rate,
+            "epochs": self.epochs,
+        }
+        words = [
+            f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
+            for name, value in told.items()
+            if value is not None
+        ]
+        return "-".join([str(self.student).split("/")[-1].replace(".py", ""), *words])
+
+    @property
+    def recipe_fields(self) -> dict[str, Scalar]:
+        """The fields of the recipe that options pin, whatever its file says."""
+        fields = self.loss_fields
+        if self.alpha is not None:
+            fields |= {"alpha": self.alpha, "alpha_end": self.alpha, "alpha_schedule": "constant"}
+        if self.temperature is not None:
+            fields |= {"temperature": self.temperature, "temperature_schedule": "constant"}
+        if self.learning_rate is not None:
+            fields |= {"learning_rate": self.learning_rate}
+        return fields
 
     @property
     def loss_fields(self) -> dict[str, Scalar]:

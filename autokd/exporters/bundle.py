@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from autokd.errors import ConfigError, ExportError
 from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
-from autokd.types import DataCard, Target
+from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
+from autokd.exporters.runner import write_runner
+from autokd.types import DataCard, Latency, Target
 
-__all__ = ["Bundle", "Pictures", "export_bundle"]
+__all__ = ["Bundle", "Pictures", "check_folder", "export_bundle"]
 
 _LEAST_AGREEMENT = 0.999
 _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
 _BATCH = 256
+_OPTIONAL = ("model.xml", "model.bin")
 
 
 @runtime_checkable
@@ -71,6 +74,9 @@ def export_bundle(
 ) -> Bundle:
     """Writes and checks `model.onnx`, `model.pt2`, `model.safetensors`, `card.json`, `card.md`.
 
+    Beside them lie `run.py`, which classifies a picture, its `requirements.txt` and, where
+    OpenVINO is installed, `model.xml` and `model.bin`.
+
     Everything is written beside the folder first and moved when it has passed, so that a
     mismatch (an `ExportError`) leaves nothing that could be deployed.
 
@@ -100,19 +106,56 @@ def export_bundle(
         _export_program(student, scratch / "model.pt2", data=data)
         weights = {name: value.contiguous() for name, value in student.state_dict().items()}
         (scratch / "model.safetensors").write_bytes(save(weights))
+        if has_openvino():
+            export_openvino(model, scratch / "model.xml")
+        write_runner(scratch)
         figures = _check(student, scratch, test=test)
-        figures["latency_ms"] = target.measure(model).median_ms
-        full = {**card, **figures, "classes": list(data.classes), "input": _describe_input(data)}
+        latency = target.measure(model)
+        figures["latency_ms"] = latency.median_ms
+        full = {
+            **card,
+            **figures,
+            "protocol": _describe_protocol(latency),
+            "classes": list(data.classes),
+            "input": _describe_input(data),
+        }
         (scratch / "card.json").write_text(json.dumps(full, indent=2, default=str) + "\n")
         (scratch / "card.md").write_text(render_card(full))
         names = sorted(path.name for path in scratch.iterdir())
         for name in names:
             (scratch / name).replace(out / name)
+        for name in set(_OPTIONAL).difference(names):  # of an earlier student
+            (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"`--out` must have room for the student, got {out}: {error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle(files=tuple(out / name for name in names), card=full, **figures)
+
+
+def check_folder(out: Path) -> None:
+    """Finds out, before anything is trained for it, whether a folder can be written.
+
+    Args:
+        out: The folder, which need not exist; nothing is left in it.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=there):
+            pass
+    except OSError as error:
+        raise ConfigError(f"`--out` must be a folder to write to, got {out}: {error}") from error
+
+
+def _describe_protocol(latency: Latency) -> str:
+    """How the latency was found, in a line."""
+    return (
+        f"median of {latency.n_runs} runs, batch {latency.batch}, {latency.threads} threads, "
+        f"{latency.runtime} on {latency.device}"
+    )
 
 
 def _describe_input(data: DataCard) -> dict[str, Any]:
@@ -144,7 +187,10 @@ def _check(student: nn.Module, folder: Path, *, test: Pictures) -> dict[str, flo
     onnx = OnnxNetwork(folder / "model.onnx").predict(test.images).argmax(1)
     program = torch.export.load(folder / "model.pt2").module()
     pt2 = _predict(program, test.images).argmax(1)
-    for name, theirs in (("model.onnx", onnx), ("model.pt2", pt2)):
+    answers = {"model.onnx": onnx, "model.pt2": pt2}
+    if (xml := folder / "model.xml").exists():
+        answers["model.xml"] = OpenVinoNetwork(xml).predict(test.images).argmax(1)
+    for name, theirs in answers.items():
         n_different = int((ours != theirs).sum())
         allowed = (1 - _LEAST_AGREEMENT) * max(_LEAST_PICTURES, len(ours))
         if n_different > allowed:

@@ -80,5 +80,7 @@ def _caption(front: Front, *, is_test: bool) -> str:
     if any(student.is_twin for student in front.students):
         lines.append("twin: trained without the teacher, better on validation, kept in its place")
     if front.baseline is not None:
-        lines.append("baseline: the default student, trained without the teacher")
+        is_twin = any(one.architecture == front.baseline.architecture for one in front.students)
+        which = "the same" if is_twin and len(front.students) == 1 else "the default"
+        lines.append(f"baseline: {which} student, trained without the teacher")
     return "\n".join(lines)

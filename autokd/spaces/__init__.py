@@ -9,13 +9,17 @@ from autokd.spaces.finder import (
 )
 from autokd.spaces.recipes import load_recipe
 from autokd.spaces.space import Space
+from autokd.spaces.students import StudentRequest, parse_student, pin_student
 
 __all__ = [
     "Space",
+    "StudentRequest",
     "build_space",
     "copy_space",
     "describe_space",
     "list_spaces",
     "load_architecture",
     "load_recipe",
+    "parse_student",
+    "pin_student",
 ]

@@ -11,7 +11,8 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from autokd.errors import SpaceError
-from autokd.spaces.nni_api import ModelSpace
+from autokd.spaces.fixed import adapt_python, adapt_timm
+from autokd.spaces.nni_api import ModelSpace, Mutable
 from autokd.spaces.recipes import load_recipe, settle_resizing, settle_teachers
 from autokd.spaces.space import Space
 from autokd.types import InputShape, Scalar
@@ -111,21 +112,27 @@ def build_space(
     return Space(name, architecture=architecture, recipe={**fields, **overrides})
 
 
-def load_architecture(name: str, *, input_shape: InputShape, n_classes: int) -> ModelSpace:
+def load_architecture(name: str, *, input_shape: InputShape, n_classes: int) -> Mutable:
     """The architecture space behind `--space`.
 
     Args:
-        name: A bundled name, `hub:NAME`, or `FILE.py:FUNCTION`.
+        name: A bundled name, `hub:NAME`, or `FILE.py:FUNCTION`; `timm:NAME` or
+            `python:FILE.py:FUNCTION` for a network that is taken as it is.
         input_shape: Channels, height and width of the pictures.
         n_classes: Of the data.
 
     Returns:
-        NNI's model space.
+        NNI's model space, or something without dimensions.
 
     Raises:
         SpaceError: There is no such space, or its code raises, or builds something else.
     """
-    build, options = _find_builder(name)
+    kind, _, rest = name.partition(":")
+    if kind == "timm":
+        return adapt_timm(rest, input_shape=input_shape, n_classes=n_classes)
+    build, options = _find_builder(rest if kind == "python" else name)
+    if kind == "python":
+        return adapt_python(build, rest, input_shape=input_shape, n_classes=n_classes)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

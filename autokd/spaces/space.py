@@ -12,7 +12,6 @@ from autokd.errors import BuildError, SpaceError
 from autokd.spaces.dimensions import build_dimension, decode, parse_value
 from autokd.spaces.nni_api import (
     LabeledMutable,
-    ModelSpace,
     Mutable,
     MutableDict,
     SampleValidationError,
@@ -31,7 +30,7 @@ class Space:
     There is no second description of the space: both come from NNI's `MutableDict`.
     """
 
-    def __init__(self, name: str, *, architecture: ModelSpace, recipe: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, *, architecture: Mutable, recipe: Mapping[str, Any]) -> None:
         """Joins both halves.
 
         Args:

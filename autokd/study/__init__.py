@@ -1,6 +1,7 @@
 """The Optuna loop: sampler, resume, front, finals; the only room that imports optuna."""
 
-from autokd.study.delivery import export
+from autokd.study.delivery import export, export_all
+from autokd.study.distilling import Distilled, distill
 from autokd.study.explaining import Explanation, explain
 from autokd.study.figures import draw_study
 from autokd.study.folder import find_study, list_studies
@@ -8,10 +9,13 @@ from autokd.study.session import load_front, search
 from autokd.study.worker import work
 
 __all__ = [
+    "Distilled",
     "Explanation",
+    "distill",
     "draw_study",
     "explain",
     "export",
+    "export_all",
     "find_study",
     "list_studies",
     "load_front",

@@ -12,9 +12,9 @@ from autokd.config import Config, find_cache
 from autokd.data import SearchData
 from autokd.distillation import Student
 from autokd.errors import StudyError, TeacherError
-from autokd.spaces import build_space
 from autokd.study.folder import StudyFolder
 from autokd.study.front import pick_student
+from autokd.study.joint_space import build_joint_space
 from autokd.study.refits import find_weights
 from autokd.study.storages import open_storage
 from autokd.study.trials import read_results
@@ -108,14 +108,7 @@ def recall_student(graduate: Graduate, *, config: Config, data: SearchData) -> S
             f"trial {graduate.trial} must have its weights in {graduate.weights}, got none; "
             "search again with another --study"
         )
-    space = build_space(
-        config.space,
-        recipe=config.recipe,
-        input_shape=data.card.shape,
-        n_classes=data.card.n_classes,
-        overrides=config.loss_fields,
-        has_assistant=bool(config.assistant),
-    )
+    space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     architecture = space.architecture_of(graduate.sample)
     return load_student(space, architecture, data=data.card, weights=graduate.weights)
 

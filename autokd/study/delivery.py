@@ -1,23 +1,28 @@
-"""From the front to a folder that can be deployed, and to MLflow's registry."""
+"""From the front to folders that can be deployed, and to MLflow's registry."""
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from autokd.candidate import load_student
 from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
-from autokd.errors import TrackingError
+from autokd.errors import ConfigError, TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
 from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
-from autokd.spaces import build_space
-from autokd.study.folder import find_study
-from autokd.study.front import pick_student
+from autokd.spaces import Space
+from autokd.study.folder import StudyFolder, find_study
+from autokd.study.front import PICKS, pick_student
+from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
 from autokd.study.refits import find_weights
 from autokd.trackers import register_model
-from autokd.types import DataCard, FrontStudent
+from autokd.types import DataCard, Front, FrontStudent
 
-__all__ = ["export"]
+__all__ = ["Depot", "build_alias", "export", "export_all", "names_of"]
+
+_UNITS = (("ms", 1), ("us", 1_000), ("ns", 1_000_000))
 
 
 def export(
@@ -45,44 +50,219 @@ def export(
     Returns:
         Files and figures.
     """
-    progress = progress or SearchProgress(is_silent=True)
+    alias = build_alias(pick, max_latency_ms=max_latency_ms)
     pick = pick or ("knee" if max_latency_ms is None else "most-accurate")
     folder = find_study(study, runs_dir=runs_dir)
-    config, front = folder.load_config(), folder.load_front()
-    student = pick_student(front.students, pick=pick, max_latency_ms=max_latency_ms)
-    progress.say(f"exporting trial {student.trial} of {front.study}")
+    student = pick_student(folder.load_front().students, pick=pick, max_latency_ms=max_latency_ms)
+    depot = _open_depot(folder, is_registered=is_registered, progress=progress)
+    return depot.deliver(student, out, aliases=[alias])
+
+
+def export_all(
+    study: str | None = None,
+    *,
+    out: Path = Path("students"),
+    max_latency_ms: float | None = None,
+    runs_dir: Path = Path("mlruns"),
+    is_registered: bool = True,
+    progress: SearchProgress | None = None,
+) -> list[Bundle]:
+    """Writes every student of the front, each to a folder of its own, and an index of them.
+
+    Args:
+        study: Its name; the last one worked on if none.
+        out: The folder of the folders, `trial-7` and so on.
+        max_latency_ms: Only students under it.
+        runs_dir: Where studies lie.
+        is_registered: Whether they are logged to MLflow and registered under the study's name.
+        progress: Where to tell what is done.
+
+    Returns:
+        Files and figures of each, the fastest student first.
+
+    Raises:
+        ConfigError: The index cannot be written.
+    """
+    folder = find_study(study, runs_dir=runs_dir)
+    students = folder.load_front().students
+    pick_student(students, pick="fastest", max_latency_ms=max_latency_ms)  # there must be one
+    able = [s for s in students if max_latency_ms is None or s.latency_ms <= max_latency_ms]
+    depot = _open_depot(folder, is_registered=is_registered, progress=progress)
+    bundles: list[Bundle] = []
+    rows: list[dict[str, object]] = []
+    for student in sorted(able, key=lambda one: one.latency_ms):
+        names = names_of(student, students)
+        name = f"trial-{student.trial}"
+        bundle = depot.deliver(student, out / name, aliases=[name, *names])
+        bundles.append(bundle)
+        rows.append(
+            {
+                "folder": name,
+                "aliases": names,
+                "test_accuracy": bundle.test_accuracy,
+                "latency_ms": bundle.latency_ms,
+                "n_params": student.n_params,
+            }
+        )
+    try:
+        (out / "index.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        (out / "index.md").write_text(_render_index(depot.front.study, rows), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"`--out` must be a folder to write to, got {out}: {error}") from error
+    return bundles
+
+
+def names_of(student: FrontStudent, students: Sequence[FrontStudent]) -> list[str]:
+    """Which of `fastest`, `knee` and `most-accurate` a student of a front is."""
+    picked = {name: pick_student(students, pick=name, max_latency_ms=None) for name in PICKS}
+    return [name for name, one in picked.items() if one.trial == student.trial]
+
+
+def build_alias(pick: str | None, *, max_latency_ms: float | None) -> str:
+    """What the registered version of a picked student is called.
+
+    MLflow allows no dot in an alias: a limit that is no whole number of milliseconds is told in
+    micro- or nanoseconds.
+
+    Args:
+        pick: As typed, or none.
+        max_latency_ms: The limit that it was picked under, or none.
+
+    Returns:
+        `knee`, `trial-7`, `under-2ms`, `under-500us`, `fastest-under-2ms`, ...
+    """
+    name = f"trial-{pick}" if pick is not None and pick.isdigit() else pick
+    if max_latency_ms is None or (name is not None and name.startswith("trial-")):
+        return name or "knee"
+    unit, factor = next(
+        (
+            (unit, factor)
+            for unit, factor in _UNITS
+            if abs(max_latency_ms * factor - round(max_latency_ms * factor)) < 1e-9
+        ),
+        _UNITS[-1],
+    )
+    limit = f"under-{max(1, round(max_latency_ms * factor))}{unit}"
+    return limit if name is None else f"{name}-{limit}"
+
+
+def _open_depot(
+    folder: StudyFolder, *, is_registered: bool, progress: SearchProgress | None
+) -> "Depot":
+    """What is needed to export the students of a study."""
+    config = folder.load_config()
     data = load_data(config)
-    space = build_space(
-        config.space,
-        recipe=config.recipe,
-        input_shape=data.card.shape,
-        n_classes=data.card.n_classes,
-        overrides=config.loss_fields,
-        has_assistant=bool(config.assistant),
-    )
-    network = load_student(
-        space,
-        student.architecture,
+    return Depot(
+        config=config,
+        folder=folder,
+        front=folder.load_front(),
         data=data.card,
-        weights=find_weights(folder, trial=student.trial, is_twin=student.is_twin),
+        space=build_joint_space(config, data.card, has_assistant=bool(config.assistant)),
+        test=load_test(config),
+        is_registered=is_registered,
+        progress=progress or SearchProgress(is_silent=True),
     )
-    card = {
-        "study": front.study,
-        **{key: value for key, value in dataclasses.asdict(student).items() if key != "latency_ms"},
-        "mean_test_accuracy": student.test_accuracy,
-        "searched_latency_ms": student.latency_ms,
-        "teacher": dataclasses.asdict(front.teacher),
-        "data": _describe_data(data.card),
-        "made_with": {**library_versions(), "device": device_fingerprint(), "seed": config.seed},
-    }
-    target = OnnxRuntimeTarget(
-        threads=config.latency_threads, batch=config.latency_batch, seconds=1.0
-    )
-    test = load_test(config)
-    bundle = export_bundle(network, out, data=data.card, test=test, target=target, card=card)
-    if is_registered:
-        _register(config, bundle, alias=_alias(student, pick=pick), test=test, progress=progress)
-    return bundle
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Depot:
+    """Where the students of one study are made ready.
+
+    Attributes:
+        config: Of the study.
+        folder: Where their weights lie.
+        front: What they are compared with.
+        data: What they learnt from.
+        space: Where they come from.
+        test: The test split.
+        is_registered: Whether they are logged to MLflow and registered.
+        progress: Where to tell what is done.
+    """
+
+    config: Config
+    folder: StudyFolder
+    front: Front
+    data: DataCard
+    space: Space
+    test: TestData
+    is_registered: bool
+    progress: SearchProgress
+
+    def deliver(self, student: FrontStudent, out: Path, *, aliases: Sequence[str]) -> Bundle:
+        """Writes, checks and registers one student of the front.
+
+        Args:
+            student: Which.
+            out: The folder to write.
+            aliases: What the registered version is called.
+
+        Returns:
+            Files and figures.
+        """
+        self.progress.say(f"exporting trial {student.trial} of {self.front.study}")
+        network = load_student(
+            self.space,
+            student.architecture,
+            data=self.data,
+            weights=find_weights(self.folder, trial=student.trial, is_twin=student.is_twin),
+        )
+        facts = dataclasses.asdict(student)
+        seed = self.config.seed
+        card = {
+            "study": self.front.study,
+            **{key: value for key, value in facts.items() if key != "latency_ms"},
+            "mean_test_accuracy": student.test_accuracy,
+            "searched_latency_ms": student.latency_ms,
+            "teacher": dataclasses.asdict(self.front.teacher),
+            "data": _describe_data(self.data),
+            "made_with": {**library_versions(), "device": device_fingerprint(), "seed": seed},
+        }
+        target = OnnxRuntimeTarget(
+            threads=self.config.latency_threads, batch=self.config.latency_batch, seconds=1.0
+        )
+        bundle = export_bundle(
+            network, out, data=self.data, test=self.test, target=target, card=card
+        )
+        if self.is_registered:
+            self._register(bundle, aliases=aliases)
+        return bundle
+
+    def _register(self, bundle: Bundle, *, aliases: Sequence[str]) -> None:
+        """Logs the student to MLflow; a server that is away costs this, not the files."""
+        model = next(path for path in bundle.files if path.name == "model.onnx")
+        pictures = self.test.images[:4]
+        inputs = (pictures.float() / 255).numpy()
+        outputs = OnnxNetwork(model).predict(pictures).numpy()
+        try:
+            uri = register_model(
+                self.config,
+                onnx_file=model,
+                files=[path for path in bundle.files if path != model],
+                aliases=aliases,
+                card=bundle.card,
+                example=(inputs, outputs),
+            )
+        except TrackingError as error:
+            self.progress.say(f"not registered in MLflow: {error}")
+        else:
+            self.progress.say(f"registered as {uri}")
+
+
+def _render_index(study: str, rows: Sequence[dict[str, object]]) -> str:
+    """The front as a page, a line for each folder."""
+    lines = [
+        f"# Students of {study}",
+        "",
+        "| folder | test accuracy | latency | parameters | |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        aliases = ", ".join(map(str, row["aliases"])) if isinstance(row["aliases"], list) else ""
+        lines.append(
+            f"| [{row['folder']}]({row['folder']}/card.md) | {row['test_accuracy']:.2%} "
+            f"| {row['latency_ms']:.4f} ms | {row['n_params']:,} | {aliases} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _describe_data(card: DataCard) -> dict[str, object]:
@@ -94,36 +274,3 @@ def _describe_data(card: DataCard) -> dict[str, object]:
         "n_train": card.n_train,
         **(bare if card.n_unlabelled else {}),
     }
-
-
-def _register(
-    config: Config,
-    bundle: Bundle,
-    *,
-    alias: str,
-    test: TestData,
-    progress: SearchProgress,
-) -> None:
-    """Logs the student to MLflow; a server that is away costs the registration, not the files."""
-    model = next(path for path in bundle.files if path.name == "model.onnx")
-    pictures = test.images[:4]
-    inputs = (pictures.float() / 255).numpy()
-    outputs = OnnxNetwork(model).predict(pictures).numpy()
-    try:
-        uri = register_model(
-            config,
-            onnx_file=model,
-            files=[path for path in bundle.files if path != model],
-            alias=alias,
-            card=bundle.card,
-            example=(inputs, outputs),
-        )
-    except TrackingError as error:
-        progress.say(f"not registered in MLflow: {error}")
-    else:
-        progress.say(f"registered as {uri}")
-
-
-def _alias(student: FrontStudent, *, pick: str) -> str:
-    """What the registered version is called."""
-    return f"trial-{student.trial}" if pick.isdigit() else pick

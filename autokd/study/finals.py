@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Generator, Sequence
 from functools import partial
-from typing import final
+from typing import Protocol, final, runtime_checkable
 
 from scipy import stats
 
@@ -32,7 +32,31 @@ from autokd.study.refits import (
 )
 from autokd.types import EpochLog, Estimate, FrontStudent, TrialResult
 
-__all__ = ["Finals", "build_front_student", "estimate", "fill_student"]
+__all__ = [
+    "Finals",
+    "Witness",
+    "build_front_student",
+    "compare_with_twin",
+    "estimate",
+    "fill_student",
+]
+
+
+@runtime_checkable
+class Witness(Protocol):
+    """Is told what happens to each training of the finals."""
+
+    def begin(self, entry: Entry, *, is_resumed: bool) -> None:
+        """A training begins, or goes on."""
+        ...
+
+    def take(self, entry: Entry, row: EpochLog) -> None:
+        """An epoch has ended."""
+        ...
+
+    def end(self, refit: Refit) -> None:
+        """A training is over; what came of it is not kept yet."""
+        ...
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -87,15 +111,38 @@ def fill_student(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent
         The student, or its twin if that is more accurate on validation, mean against mean; either
         with the gain by distillation on the test split, which is negative where it costs something.
     """
+    kept, plain = compare_with_twin(student, refits)
+    if plain is None:  # not distilled: its own twin
+        return dataclasses.replace(kept, kd_gain=0.0, kd_gain_ci95=0.0)
+    if plain.val_accuracy > kept.val_accuracy:
+        gain = {"kd_gain": kept.kd_gain, "kd_gain_ci95": kept.kd_gain_ci95}
+        return dataclasses.replace(plain, **gain, is_twin=True)
+    return kept
+
+
+def compare_with_twin(
+    student: FrontStudent, refits: Sequence[Refit]
+) -> tuple[FrontStudent, FrontStudent | None]:
+    """A student and its twin without distillation, with what came of their trainings.
+
+    Args:
+        student: What is known before.
+        refits: Of both, in the order of their seeds.
+
+    Returns:
+        The student, with the gain on the test split if it has a twin; and the twin, if any.
+    """
     ours = [refit for refit in refits if not refit.is_twin]
     twins = [refit for refit in refits if refit.is_twin]
-    if not twins:  # not distilled: its own twin
-        return dataclasses.replace(_fill(student, ours), kd_gain=0.0, kd_gain_ci95=0.0)
+    kept = _fill(student, ours)
+    if not twins:
+        return kept, None
     gain = estimate([a.test_accuracy - b.test_accuracy for a, b in zip(ours, twins, strict=True)])
-    kept, plain = _fill(student, ours), _fill(student, twins)
-    if plain.val_accuracy > kept.val_accuracy:
-        kept = dataclasses.replace(plain, recipe=without_teacher(student.recipe), is_twin=True)
-    return dataclasses.replace(kept, kd_gain=gain.mean, kd_gain_ci95=gain.ci95)
+    plain = dataclasses.replace(student, recipe=without_teacher(student.recipe))
+    return (
+        dataclasses.replace(kept, kd_gain=gain.mean, kd_gain_ci95=gain.ci95),
+        dataclasses.replace(_fill(plain, twins), kd_gain=0.0, kd_gain_ci95=0.0),
+    )
 
 
 def _fill(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
@@ -122,6 +169,8 @@ class Finals:
         bench: Bench,
         crew: Crew,
         progress: SearchProgress,
+        witness: Witness | None = None,
+        has_twins: bool = True,
     ) -> None:
         """Nothing is trained yet.
 
@@ -131,9 +180,12 @@ class Finals:
             bench: Where they are trained if the crew does it here.
             crew: Who trains.
             progress: Shows what is trained.
+            witness: Told of each training, if any.
+            has_twins: Whether students that distil are trained without a teacher, too.
         """
         self._config, self._folder, self._bench = config, folder, bench
         self._crew, self._progress = crew, progress
+        self._witness, self._has_twins = witness, has_twins
         self.training_s = 0.0
         self._refits: dict[int, list[Refit]] = {}
 
@@ -153,7 +205,9 @@ class Finals:
                   epochs=self._epochs)
             for result in finalists.values()
             for seed in range(self._config.seeds)
-            for is_twin in ((False, True) if _is_distilled(result) else (False,))
+            for is_twin in (
+                (False, True) if self._has_twins and _is_distilled(result) else (False,)
+            )
         ]  # fmt: skip
         done = {entry: load_refit(self._folder, entry) for entry in entries}
         todo = [
@@ -183,7 +237,7 @@ class Finals:
             while (
                 waiting and len(self._crew.running) < self._crew.size and not self._crew.is_halting
             ):
-                self._start(waiting.pop())
+                self._start(waiting.pop(), is_alone=len(todo) == 1)
             done = self._crew.wait(self._show)
             if done is None:
                 continue
@@ -193,27 +247,39 @@ class Finals:
             entry: Entry = done.job.key
             self.training_s += outcome.seconds / self._crew.size
             if outcome.refit is not None:
+                if self._witness is not None:
+                    self._witness.end(outcome.refit)
                 keep_refit(self._folder, entry, outcome.refit)
                 self._bench.workshop.checkpoints.drop(entry.training)
                 yield entry, outcome.refit
 
-    def _start(self, order: Order) -> None:
+    def _start(self, order: Order, *, is_alone: bool) -> None:
         entry, recipe = order.refit, order.result.recipe
         if entry is None:
             raise ValueError("`order` must be of the finals, got one of a trial")
+        if self._witness is not None:
+            is_resumed = entry.training in self._bench.workshop.checkpoints
+            self._witness.begin(entry, is_resumed=is_resumed)
         generations = 1 if entry.is_twin or recipe is None else recipe.generations
         self._crew.start(
             Job(
                 key=entry,
                 title=entry.title,
                 epochs=entry.epochs * generations,
+                is_wide=is_alone,
                 work=partial(carry_out, order, self._bench),
                 order=order,
             )
         )
 
     def _show(self, job: Job, row: EpochLog) -> None:
+        if self._witness is not None:
+            self._witness.take(job.key, row)
         self._progress.epoch(job.title, row, epochs=job.epochs)
+
+    def refits_of(self, trial: int) -> Sequence[Refit]:
+        """What came of a finalist and of its twin, in the order of their seeds."""
+        return self._refits[trial]
 
     def rank(self, finalists: Sequence[FrontStudent]) -> list[FrontStudent]:
         """The finalists that no faster one equals on validation, fastest first."""
@@ -233,10 +299,7 @@ class Finals:
     def fill_twin(self, student: FrontStudent) -> FrontStudent | None:
         """A student that was in the finals, as it is without distillation; none without a refit."""
         twins = [refit for refit in self._refits[student.trial] if refit.is_twin]
-        if not twins:
-            return None
-        plain = dataclasses.replace(student, recipe=without_teacher(student.recipe))
-        return dataclasses.replace(_fill(plain, twins), kd_gain=0.0, kd_gain_ci95=0.0)
+        return compare_with_twin(student, self._refits[student.trial])[1] if twins else None
 
     @property
     def _epochs(self) -> int:

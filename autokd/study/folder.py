@@ -29,6 +29,7 @@ _FREE = frozenset(
         "refit",
         "refit_epochs",
         "seeds",
+        "baseline",
         "device",
         "workers",
         "remote",

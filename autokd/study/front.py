@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from autokd.errors import StudyError
 from autokd.types import FrontStudent, TrialResult
 
-__all__ = ["hypervolume", "layers", "near_front", "pareto", "pick_student"]
+__all__ = ["PICKS", "hypervolume", "layers", "near_front", "pareto", "pick_student"]
+
+PICKS = ("fastest", "knee", "most-accurate")
+"""What a student of a front can be picked by, besides the number of its trial."""
 
 _LEAST_LATENCY = 1e-3  # of the teacher's: the far corner of the box
 

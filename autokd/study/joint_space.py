@@ -1,15 +1,18 @@
 """The space that a study searches: architecture and recipe, less what the user holds fast."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from autokd.config import Config
-from autokd.errors import ConfigError
-from autokd.spaces import Space, build_space
+from autokd.errors import ConfigError, SpaceError
+from autokd.spaces import Space, build_space, parse_student, pin_student
 from autokd.types import DataCard
 
 __all__ = ["build_joint_space", "without_assistant"]
 
 
 def build_joint_space(config: Config, data: DataCard, *, has_assistant: bool) -> Space:
-    """The joint space with what `--loss` and `--fix` hold fast in it.
+    """The joint space with what `--loss`, `--fix` and `--student` hold fast in it.
 
     Args:
         config: What is searched.
@@ -19,16 +22,39 @@ def build_joint_space(config: Config, data: DataCard, *, has_assistant: bool) ->
     Returns:
         The space.
     """
-    space = build_space(
-        config.space,
-        recipe=config.recipe,
-        input_shape=data.shape,
-        n_classes=data.n_classes,
-        overrides=config.loss_fields,
-        has_assistant=has_assistant,
-    )
+    student = None if config.student is None else parse_student(config.student)
+    with _naming("--space" if student is None else "--student"):
+        space = build_space(
+            config.space if student is None else student.space,
+            recipe=config.recipe,
+            input_shape=data.shape,
+            n_classes=data.n_classes,
+            overrides=config.recipe_fields,
+            has_assistant=has_assistant,
+        )
+    if student is not None:
+        pin_student(space, student.values)
     space.pin(config.fix)
     return space
+
+
+@contextmanager
+def _naming(option: str) -> Generator[None]:
+    """Lets errors about a space name the option that it was asked for with.
+
+    Args:
+        option: What the user typed.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SpaceError: What was raised within, about `option`.
+    """
+    try:
+        yield
+    except SpaceError as error:
+        raise SpaceError(str(error).replace("`--space", f"`{option}")) from error
 
 
 def without_assistant(config: Config) -> Config:

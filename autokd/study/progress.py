@@ -70,6 +70,8 @@ class SearchProgress:
     def epoch(self, what: str, row: EpochLog, *, epochs: int) -> None:
         """An epoch of whatever is trained."""
         text = f"{what}: epoch {row.epoch}/{epochs}, {row.val_accuracy:.1%}"
+        if self._total - self._n_before == 1:  # nothing else tells how long it takes
+            text += f", {_shorten(row.seconds * (epochs - row.epoch))} to go"
         self.note(text)
         if not self.console.is_terminal and time.monotonic() - self._last_said > _SILENCE_S:
             has_begun = self._n_done > self._n_before
@@ -90,7 +92,11 @@ class SearchProgress:
         """Of what has begun, if the rest goes on like what is done."""
         spent = time.monotonic() - self._start
         seconds = spent / max(1, self._n_done - self._n_before) * (self._total - self._n_done)
-        return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+        return _shorten(seconds)
+
+
+def _shorten(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _describe(result: TrialResult, *, is_on_front: bool) -> str:

@@ -10,7 +10,7 @@ from autokd.candidate import Workshop, build_student, save_student, train_studen
 from autokd.data import TestData
 from autokd.distillation import Engine, OnEpoch, Student, evaluate
 from autokd.study.folder import StudyFolder
-from autokd.types import Recipe, TrialResult, dump_json, load_json
+from autokd.types import EpochLog, Recipe, TrialResult, dump_json, load_json
 
 __all__ = [
     "Entry",
@@ -36,6 +36,9 @@ class Refit:
         val_accuracy: In [0, 1].
         test_accuracy: In [0, 1].
         epochs: It was trained for.
+        curve: One row per epoch; none of a study before there was one.
+        engine: How the steps were computed.
+        answers: Where the teacher's came from.
     """
 
     trial: int
@@ -44,6 +47,9 @@ class Refit:
     val_accuracy: float
     test_accuracy: float
     epochs: int
+    curve: tuple[EpochLog, ...] = ()
+    engine: str = ""
+    answers: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,6 +154,9 @@ def train_refit(
         val_accuracy=training.val_accuracy,
         test_accuracy=measure_test(student, test),
         epochs=entry.epochs,
+        curve=training.curve,
+        engine=str(training.engine),
+        answers=training.answers,
     )
     return refit, seconds
 

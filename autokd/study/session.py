@@ -3,16 +3,18 @@
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import final
 
-from autokd.candidate import CheckpointFolder, StudentSurveyor, Workshop
-from autokd.config import Config
-from autokd.data import load_data, load_test
+from autokd.candidate import StudentSurveyor
+from autokd.config import Config, check_options
+from autokd.data import load_data
 from autokd.errors import ConstraintError
 from autokd.jobs import JobQueue, open_engine
-from autokd.latency import count_macs, device_fingerprint, library_versions
+from autokd.latency import count_macs
+from autokd.study.announcements import announce, dismiss
+from autokd.study.benches import build_bench
 from autokd.study.crew import Crew, InlineCrew
 from autokd.study.crews import build_crew
 from autokd.study.figures import draw_figures
@@ -20,11 +22,11 @@ from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.interrupts import ending_gently
-from autokd.study.joint_space import build_joint_space, without_assistant
+from autokd.study.joint_space import build_joint_space
 from autokd.study.lessons import choose_noise, read_earlier
 from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
-from autokd.study.planning import build_plan, choose_device
+from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
 from autokd.study.ray_cluster import RayCluster, join_cluster
 from autokd.study.ray_crew import build_ray_crew
@@ -34,13 +36,12 @@ from autokd.study.sampling import build_auto_sampler, build_sampler, first_sampl
 from autokd.study.side_by_side import measure_side_by_side
 from autokd.study.storages import held_alone, open_storage
 from autokd.study.targets import build_target
-from autokd.study.teaching import Faculty, build_teachers, check_features
+from autokd.study.teaching import Faculty
 from autokd.study.trials import Trials, count_trials
 from autokd.trackers import build_tracker
 from autokd.types import (
     Front,
     StudyClosed,
-    StudyOpened,
     Tracker,
     TrialEnded,
     TrialResult,
@@ -68,6 +69,7 @@ def search(
     Raises:
         ConstraintError: No student meets the limits.
     """
+    check_options(config, command="search")
     progress = progress or SearchProgress(is_silent=True)
     folder = StudyFolder(config.study_dir)
     start = time.monotonic()
@@ -201,29 +203,12 @@ class _Session:
 
     def announce(self) -> None:
         """Tells the tracker and the user what is about to be searched."""
-        data = self.workshop.data.card
-        settings = {key: str(value) for key, value in self.config.model_dump().items()}
-        environment = {**library_versions(), "device": device_fingerprint()}
-        environment["training_device"] = str(self.workshop.plan.device)
-        self.tracker.log(
-            StudyOpened(
-                study=self.config.study_name,
-                settings=settings,
-                data=data,
-                teacher=self.teacher,
-                environment=environment,
-                time_ms=_now_ms(),
-            )
-        )
-        shape = "x".join(map(str, data.shape))
-        more = f" + {data.n_unlabelled:,} without labels" if data.n_unlabelled else ""
-        self.progress.say(
-            f"study {self.config.study_name}: {data.n_train} training{more}, {data.n_val} "
-            f"validation, {data.n_test} test pictures of {shape}, {data.n_classes} classes"
-        )
-        self.progress.say(
-            f"teacher {self.teacher.name}: {self.teacher.val_accuracy:.1%} on validation, "
-            f"{self.teacher.latency_ms:.4g} ms"
+        announce(
+            self.config,
+            workshop=self.workshop,
+            teacher=self.teacher,
+            tracker=self.tracker,
+            progress=self.progress,
         )
         if self.results:
             self.progress.say(f"going on after {len(self.results)} finished trials")
@@ -286,16 +271,11 @@ def _closing(session: _Session) -> Generator[None]:
         session.progress.end()
         front = session.folder.load_front() if session.results else None
         files = session.draw() if front is not None and front.students else ()
-        session.tracker.log(
-            StudyClosed(is_finished=is_finished, front=front, files=files, time_ms=_now_ms())
+        dismiss(
+            session.tracker,
+            StudyClosed(is_finished=is_finished, front=front, files=files, time_ms=_now_ms()),
+            progress=session.progress,
         )
-        session.tracker.close()
-        n_unsent = getattr(session.tracker, "n_unsent", 0)
-        if n_unsent:
-            session.progress.say(
-                f"{n_unsent} records are kept for MLflow, which cannot be reached; "
-                "the same command sends them"
-            )
 
 
 def _open_session(
@@ -310,37 +290,12 @@ def _open_session(
     earlier = read_earlier(config, storage=storage)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
-    wanted = space.dimensions
     lessons = [one.teach(space) for one in earlier]
-    folder.check_settings(config, dimensions=wanted)
     target = build_target(config, seconds=_SCREENED_S, cluster=cluster)
-    faculty = build_teachers(
-        config,
-        data,
-        space=space,
-        target=target,
-        models=folder.teacher,
-        device=device,
-        crew=crew,
-        progress=progress,
+    bench, faculty = build_bench(
+        config, folder, data=data, space=space, target=target, crew=crew, progress=progress
     )
-    if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
-        space = build_joint_space(without_assistant(config), data.card, has_assistant=False)
-    check_features(faculty, space=space)
-    folder.keep_settings(config, dimensions=wanted)
-    workshop = Workshop(
-        space=space,
-        data=data,
-        teachers=faculty.teachers,
-        target=target,
-        plan=build_plan(config, data=data, device=device),
-        max_latency_ms=config.max_latency_ms,
-        weights=folder.weights,
-        checkpoints=CheckpointFolder(
-            folder.checkpoints, limit_bytes=round(config.checkpoints_gb * 2**30)
-        ),
-    )
-    bench = Bench(workshop=workshop, refits=folder.refits, test=cache(partial(load_test, config)))
+    workshop, space = bench.workshop, bench.workshop.space
     surveyor = StudentSurveyor(workshop)
     seed = config.seed + 1000 * count_trials(config.study_name, storage=storage)
     stops = choose_rungs(workshop.plan.epochs, budget=config.budget) if config.rungs else ()

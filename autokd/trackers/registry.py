@@ -31,32 +31,36 @@ def register_model(
     *,
     onnx_file: Path,
     files: Sequence[Path],
-    alias: str,
+    aliases: Sequence[str],
     card: Mapping[str, Any],
     example: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> str:
     """Log an exported student and register it under the study's name.
 
     The model lies in a run `export` below the study's search, with the other files beside it.
-    A name or alias in use gets a new version; the alias moves to it.
+    A name in use gets a new version; aliases in use move to it.
 
     Args:
         config: Of the study.
         onnx_file: The student, its weights inside.
         files: What else was exported.
-        alias: What the version is called: lower case letters, digits and hyphens.
+        aliases: What the version is called, at least one name: lower case letters, digits and
+            hyphens.
         card: Facts of the student; plain numbers and texts become tags of the version.
         example: A batch of inputs and the outputs for it; the batch size is free.
 
     Returns:
-        The URI of the model, `models:/NAME@ALIAS`.
+        The URI of the model, `models:/NAME@ALIAS`, by its first alias; dots of the study's name
+        are underscores in it.
     """
-    _require_alias(alias)
-    uri, name = tracking_uri(config), config.study_name
+    for alias in aliases:
+        _require_alias(alias)
+    uri, name = tracking_uri(config), config.study_name.replace(".", "_")  # MLflow allows no dot
     client = build_client(uri)
     with translated_errors(uri):
-        runs = StudyRuns(client, study=name, artifacts=artifact_folder(config))
-        run_id = runs.create("export", kind="export", **{"autokd.alias": alias}).info.run_id
+        runs = StudyRuns(client, study=config.study_name, artifacts=artifact_folder(config))
+        tags = {"autokd.alias": ",".join(aliases)}
+        run_id = runs.create("export", kind="export", **tags).info.run_id
         for file in files:
             client.log_artifact(run_id, str(file))
         client.log_dict(run_id, dict(card), "card.json")
@@ -69,9 +73,9 @@ def register_model(
             client.log_model_artifacts(model.model_id, str(local))
         client.finalize_logged_model(model.model_id, "READY")
         _link(client, run_id=run_id, model_id=model.model_id)
-        _set_alias(client, model=model, alias=alias, card=card)
+        _add_version(client, model=model, aliases=aliases, card=card)
         client.set_terminated(run_id, status="FINISHED")
-    return f"models:/{name}@{alias}"
+    return f"models:/{name}@{aliases[0]}"
 
 
 def _require_alias(alias: str) -> None:
@@ -124,14 +128,14 @@ def _link(client: "MlflowClient", *, run_id: str, model_id: str) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
 
 
-def _set_alias(
+def _add_version(
     client: "MlflowClient",
     *,
     model: Any,  # noqa: ANN401 - mlflow's LoggedModel
-    alias: str,
+    aliases: Sequence[str],
     card: Mapping[str, Any],
 ) -> None:
-    """A new version of the registered model, which the alias names from now on."""
+    """A new version of the registered model, which the aliases name from now on."""
     if not client.search_registered_models(f"name = '{model.name}'"):
         client.create_registered_model(model.name, tags={"autokd.kind": "study"})
     facts = {key: str(value) for key, value in card.items() if isinstance(value, str | int | float)}
@@ -142,4 +146,5 @@ def _set_alias(
         tags={key: value[:5000] for key, value in facts.items()},
         model_id=model.model_id,
     )
-    client.set_registered_model_alias(model.name, alias, made.version)
+    for alias in aliases:
+        client.set_registered_model_alias(model.name, alias, made.version)

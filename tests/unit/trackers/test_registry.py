@@ -51,7 +51,7 @@ def example(weight):
 
 
 def register(config, onnx_file, example, **options):
-    values = {"files": [], "alias": "fastest", "card": {"trial": 3, "test_accuracy": 0.9}}
+    values = {"files": [], "aliases": ["fastest"], "card": {"trial": 3, "test_accuracy": 0.9}}
     return register_model(config, onnx_file=onnx_file, example=example, **{**values, **options})
 
 
@@ -102,7 +102,7 @@ def test_the_export_is_a_run_below_the_search_with_all_files(config, onnx_file, 
 @pytest.mark.parametrize("alias", ["", "latest", "v12", "Fast", "a b", "a_b"])
 def test_an_alias_that_mlflow_or_the_house_forbids_is_refused(config, onnx_file, example, alias):
     with pytest.raises(ConfigError, match="`alias` must be"):
-        register(config, onnx_file, example, alias=alias)
+        register(config, onnx_file, example, aliases=["knee", alias])
 
 
 def test_a_missing_file_is_a_tracking_error(config, tmp_path, example):

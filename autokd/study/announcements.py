@@ -1,0 +1,71 @@
+"""What the tracker and the user are told when a study opens and when it closes."""
+
+import time
+
+from autokd.candidate import Workshop
+from autokd.config import Config
+from autokd.latency import device_fingerprint, library_versions
+from autokd.study.progress import SearchProgress
+from autokd.types import StudyClosed, StudyOpened, TeacherCard, Tracker
+
+__all__ = ["announce", "dismiss"]
+
+
+def announce(
+    config: Config,
+    *,
+    workshop: Workshop,
+    teacher: TeacherCard,
+    tracker: Tracker,
+    progress: SearchProgress,
+) -> None:
+    """Says what is about to be trained on what, and who teaches.
+
+    Args:
+        config: Of the study.
+        workshop: Its data, and where it trains.
+        teacher: Who teaches.
+        tracker: Told everything.
+        progress: Shows the most important.
+    """
+    data = workshop.data.card
+    environment = {**library_versions(), "device": device_fingerprint()}
+    environment["training_device"] = str(workshop.plan.device)
+    tracker.log(
+        StudyOpened(
+            study=config.study_name,
+            settings={key: str(value) for key, value in config.model_dump().items()},
+            data=data,
+            teacher=teacher,
+            environment=environment,
+            time_ms=time.time_ns() // 1_000_000,
+        )
+    )
+    shape = "x".join(map(str, data.shape))
+    more = f" + {data.n_unlabelled:,} without labels" if data.n_unlabelled else ""
+    progress.say(
+        f"study {config.study_name}: {data.n_train} training{more}, {data.n_val} "
+        f"validation, {data.n_test} test pictures of {shape}, {data.n_classes} classes"
+    )
+    progress.say(
+        f"teacher {teacher.name}: {teacher.val_accuracy:.1%} on validation, "
+        f"{teacher.latency_ms:.4g} ms"
+    )
+
+
+def dismiss(tracker: Tracker, event: StudyClosed, *, progress: SearchProgress) -> None:
+    """Tells the tracker that the session ends, and the user what it could not pass on.
+
+    Args:
+        tracker: Closed afterwards.
+        event: What it is told.
+        progress: Shows what is left.
+    """
+    tracker.log(event)
+    tracker.close()
+    n_unsent = getattr(tracker, "n_unsent", 0)
+    if n_unsent:
+        progress.say(
+            f"{n_unsent} records are kept for MLflow, which cannot be reached; "
+            "the same command sends them"
+        )

@@ -1,0 +1,74 @@
+"""Where the students of a study are trained: data, space, teachers, folders."""
+
+from functools import cache, partial
+
+from autokd.candidate import CheckpointFolder, Workshop
+from autokd.config import Config
+from autokd.data import SearchData, load_test
+from autokd.spaces import Space
+from autokd.study.crew import Crew
+from autokd.study.folder import StudyFolder
+from autokd.study.joint_space import build_joint_space, without_assistant
+from autokd.study.orders import Bench
+from autokd.study.planning import build_plan, choose_device
+from autokd.study.progress import SearchProgress
+from autokd.study.teaching import Faculty, build_teachers, check_features
+from autokd.types import Target
+
+__all__ = ["build_bench"]
+
+
+def build_bench(
+    config: Config,
+    folder: StudyFolder,
+    *,
+    data: SearchData,
+    space: Space,
+    target: Target,
+    crew: Crew,
+    progress: SearchProgress,
+) -> tuple[Bench, Faculty]:
+    """All that a study's trainings need, and who teaches; its settings are checked, then kept.
+
+    Args:
+        config: What the user wants.
+        folder: Of the study.
+        data: What is learnt from.
+        space: As `build_joint_space` gave it.
+        target: What latencies are measured on.
+        crew: Who trains the teachers that have to be.
+        progress: Shows that.
+
+    Returns:
+        The bench, whose space may be one without an assistant, and the teachers.
+    """
+    device, wanted = choose_device(config), space.dimensions
+    folder.check_settings(config, dimensions=wanted)
+    faculty = build_teachers(
+        config,
+        data,
+        space=space,
+        target=target,
+        models=folder.teacher,
+        device=device,
+        crew=crew,
+        progress=progress,
+    )
+    if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
+        space = build_joint_space(without_assistant(config), data.card, has_assistant=False)
+    check_features(faculty, space=space)
+    folder.keep_settings(config, dimensions=wanted)
+    workshop = Workshop(
+        space=space,
+        data=data,
+        teachers=faculty.teachers,
+        target=target,
+        plan=build_plan(config, data=data, device=device),
+        max_latency_ms=config.max_latency_ms,
+        weights=folder.weights,
+        checkpoints=CheckpointFolder(
+            folder.checkpoints, limit_bytes=round(config.checkpoints_gb * 2**30)
+        ),
+    )
+    test = cache(partial(load_test, config))
+    return Bench(workshop=workshop, refits=folder.refits, test=test), faculty
