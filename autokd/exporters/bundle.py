@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -24,7 +24,7 @@ __all__ = ["Bundle", "Pictures", "check_folder", "export_bundle"]
 _LEAST_AGREEMENT = 0.999
 _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
 _BATCH = 256
-_OPTIONAL = ("model.xml", "model.bin")
+_OPTIONAL = ("model.xml", "model.bin", "looks.png", "front.png", "curves.png")
 
 
 @runtime_checkable
@@ -71,6 +71,7 @@ def export_bundle(
     test: Pictures,
     target: Target,
     card: Mapping[str, Any],
+    extras: Sequence[Path] = (),
 ) -> Bundle:
     """Writes and checks `model.onnx`, `model.pt2`, `model.safetensors`, `card.json`, `card.md`.
 
@@ -87,6 +88,7 @@ def export_bundle(
         test: The test split.
         target: What the student was measured on.
         card: What else the card tells.
+        extras: Files that lie beside it, as the pictures of the card.
 
     Returns:
         Files and figures.
@@ -109,6 +111,8 @@ def export_bundle(
         if has_openvino():
             export_openvino(model, scratch / "model.xml")
         write_runner(scratch)
+        for file in extras:
+            shutil.copy(file, scratch)
         figures = _check(student, scratch, test=test)
         latency = target.measure(model)
         figures["latency_ms"] = latency.median_ms

@@ -34,6 +34,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         _headline(card),
         "## What it does",
         _table(_figures(card)),
+        *_pictured(card),
         "## Input",
         f"`image`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; the "
         "normalisation is inside the network. Output: `logits`, one per class.",
@@ -45,9 +46,79 @@ def render_card(card: Mapping[str, Any]) -> str:
         "## Recipe",
         _table({key: str(value) for key, value in card.get("recipe", {}).items()}),
         "## How it was made",
+        *_making(card),
         _table({key: str(value) for key, value in card.get("made_with", {}).items()}),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _pictured(card: Mapping[str, Any]) -> list[str]:
+    """What the pictures beside the card show; what there is no picture of, and why."""
+    pictures, missing = card.get("pictures", {}), card.get("missing", {})
+    sections: list[str] = []
+    for title, whats, text in (
+        ("Where it stands", ("front", "curves"), ""),
+        ("Where it looks", ("looks",), _tell_looks(card)),
+        ("How sure it is", ("calibration",), _tell_calibration(card)),
+        ("What it mixes up", ("confusion",), _tell_confusions(card)),
+    ):
+        shown = [f"![{title}]({pictures[what]})" for what in whats if what in pictures]
+        lacking = [f"No picture: {missing[what]}." for what in whats if what in missing]
+        if shown or lacking:
+            told = [text] if shown and text else []
+            sections += [f"## {title}", *told, *shown, *dict.fromkeys(lacking)]
+    return sections
+
+
+def _tell_looks(card: Mapping[str, Any]) -> str:
+    """How alike student and teacher look."""
+    mean, ends = card.get("cam_similarity"), card.get("cam_similarity_ci95")
+    if mean is None:
+        return ""
+    between = "" if ends is None else f" (95 % interval {ends[0]:.2f} to {ends[1]:.2f})"
+    shuffled = card.get("cam_similarity_shuffled")
+    control = "" if shuffled is None else f"; of maps of different pictures it is {shuffled:.2f}"
+    return (
+        "What in a picture speaks for the class that each of both chooses, by Grad-CAM "
+        "([Selvaraju et al., 2017](https://arxiv.org/abs/1610.02391)), in validation pictures. "
+        f"The correlation of the teacher's and the student's map is {mean:.2f}{between} over "
+        f"{card['cam_similarity_n']} of them{control}."
+    )
+
+
+def _tell_calibration(card: Mapping[str, Any]) -> str:
+    """What its confidence is worth."""
+    if card.get("ece") is None:
+        return ""
+    return (
+        f"Its confidence and its accuracy are {card['ece']:.2%} apart (expected calibration error, "
+        "[Guo et al., 2017](https://arxiv.org/abs/1706.04599)) on the test pictures."
+    )
+
+
+def _tell_confusions(card: Mapping[str, Any]) -> str:
+    """The worst of them, as a list."""
+    found = card.get("confusions", [])
+    if not found:
+        return "It mixes up none of the test pictures."
+    lines = [
+        f"- {one['class']} taken for {one['taken_for']}: {one['n']} test pictures, "
+        f"{one['share']:.1%} of that class"
+        for one in found
+    ]
+    return "\n".join(lines)
+
+
+def _making(card: Mapping[str, Any]) -> list[str]:
+    """The command, and what tells whether data and teacher are the same."""
+    again = dict(card.get("made_again", {}))
+    if not again:
+        return []
+    commands = [again.pop("command"), again.pop("export", None)]
+    block = "\n".join(command for command in commands if command)
+    labels = {"seed_of_weights": "seed of these weights"}
+    rows = {labels.get(key, key.replace("_", " ")): str(value) for key, value in again.items()}
+    return [f"```\n{block}\n```", _table(rows)]
 
 
 def _headline(card: Mapping[str, Any]) -> str:
@@ -77,6 +148,11 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
         ("speed_up", "faster than the teacher", "{:.1f} x"),
         ("n_params", "parameters", "{:,}"),
         ("macs", "multiply-accumulates", "{:,}"),
+        ("teacher_agreement", "agreement with the teacher, test", "{:.2%}"),
+        ("teacher_agreement_n", "over so many pictures", "{:,}"),
+        ("teacher_test_accuracy", "the teacher's accuracy on them", "{:.2%}"),
+        ("ece", "expected calibration error", "{:.2%}"),
+        ("cam_similarity", "looks where the teacher looks, r", "{:.2f}"),
     ):
         if card.get(key) is not None:
             name = f"{label} ({key})" if label in rows else label

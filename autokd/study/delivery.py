@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from autokd.errors import ConfigError, TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
 from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
 from autokd.spaces import Space
+from autokd.study.appraisal import Appraiser
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.front import PICKS, pick_student
 from autokd.study.joint_space import build_joint_space
@@ -150,17 +152,21 @@ def _open_depot(
     folder: StudyFolder, *, is_registered: bool, progress: SearchProgress | None
 ) -> "Depot":
     """What is needed to export the students of a study."""
-    config = folder.load_config()
-    data = load_data(config)
+    config, front = folder.load_config(), folder.load_front()
+    data, test = load_data(config), load_test(config)
+    progress = progress or SearchProgress(is_silent=True)
     return Depot(
         config=config,
         folder=folder,
-        front=folder.load_front(),
+        front=front,
         data=data.card,
         space=build_joint_space(config, data.card, has_assistant=bool(config.assistant)),
-        test=load_test(config),
+        test=test,
+        appraiser=Appraiser(
+            config=config, folder=folder, front=front, data=data, test=test, progress=progress
+        ),
         is_registered=is_registered,
-        progress=progress or SearchProgress(is_silent=True),
+        progress=progress,
     )
 
 
@@ -175,6 +181,7 @@ class Depot:
         data: What they learnt from.
         space: Where they come from.
         test: The test split.
+        appraiser: Who looks at them.
         is_registered: Whether they are logged to MLflow and registered.
         progress: Where to tell what is done.
     """
@@ -185,6 +192,7 @@ class Depot:
     data: DataCard
     space: Space
     test: TestData
+    appraiser: Appraiser
     is_registered: bool
     progress: SearchProgress
 
@@ -220,9 +228,17 @@ class Depot:
         target = OnnxRuntimeTarget(
             threads=self.config.latency_threads, batch=self.config.latency_batch, seconds=1.0
         )
-        bundle = export_bundle(
-            network, out, data=self.data, test=self.test, target=target, card=card
-        )
+        with tempfile.TemporaryDirectory(prefix="autokd-") as pictures:
+            appraisal = self.appraiser.appraise(network, student, folder=Path(pictures))
+            bundle = export_bundle(
+                network,
+                out,
+                data=self.data,
+                test=self.test,
+                target=target,
+                card={**card, **appraisal.facts},
+                extras=appraisal.files,
+            )
         if self.is_registered:
             self._register(bundle, aliases=aliases)
         return bundle

@@ -14,6 +14,7 @@ from autokd.errors import BuildError, ConfigError, SpaceError
 from autokd.exporters import Bundle, check_folder
 from autokd.reports import draw_curves, draw_front
 from autokd.study.announcements import announce, dismiss
+from autokd.study.appraisal import Appraiser
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew
 from autokd.study.crews import build_crew
@@ -96,13 +97,17 @@ def distill(
         with _closing(session, tracker or build_tracker(config)):
             session.train()
         front = folder.load_front()
+        data, test = session.bench.workshop.data, session.bench.test()
         depot = Depot(
             config=config,
             folder=folder,
             front=front,
-            data=session.bench.workshop.data.card,
+            data=data.card,
             space=session.bench.workshop.space,
-            test=session.bench.test(),
+            test=test,
+            appraiser=Appraiser(
+                config=config, folder=folder, front=front, data=data, test=test, progress=progress
+            ),
             is_registered=is_registered,
             progress=progress,
         )

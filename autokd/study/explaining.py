@@ -13,7 +13,7 @@ from autokd.errors import ConfigError, TrackingError
 from autokd.reports import draw_looks
 from autokd.study.alumni import choose_graduate, recall_student, recall_teacher
 from autokd.study.folder import find_study
-from autokd.study.gazes import Gazes, Similarity, compare_gazes, mean_similarity
+from autokd.study.gazes import Gazes, Similarity, compare_gazes, mean_similarity, watch_teacher
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
 from autokd.trackers import add_to_trial
@@ -110,7 +110,8 @@ def explain(
     student = recall_student(graduate, config=config, data=data).to(device)
     progress.say(f"looking at trial {graduate.trial} of {front.study} and at {teacher.name}")
     n_pictures = max(pictures, N_COMPARED)
-    gazes = compare_gazes(student, teacher, data=data, n_pictures=n_pictures, seed=config.seed)
+    gaze = watch_teacher(teacher, data=data, n_pictures=n_pictures, seed=config.seed)
+    gazes = compare_gazes(student, gaze)
     explanation = Explanation(
         study=front.study,
         trial=graduate.trial,

@@ -72,8 +72,11 @@ def draw_figures(
     folder.mkdir(parents=True, exist_ok=True)
     found = measure_importance(results, dimensions=dimensions, seed=seed)
     ranked = found[0].shares if found else {}
+    pages = draw_front(front, results=results, folder=folder)
+    if not results:  # of one student without a search
+        return pages
     files = (
-        *draw_front(front, results=results, folder=folder),
+        *pages,
         draw_curves(results, folder=folder, front=front),
         draw_coordinates(
             results,

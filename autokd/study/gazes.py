@@ -18,7 +18,15 @@ from autokd.errors import StudyError, TeacherError
 from autokd.reports import Look, correlate_maps
 from autokd.teachers import AnyTeacher, Committee, Teacher
 
-__all__ = ["Gazes", "Similarity", "compare_gazes", "mean_similarity"]
+__all__ = [
+    "Gazes",
+    "Similarity",
+    "TeacherGaze",
+    "choose_classes",
+    "compare_gazes",
+    "mean_similarity",
+    "watch_teacher",
+]
 
 _BLIND = (
     "`--teacher` must be made of PyTorch modules to show where it looks, got {name}; search with "
@@ -42,6 +50,28 @@ class Similarity:
     mean: float
     ci95: tuple[float, float] | None
     n: int
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TeacherGaze:
+    """Where a teacher looks, which is the same for all students.
+
+    Attributes:
+        indices: Of the pictures in the validation split.
+        images: Pixels in 0..255.
+        labels: Their classes.
+        says: Classes that the teacher chooses.
+        maps: What speaks for them, in [0, 1].
+        layer: Module and size of its map, that was looked at.
+    """
+
+    indices: Int64[Tensor, " n"]
+    images: UInt8[Tensor, "n c h w"]
+    labels: Int64[Tensor, " n"]
+    says: Int64[Tensor, " n"]
+    maps: Float[Tensor, "n h w"]
+    layer: str
 
 
 @final
@@ -115,19 +145,54 @@ class Gazes:
         )
 
 
-def compare_gazes(
-    student: nn.Module, teacher: AnyTeacher, *, data: SearchData, n_pictures: int, seed: int
-) -> Gazes:
-    """Asks both networks about pictures of the validation split, and where they look.
-
-    Each is asked about the class that it chooses itself.
+def watch_teacher(
+    teacher: AnyTeacher, *, data: SearchData, n_pictures: int, seed: int
+) -> TeacherGaze:
+    """Asks the teacher about pictures of the validation split, and where it looks.
 
     Args:
-        student: Takes views in [0, 1], in evaluation mode, on the device of the teacher.
         teacher: Made of modules; of several teachers, the mean of their maps is taken.
         data: Of the study.
         n_pictures: At the most; drawn at random.
         seed: Of the draw.
+
+    Returns:
+        What a student can be compared with.
+
+    Raises:
+        TeacherError: The teacher shows no maps.
+    """
+    order = np.random.default_rng(seed).permutation(len(data.val_labels))[:n_pictures]
+    indices = torch.from_numpy(np.sort(order))
+    images = data.val_images[indices]
+    on_device = images.to(teacher.device)
+    eyes = [(_Eye(one), weight) for one, weight in _members(teacher)]
+    says = choose_classes(teacher, on_device)
+    maps, layers = torch.zeros(len(images), *images.shape[2:]), list[str]()
+    for eye, weight in eyes:
+        tap = find_gaze(eye, on_device, role="teacher")
+        if tap is None:
+            raise TeacherError(_BLIND.format(name=eye.name))
+        maps += weight * watch(eye, on_device, tap=tap, classes=says)
+        layers.append(_name_layer(tap))
+    return TeacherGaze(
+        indices=indices,
+        images=images,
+        labels=data.val_labels[indices],
+        says=says.cpu(),
+        maps=maps,
+        layer=" + ".join(layers),
+    )
+
+
+def compare_gazes(student: nn.Module, gaze: TeacherGaze) -> Gazes:
+    """Asks a student about the same pictures, and where it looks.
+
+    Each of both is asked about the class that it chooses itself.
+
+    Args:
+        student: Takes views in [0, 1], in evaluation mode.
+        gaze: Of its teacher.
 
     Returns:
         What was found.
@@ -135,35 +200,25 @@ def compare_gazes(
     Raises:
         StudyError: The student shows no maps.
     """
-    order = np.random.default_rng(seed).permutation(len(data.val_labels))[:n_pictures]
-    indices = torch.from_numpy(np.sort(order))
-    images, labels = data.val_images[indices], data.val_labels[indices]
-    on_device = images.to(teacher.device)
-    eyes = [(_Eye(one), weight) for one, weight in _members(teacher)]
-    teacher_says = _choose_classes(teacher, on_device)
-    student_says = _choose_classes(student, on_device)
-    tap = find_gaze(student, on_device, role="student")
+    images = gaze.images.to(next(student.parameters()).device)
+    says = choose_classes(student, images)
+    tap = find_gaze(student, images, role="student")
     if tap is None:
         raise StudyError(
             "the student must have a map larger than 1x1 that its logits depend on, got none; "
             "choose another one by --trial"
         )
-    student_maps = watch(student, on_device, tap=tap, classes=student_says)
-    teacher_maps, paths = torch.zeros_like(student_maps), list[str]()
-    for eye, weight in eyes:
-        maps, path = _watch_teacher(eye, on_device, classes=teacher_says)
-        teacher_maps += weight * maps
-        paths.append(path)
+    maps = watch(student, images, tap=tap, classes=says)
     return Gazes(
-        indices=indices,
-        images=images,
-        labels=labels,
-        teacher_says=teacher_says.cpu(),
-        student_says=student_says.cpu(),
-        teacher_maps=teacher_maps,
-        student_maps=student_maps,
-        similarities=correlate_maps(teacher_maps, student_maps),
-        layers={"student": _name_layer(tap), "teacher": " + ".join(paths)},
+        indices=gaze.indices,
+        images=gaze.images,
+        labels=gaze.labels,
+        teacher_says=gaze.says,
+        student_says=says.cpu(),
+        teacher_maps=gaze.maps,
+        student_maps=maps,
+        similarities=correlate_maps(gaze.maps, maps),
+        layers={"student": _name_layer(tap), "teacher": gaze.layer},
     )
 
 
@@ -194,6 +249,12 @@ def mean_similarity(values: Float[Tensor, " n"], *, seed: int) -> Similarity | N
         ).confidence_interval
         ci95 = float(interval.low), float(interval.high)
     return Similarity(mean=float(known.mean()), ci95=ci95, n=len(known))
+
+
+@torch.no_grad()
+def choose_classes(network: nn.Module, images: UInt8[Tensor, "n c h w"]) -> Int64[Tensor, " n"]:
+    """The class of each picture that a network holds for the likeliest."""
+    return torch.cat([network(part.float() / 255).argmax(1) for part in images.split(_BATCH)])
 
 
 class _Eye(nn.Module):
@@ -231,20 +292,8 @@ def _members(teacher: AnyTeacher) -> list[tuple[Teacher, float]]:
     return [(teacher, 1.0)]
 
 
-def _watch_teacher(eye: _Eye, images: Tensor, *, classes: Tensor) -> tuple[Tensor, str]:
-    tap = find_gaze(eye, images, role="teacher")
-    if tap is None:
-        raise TeacherError(_BLIND.format(name=eye.name))
-    return watch(eye, images, tap=tap, classes=classes), _name_layer(tap)
-
-
 def _name_layer(tap: Tap) -> str:
     return f"{tap.path} {tap.height}x{tap.width}"
-
-
-@torch.no_grad()
-def _choose_classes(network: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([network(part.float() / 255).argmax(1) for part in images.split(_BATCH)])
 
 
 def _spread(places: Sequence[int], n: int) -> list[int]:

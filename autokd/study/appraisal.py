@@ -1,0 +1,223 @@
+"""What the card of an exported student tells and shows beside its accuracy and latency."""
+
+import dataclasses
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from autokd.config import Config, write_command
+from autokd.data import SearchData, TestData
+from autokd.errors import StudyError, TeacherError
+from autokd.reports import (
+    count_confusions,
+    draw_calibration,
+    draw_confusions,
+    find_confusions,
+    measure_calibration,
+)
+from autokd.study.alumni import recall_teacher
+from autokd.study.explaining import N_COMPARED, draw_gazes
+from autokd.study.folder import StudyFolder
+from autokd.study.gazes import (
+    TeacherGaze,
+    choose_classes,
+    compare_gazes,
+    mean_similarity,
+    watch_teacher,
+)
+from autokd.study.planning import choose_device
+from autokd.study.progress import SearchProgress
+from autokd.study.refits import find_weights, load_refits
+from autokd.teachers import AnyTeacher
+from autokd.types import Front, FrontStudent
+
+__all__ = ["Appraisal", "Appraiser"]
+
+_BATCH = 256
+_N_ASKED = 2000  # test pictures that the teacher is asked about, at the most
+_N_SHOWN = 8  # on the sheet of a card
+_MOST_CLASSES = 100  # of a confusion matrix that is written out
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Appraisal:
+    """What is found of one student.
+
+    Attributes:
+        facts: For the card: plain values; under `pictures` the names of files by what they show,
+            under `missing` why something is not there.
+        files: Those pictures, and `appraisal.json` with all figures behind them.
+    """
+
+    facts: dict[str, Any]
+    files: tuple[Path, ...]
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Appraiser:
+    """Looks at students that are exported; the teacher is asked once for all of them.
+
+    Nothing is chosen by what is found here: the test split is read for the card alone.
+
+    Attributes:
+        config: Of the study.
+        folder: Where its pictures lie.
+        front: What the study has found.
+        data: Training and validation pictures.
+        test: The test split.
+        progress: Where to tell what is left out.
+    """
+
+    config: Config
+    folder: StudyFolder
+    front: Front
+    data: SearchData
+    test: TestData
+    progress: SearchProgress
+
+    def appraise(self, network: nn.Module, student: FrontStudent, *, folder: Path) -> Appraisal:
+        """Judges a student on the test split, and compares it with its teacher.
+
+        Args:
+            network: The trained student, in evaluation mode, on the CPU.
+            student: What is known of it.
+            folder: For the files; an empty one.
+
+        Returns:
+            Facts and files. What cannot be found, as the gaze of an ONNX teacher, is told as
+            missing.
+        """
+        name = f"trial {student.trial} of {self.front.study}"
+        logits = _predict(network, self.test.images)
+        facts, figures = self._judge(logits, name=name, folder=folder)
+        pictures = {"calibration": "calibration.png", "confusion": "confusion.png"}
+        missing: dict[str, str] = {}
+        for what in ("front", "curves"):
+            source = self.folder.report / f"{what}.png"
+            if source.exists():
+                pictures[what] = Path(shutil.copy(source, folder)).name
+            else:
+                missing[what] = "the search has not come to its end"
+        try:
+            facts |= self._compare_answers(logits)
+        except TeacherError as error:
+            missing["agreement"] = missing["looks"] = str(error)
+        else:
+            try:
+                facts |= self._compare_gazes(network, name=name, file=folder / "looks.png")
+                pictures["looks"] = "looks.png"
+            except (TeacherError, StudyError) as error:
+                missing["looks"] = str(error)
+        for reason in sorted(set(missing.values())):
+            self.progress.say(f"the card lacks something: {reason}")
+        facts["made_again"] = self._describe_making(student)
+        text = json.dumps({**facts, **figures}, indent=1, default=str)
+        (folder / "appraisal.json").write_text(text + "\n", encoding="utf-8")
+        return Appraisal(
+            facts={**facts, "pictures": pictures, "missing": missing},
+            files=tuple(sorted(folder.iterdir())),
+        )
+
+    def _judge(
+        self, logits: Float[Tensor, "n classes"], *, name: str, folder: Path
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """How sure the student is and what it mixes up: facts of the card, and all figures."""
+        labels, classes = self.test.labels, self.data.card.classes
+        calibration = measure_calibration(logits, labels)
+        counts = count_confusions(logits.argmax(1), labels, n_classes=len(classes))
+        draw_calibration(calibration, title=f"Calibration of {name}", folder=folder)
+        draw_confusions(counts, classes=classes, title=f"Confusions of {name}", folder=folder)
+        facts = {
+            "ece": calibration.ece,
+            "confusions": [
+                {"class": right, "taken_for": taken, "n": n, "share": share}
+                for right, taken, n, share in find_confusions(counts, classes=classes)
+            ],
+        }
+        figures: dict[str, Any] = {"calibration": dataclasses.asdict(calibration)}
+        if len(classes) <= _MOST_CLASSES:
+            figures["confusion_matrix"] = counts.tolist()
+        return facts, figures
+
+    def _compare_answers(self, logits: Float[Tensor, "n classes"]) -> dict[str, Any]:
+        """How often student and teacher choose the same class of a test picture."""
+        asked, answers = self._answers
+        labels = self.test.labels[asked]
+        return {
+            "teacher_agreement": float((answers == logits[asked].argmax(1)).double().mean()),
+            "teacher_agreement_n": len(asked),
+            "teacher_test_accuracy": float((answers == labels).double().mean()),
+        }
+
+    def _compare_gazes(self, network: nn.Module, *, name: str, file: Path) -> dict[str, Any]:
+        """How alike student and teacher look at validation pictures."""
+        gazes = compare_gazes(network, self._gaze)
+        draw_gazes(
+            gazes,
+            n_shown=_N_SHOWN,
+            card=self.data.card,
+            title=f"Where {name} and its teacher look",
+            seed=self.config.seed,
+            file=file,
+        )
+        similarity = mean_similarity(gazes.similarities, seed=self.config.seed)
+        shuffled = mean_similarity(gazes.shuffled, seed=self.config.seed)
+        return {
+            "cam_similarity": None if similarity is None else similarity.mean,
+            "cam_similarity_ci95": None if similarity is None else similarity.ci95,
+            "cam_similarity_n": 0 if similarity is None else similarity.n,
+            "cam_similarity_shuffled": None if shuffled is None else shuffled.mean,
+        }
+
+    def _describe_making(self, student: FrontStudent) -> dict[str, Any]:
+        """All that it takes to make it again."""
+        weights = find_weights(self.folder, trial=student.trial, is_twin=student.is_twin)
+        refit = load_refits(self.folder, pattern=weights.stem).get(weights.with_suffix(".json"))
+        teacher, data = self.front.teacher, self.data.card
+        again = {
+            "command": write_command(self.config),
+            "seed": self.config.seed,
+            "seed_of_weights": self.config.seed if refit is None else refit.seed,
+            "data": data.name,
+            "data_digest": data.digest,
+            "teacher": teacher.name,
+            "teacher_digest": teacher.digest,
+        }
+        if data.n_unlabelled:
+            again["unlabelled_digest"] = data.unlabelled_digest
+        if self.config.student is None:
+            again["export"] = f"autokd export --study {self.front.study} --pick {student.trial}"
+        return again
+
+    @cached_property
+    def _teacher(self) -> AnyTeacher:
+        device = choose_device(self.config)
+        return recall_teacher(self.front.teacher, config=self.config, data=self.data, device=device)
+
+    @cached_property
+    def _answers(self) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:
+        """Places of test pictures, drawn at random, and what the teacher says of them."""
+        order = np.random.default_rng(self.config.seed).permutation(len(self.test.labels))
+        asked = torch.from_numpy(np.sort(order[:_N_ASKED]))
+        answers = choose_classes(self._teacher, self.test.images[asked].to(self._teacher.device))
+        return asked, answers.cpu()
+
+    @cached_property
+    def _gaze(self) -> TeacherGaze:
+        return watch_teacher(
+            self._teacher, data=self.data, n_pictures=N_COMPARED, seed=self.config.seed
+        )
+
+
+@torch.no_grad()
+def _predict(network: nn.Module, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+    return torch.cat([network(part.float() / 255) for part in images.split(_BATCH)])
