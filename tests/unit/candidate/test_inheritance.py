@@ -59,7 +59,7 @@ def test_the_same_architecture_inherits_the_function(space, seed):
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize(("seed", "other"), itertools.permutations(range(4), 2))
+@pytest.mark.parametrize(("seed", "other"), list(itertools.permutations(range(3), 2)))
 def test_whatever_is_not_inherited_stays_fresh(space, seed, other):
     ours, theirs = SPACES[space].random(seed), SPACES[space].random(other)
     relative, student = trained(space, **theirs), build(space, **ours)
