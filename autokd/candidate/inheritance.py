@@ -159,6 +159,10 @@ class _Layer:
         """Whether its parts have numbers for names."""
         return bool(self.parts) and all(name.isdigit() for name in self.parts)
 
+    def in_order(self) -> "list[_Layer]":
+        """The parts of a sequence, whatever order a file has them in."""
+        return [self.parts[name] for name in sorted(self.parts, key=int)]
+
     @property
     def kind(self) -> object:
         """Equal for layers that may inherit from each other."""
@@ -186,7 +190,7 @@ def _align(ours: _Layer, theirs: _Layer) -> list[tuple[_Layer, _Layer]]:
     """Pairs of layers that match, each layer at most once."""
     pairs = [(ours, theirs)] if ours.own and theirs.own and ours.kind == theirs.kind else []
     if ours.is_sequence and theirs.is_sequence:
-        return pairs + _align_sequences(list(ours.parts.values()), list(theirs.parts.values()))
+        return pairs + _align_sequences(ours.in_order(), theirs.in_order())
     for name in ours.parts.keys() & theirs.parts.keys():
         pairs += _align(ours.parts[name], theirs.parts[name])
     return pairs

@@ -130,6 +130,13 @@ def test_of_another_depth_the_first_blocks_are_inherited(ours, theirs):
         assert torch.equal(mine[key.format(block)], expected[key.format(block)])
 
 
+def test_the_order_in_a_file_does_not_matter():
+    relative, student = trained(), build()
+    state = relative.state_dict()
+    assert inherit_weights(student, {key: state[key] for key in sorted(state)[::-1]}) == 1.0
+    torch.testing.assert_close(answer(student), answer(relative), rtol=0, atol=0)
+
+
 def test_layers_that_only_one_has_do_not_shift_the_others():
     relative = trained(expansion_2=1, **ONE_DEEP)  # without its first convolution
     student = build(expansion_2=2, squeeze_excite=True, **ONE_DEEP)
