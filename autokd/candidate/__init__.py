@@ -7,11 +7,13 @@ from autokd.candidate.evaluation import (
     Known,
     Workshop,
     evaluate_candidate,
+    inherit_candidate,
     prepare_candidate,
     screen_candidate,
     train_candidate,
 )
 from autokd.candidate.gaze import find_gaze, watch
+from autokd.candidate.inheritance import Relative, find_relative, inherit_weights
 from autokd.candidate.students import build_student, load_student, save_student
 from autokd.candidate.surveying import StudentSurveyor, describe_student
 from autokd.candidate.training import KnownTeacher, train_student
@@ -23,12 +25,16 @@ __all__ = [
     "CheckpointFolder",
     "Known",
     "KnownTeacher",
+    "Relative",
     "StudentSurveyor",
     "Workshop",
     "build_student",
     "describe_student",
     "evaluate_candidate",
     "find_gaze",
+    "find_relative",
+    "inherit_candidate",
+    "inherit_weights",
     "load_student",
     "prepare_candidate",
     "save_student",

@@ -87,6 +87,23 @@ class CheckpointFolder:
         """
         return lambda generation: CheckpointFile(self.path / f"{name}.{generation}.checkpoint")
 
+    def start(self, name: str) -> Path:
+        """Where the weights lie that a training begins with, if it does not begin afresh.
+
+        Args:
+            name: Of what is trained.
+
+        Returns:
+            A file that goes wherever the checkpoints of this training go.
+        """
+        return self.path / f"{name}.start.checkpoint"
+
+    def last(self, name: str) -> Checkpoint | None:
+        """The last checkpoint of a training, of the last generation; none where there is none."""
+        generations = (file.name.split(".")[-2] for file in self.files(name))
+        numbers = [int(text) for text in generations if text.isdigit()]
+        return self.keepers(name)(max(numbers)).load() if numbers else None
+
     def __contains__(self, name: str) -> bool:
         """Whether there is a checkpoint of this training."""
         return bool(self.files(name))

@@ -7,12 +7,14 @@ failed result with its reason. Any other exception is a bug and passes through.
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 
 from autokd.candidate.checkpoints import CheckpointFolder
+from autokd.candidate.inheritance import Relative
+from autokd.candidate.relatives import choose_start, load_start
 from autokd.candidate.students import build_student, save_student
 from autokd.candidate.training import KnownTeacher, train_student
 from autokd.data import SearchData
@@ -38,6 +40,7 @@ __all__ = [
     "Known",
     "Workshop",
     "evaluate_candidate",
+    "inherit_candidate",
     "prepare_candidate",
     "screen_candidate",
     "train_candidate",
@@ -210,6 +213,49 @@ def screen_candidate(
     return _settle(TrialResult(trial=trial, state="failed", sample=sample), screen, start=start)
 
 
+def inherit_candidate(
+    measured: TrialResult, workshop: Workshop, *, results: Iterable[TrialResult]
+) -> TrialResult:
+    """Decides which trained student of the study a candidate begins with.
+
+    What it begins with is written beside its checkpoints, so that it goes where they go and a
+    training that is cut off begins with the same.
+
+    Args:
+        measured: As `screen_candidate` gave it.
+        workshop: What the study shares.
+        results: Of trials that were trained, to their end or to a rung.
+
+    Returns:
+        The result, saying from whom and how much; as it was where there is no relative.
+    """
+    start = time.perf_counter()
+    candidates = [
+        Relative(
+            trial=one.trial,
+            architecture=dict(workshop.architecture_of(one.sample)),
+            accuracy=one.val_accuracy,
+        )
+        for one in results
+        if one.state in ("complete", "stopped") and one.same_as is None and one.val_accuracy
+    ]
+    if not candidates:
+        return measured
+    student, _ = build_student(
+        workshop.space, measured.sample, data=workshop.data.card, seed=workshop.plan.seed
+    )
+    chosen = choose_start(
+        student,
+        measured,
+        architecture=dict(workshop.architecture_of(measured.sample)),
+        candidates=candidates,
+        weights=workshop.weights,
+        checkpoints=workshop.checkpoints,
+    )
+    spent = time.perf_counter() - start
+    return dataclasses.replace(chosen, overhead_s=chosen.overhead_s + spent)
+
+
 def train_candidate(
     measured: TrialResult,
     workshop: Workshop,
@@ -233,6 +279,7 @@ def train_candidate(
         student, recipe = build_student(
             workshop.space, measured.sample, data=workshop.data.card, seed=workshop.plan.seed
         )
+        begun = load_start(student, measured, checkpoints=workshop.checkpoints)
         training = train_student(
             student,
             recipe,
@@ -246,7 +293,7 @@ def train_candidate(
             save_student(student, workshop.weights / f"{name}.safetensors")
         spent = time.perf_counter() - start
         return dataclasses.replace(
-            measured,
+            begun,
             state="stopped" if training.is_stopped else "complete",
             val_accuracy=training.val_accuracy,
             curve=training.curve,

@@ -209,6 +209,11 @@ class Config(BaseModel):
         description="Stop a trial early that is unlikely to enter the front; in studies of 12 "
         "trials or more",
     )
+    warm_start: Literal["none", "relatives"] = Field(
+        "none",
+        description="What students begin with: none (fresh weights) | relatives (what they have "
+        "in common with the most similar student that the study has trained)",
+    )
     checkpoints_gb: float = Field(
         2.0, ge=0, description="Room for trainings that may go on, in gibibytes"
     )

@@ -2,13 +2,13 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, final
 
 import optuna
 
-from autokd.candidate import StudentSurveyor, screen_candidate
+from autokd.candidate import StudentSurveyor, inherit_candidate, screen_candidate
 from autokd.config import Config
 from autokd.distillation import Engine
 from autokd.study.crew import Crew, Done, Job
@@ -155,11 +155,12 @@ class TrialLoop:
         if chosen is not None:
             self._resume(chosen.key)
         elif has_budget:
-            self._begin(_known(results), take=take)
+            self._begin(results, take=take)
         return chosen is not None or has_budget
 
-    def _begin(self, known: Mapping[tuple[str, Recipe], TrialResult], *, take: Take) -> None:
+    def _begin(self, results: Sequence[TrialResult], *, take: Take) -> None:
         """Measures the next candidate; whoever is idle trains it if it is worth it."""
+        known = _known(results)
         trial, sample = self._trials.begin()
         limit_ms = self._config.max_latency_ms
         result = self._trials.saved_result(trial)
@@ -177,6 +178,9 @@ class TrialLoop:
             result = screen_candidate(
                 sample, self._workshop, trial=trial.number, known=known, on_measured=constrain
             )
+            if result.state == "measured" and self._config.warm_start == "relatives":
+                trained = [*results, *self._stopped.values()]
+                result = inherit_candidate(result, self._workshop, results=trained)
             self._trials.save(trial, result)
         self._surveyor.remember([dataclasses.replace(result, training_s=0.0)])
         if result.state in ("measured", "stopped"):

@@ -105,8 +105,14 @@ def _describe(result: TrialResult, *, is_on_front: bool) -> str:
         return f"{head}  {result.state}: {result.reason}"
     n_params = result.footprint.n_params if result.footprint else 0
     star = "* " if is_on_front else "  "
+    if result.inherited_from is not None:
+        share = result.inherited_share or 0.0
+        what = f"{share:.0%}" if share else "gone, began afresh"
+        kin = f"  from trial {result.inherited_from} ({what})"
+    else:
+        kin = ""
     same = f"  same as trial {result.same_as}" if result.same_as is not None else ""
     return (
         f"{head} {star}{result.val_accuracy:6.1%}  {result.latency.median_ms:8.4f} ms  "
-        f"{n_params / 1000:8.1f} k  {result.training_s:5.1f} s{same}"
+        f"{n_params / 1000:8.1f} k  {result.training_s:5.1f} s{kin}{same}"
     )

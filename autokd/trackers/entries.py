@@ -42,6 +42,7 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
         "best_val_accuracy": result.val_accuracy,
         "training_s": result.training_s,
         "overhead_s": result.overhead_s,
+        "inherited_share": result.inherited_share,
     }
     if (latency := result.latency) is not None:
         values |= {
@@ -72,6 +73,7 @@ def result_tags(result: TrialResult) -> dict[str, str]:
         "state": result.state,
         "reason": result.reason,
         "same_as": "" if result.same_as is None else str(result.same_as),
+        "inherited_from": "" if result.inherited_from is None else str(result.inherited_from),
         "engine": result.engine,
         "answers": result.answers,
         "network": result.network,

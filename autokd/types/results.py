@@ -132,6 +132,10 @@ class TrialResult:
         engine: How the steps were computed, for example `bf16 channels_last`.
         answers: Where the teacher's came from: `live`, `kept` in the bank, or `mixed` of those
             to two pictures; empty without a teacher.
+        inherited_from: Number of the trial whose weights it was to begin with; none where it was
+            to begin afresh.
+        inherited_share: Of its parameters, in [0, 1]; 0 where those weights were gone when the
+            training began, which was afresh then.
     """
 
     trial: int
@@ -149,6 +153,8 @@ class TrialResult:
     same_as: int | None = None
     engine: str = ""
     answers: str = ""
+    inherited_from: int | None = None
+    inherited_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

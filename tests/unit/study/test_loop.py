@@ -29,7 +29,7 @@ from autokd.study.trials import Trials
 from autokd.surrogate import Advice
 from autokd.testing import FakeTarget
 from autokd.trackers import MemoryTracker
-from autokd.types import EpochLog, Footprint, Latency, Recipe, TrialResult
+from autokd.types import EpochLog, Footprint, Latency, Recipe, TrialResult, load_json
 
 EPOCHS, BUDGET, RUNG = 4, 12, 1
 
@@ -98,7 +98,7 @@ class World:
 class Study:
     """One session of a study in a folder."""
 
-    def __init__(self, folder, data, *, rungs=(RUNG,), sampler="random", budget=BUDGET):
+    def __init__(self, folder, data, *, rungs=(RUNG,), sampler="random", budget=BUDGET, **config):
         space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
         self.checkpoints = CheckpointFolder(folder / "checkpoints", limit_bytes=2**30)
         workshop = Workshop(
@@ -120,7 +120,7 @@ class Study:
         self.crew, self.tracker, self.results = InlineCrew(), MemoryTracker(), trials.results()
         surveyor.remember(self.results)
         self.loop = TrialLoop(
-            Config(budget=budget), bench=bench, trials=trials, surveyor=surveyor,
+            Config(budget=budget, **config), bench=bench, trials=trials, surveyor=surveyor,
             rungs=Rungs(rungs, standings=trials.standings), crew=self.crew, tracker=self.tracker,
             progress=SearchProgress(is_silent=True),
         )  # fmt: skip
@@ -257,3 +257,52 @@ def test_what_take_raises_ends_the_loop_and_loses_nothing(world, data, tmp_path)
         study.loop.run(study.results, take=take, is_late=lambda: False)
     assert len(Study(tmp_path, data).run()) == BUDGET
     assert len(world.trained) == len(set(world.trained))
+
+
+class Heritage:
+    """Has each student inherit of the last trained one."""
+
+    def __init__(self):
+        self.asked = []
+
+    def inherit(self, before, workshop, *, results):  # noqa: ARG002 - as of the real one
+        known = {one.trial: one.state for one in results}
+        self.asked.append((before.trial, known))
+        if not known:
+            return before
+        return replace(before, inherited_from=max(known), inherited_share=0.5)
+
+
+@pytest.fixture
+def heritage(monkeypatch):
+    heritage = Heritage()
+    monkeypatch.setattr(loop_module, "inherit_candidate", heritage.inherit)
+    return heritage
+
+
+def test_of_whom_a_student_inherits_is_decided_once(world, heritage, data, tmp_path):
+    study = Study(tmp_path, data, warm_start="relatives")
+
+    def interrupt():
+        world.after.clear()
+        raise KeyboardInterrupt
+
+    world.after[5, 1] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        study.run()
+    saved = load_json(TrialResult, study.trials[5].user_attrs["result"])
+    assert saved.inherited_from is not None
+    results = Study(tmp_path, data, warm_start="relatives").run()
+    assert [trial for trial, _ in heritage.asked] == list(range(BUDGET))
+    whom = {one.trial: one.inherited_from for one in results}
+    assert whom[5] == saved.inherited_from
+    assert whom == {trial: max(known, default=None) for trial, known in heritage.asked}
+    states = {state for _, known in heritage.asked for state in known.values()}
+    assert states == {"complete", "stopped"}
+
+
+@pytest.mark.usefixtures("world")
+def test_without_a_warm_start_nobody_inherits(heritage, data, tmp_path):
+    results = Study(tmp_path, data).run()
+    assert not heritage.asked
+    assert {one.inherited_from for one in results} == {None}

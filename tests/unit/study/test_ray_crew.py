@@ -4,6 +4,7 @@ import builtins
 
 import pytest
 
+from autokd.candidate import CheckpointFolder
 from autokd.config import Config
 from autokd.errors import ConfigError
 from autokd.study.ray_cluster import join_cluster
@@ -24,6 +25,12 @@ def test_a_desk_keeps_checkpoints_where_the_coordinator_looks(tmp_path):
         ("trial-11", 1, "other"),
     ]
     assert desk.take_rows() == []
+
+
+def test_what_a_student_begins_with_goes_to_its_node(tmp_path):
+    checkpoints = CheckpointFolder(tmp_path, limit_bytes=2**30)
+    checkpoints.start("trial-1").write_bytes(b"inherited")
+    assert Desk(tmp_path).files("trial-1") == {"trial-1.start.checkpoint": b"inherited"}
 
 
 def test_a_desk_answers_when_it_is_decided(tmp_path):

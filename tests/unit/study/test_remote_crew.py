@@ -109,6 +109,14 @@ def look(crew, on_epoch=ignore):
     return crew.wait(on_epoch, patience_s=0.0)
 
 
+def test_what_a_student_begins_with_goes_to_its_worker(build, queue, bench):
+    start = bench.workshop.checkpoints.start("trial-3")
+    start.parent.mkdir()
+    start.write_bytes(b"inherited")
+    build().start(job())
+    assert queue.files("s", "trial-3") == {"trial-3.start.checkpoint": b"inherited"}
+
+
 def test_it_is_a_crew_that_waits_for_workers(build, said, queue):
     crew = build()
     assert isinstance(crew, Crew)

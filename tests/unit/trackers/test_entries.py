@@ -1,0 +1,18 @@
+"""What MLflow is told of a trial."""
+
+import pytest
+
+from autokd.trackers.entries import result_metrics, result_tags
+from autokd.types import TrialResult
+
+
+@pytest.mark.parametrize(
+    ("whom", "share", "tag", "metric"),
+    [(3, 0.5, "3", 0.5), (0, 0.0, "0", 0.0), (None, None, None, None)],
+)
+def test_of_whom_a_student_inherits_and_how_much_is_told(whom, share, tag, metric):
+    result = TrialResult(
+        trial=7, state="complete", sample={}, inherited_from=whom, inherited_share=share
+    )
+    assert result_tags(result).get("autokd.inherited_from") == tag
+    assert result_metrics(result).get("inherited_share") == metric
