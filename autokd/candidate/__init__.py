@@ -11,6 +11,11 @@ from autokd.candidate.evaluation import (
     screen_candidate,
     train_candidate,
 )
+from autokd.candidate.quantization_aware import (
+    QuantizationSettings,
+    QuantizedTraining,
+    train_quantized_student,
+)
 from autokd.candidate.students import build_student, load_student, save_student
 from autokd.candidate.surveying import StudentSurveyor, describe_student
 from autokd.candidate.training import KnownTeacher, train_student
@@ -22,6 +27,8 @@ __all__ = [
     "CheckpointFolder",
     "Known",
     "KnownTeacher",
+    "QuantizationSettings",
+    "QuantizedTraining",
     "StudentSurveyor",
     "Workshop",
     "build_student",
@@ -32,5 +39,6 @@ __all__ = [
     "save_student",
     "screen_candidate",
     "train_candidate",
+    "train_quantized_student",
     "train_student",
 ]
