@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from autokd.errors import BuildError
 
-__all__ = ["CONVOLUTIONS", "capture_network", "layer_name", "read_value"]
+__all__ = ["CONVOLUTIONS", "capture_network", "keep_sizes", "layer_name", "read_value"]
 
 _aten = torch.ops.aten
 CONVOLUTIONS = frozenset({_aten.conv2d.default, _aten.conv2d.padding})
@@ -72,6 +72,24 @@ def capture_network(
             _fold(module, node)
     graph.eliminate_dead_code()
     return fx.GraphModule(module, graph)
+
+
+def keep_sizes(graph: fx.Graph) -> None:
+    """Calls operations that take the size of a batch as methods of their tensor.
+
+    As they are, the tracer of ONNX would take the size that it sees for a constant.
+
+    Args:
+        graph: As it was captured; changed in place.
+    """
+    for node in graph.nodes:
+        target: Any = node.target
+        if not isinstance(target, torch._ops.OpOverload):  # noqa: SLF001
+            continue
+        is_sized = any(isinstance(one.meta.get("val"), torch.SymInt) for one in node.all_input_nodes)
+        name = target._schema.name.removeprefix("aten::")  # noqa: SLF001
+        if is_sized and hasattr(torch.Tensor, name):
+            node.op, node.target = "call_method", name
 
 
 def layer_name(node: fx.Node) -> str:

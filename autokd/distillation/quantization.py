@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
 
-from autokd.distillation.capture import CONVOLUTIONS, capture_network, read_value
+from autokd.distillation.capture import CONVOLUTIONS, capture_network, keep_sizes, read_value
 from autokd.distillation.fake_quantization import (
     ActivationQuantizer,
     QuantizedConvolution,
@@ -183,6 +183,7 @@ def quantize_student(
             "student must have convolutions of pictures or linear layers to be quantized, got none"
         )
     _insert_quantizers(module, rounded)
+    keep_sizes(module.graph)
     module.graph.eliminate_dead_code()
     module.recompile()
     return QuantizedStudent(fx.GraphModule(module, module.graph), n_steps=n_steps)
