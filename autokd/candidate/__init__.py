@@ -14,6 +14,11 @@ from autokd.candidate.evaluation import (
 )
 from autokd.candidate.gaze import find_gaze, watch
 from autokd.candidate.inheritance import Relative, find_relative, inherit_weights
+from autokd.candidate.quantization_aware import (
+    QuantizationSettings,
+    QuantizedTraining,
+    train_quantized_student,
+)
 from autokd.candidate.students import build_student, load_student, save_student
 from autokd.candidate.surveying import StudentSurveyor, describe_student
 from autokd.candidate.training import KnownTeacher, train_student
@@ -25,6 +30,8 @@ __all__ = [
     "CheckpointFolder",
     "Known",
     "KnownTeacher",
+    "QuantizationSettings",
+    "QuantizedTraining",
     "Relative",
     "StudentSurveyor",
     "Workshop",
@@ -40,6 +47,7 @@ __all__ = [
     "save_student",
     "screen_candidate",
     "train_candidate",
+    "train_quantized_student",
     "train_student",
     "watch",
 ]

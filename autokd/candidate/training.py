@@ -18,6 +18,7 @@ from autokd.distillation import (
     Keeper,
     LiveTeacher,
     OnEpoch,
+    OriginalTeaching,
     Plan,
     RememberedTeacher,
     Student,
@@ -33,7 +34,7 @@ from autokd.errors import BuildError, TeacherError
 from autokd.teachers import KnowledgeBank, Teacher
 from autokd.types import EpochLog, Recipe
 
-__all__ = ["KnownTeacher", "train_student"]
+__all__ = ["KnownTeacher", "train_once", "train_student"]
 
 _BORN_AGAIN: dict[str, Any] = {"alpha": 0.5, "alpha_end": 0.5, "temperature": 1.0}
 """How a student that had no teacher learns from its former self (Furlanello et al., 2018)."""
@@ -94,7 +95,7 @@ def train_student(
         The curve and the best accuracy.
     """
     fresh = copy.deepcopy(student.state_dict())
-    training = _train_once(
+    training = train_once(
         student,
         recipe,
         data=data,
@@ -114,7 +115,7 @@ def train_student(
         )
         student.load_state_dict(fresh)
         before = training
-        training = _train_once(
+        training = train_once(
             student,
             recipe if recipe.is_distilled else dataclasses.replace(recipe, **_BORN_AGAIN),
             data=data,
@@ -145,17 +146,32 @@ def _count_on(on_epoch: OnEpoch, *, n_before: int) -> OnEpoch:
     return lambda row: on_epoch(_later(row, n_before))
 
 
-def _train_once(
+def train_once(  # noqa: PLR0913 - everything that meets in a training
     student: nn.Module,
     recipe: Recipe,
     *,
     data: SearchData,
     teacher: KnownTeacher | None,
     plan: Plan,
-    on_epoch: OnEpoch,
-    keeper: Keeper | None,
+    on_epoch: OnEpoch = lambda _: None,
+    keeper: Keeper | None = None,
+    original: OriginalTeaching | None = None,
 ) -> Training:
-    """One generation; torch's generators are afterwards as they were."""
+    """One generation of `train_student`; torch's generators are afterwards as they were.
+
+    Args:
+        student: Trained in place.
+        recipe: Loss, schedules, augmentation and optimiser.
+        data: Training and validation pictures.
+        teacher: Who teaches; may be none where the recipe does not distil.
+        plan: Epochs, batch, seed and device.
+        on_epoch: Called after each epoch; may end the training.
+        keeper: Keeps the training after each epoch; where it has kept one, that goes on.
+        original: The student before its numbers were rounded, to be learnt from as well.
+
+    Returns:
+        The curve and the best accuracy.
+    """
     pictures = join_unlabelled(data) if recipe.is_distilled else data
     augment = build_augmentation(
         recipe,
@@ -167,7 +183,7 @@ def _train_once(
     device = plan.device
     with contextlib.ExitStack() as hooks:
         hooks.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
-        teaching = Teaching()
+        teaching = Teaching(original=original)
         if teacher is not None and recipe.is_distilled:
             classroom = _Classroom(
                 student=student,
@@ -177,6 +193,7 @@ def _train_once(
                 plan=plan,
             )
             teaching = classroom.prepare(augment, hooks=hooks)
+            teaching = dataclasses.replace(teaching, original=original)
         if recipe.exits:
             exits, reader = build_exits(
                 student,

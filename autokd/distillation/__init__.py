@@ -26,12 +26,14 @@ from autokd.distillation.logit_losses import (
 )
 from autokd.distillation.losses import distillation_loss, label_loss, teacher_loss
 from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
+from autokd.distillation.quantization import QuantizedStudent, quantize_student
 from autokd.distillation.schedules import alpha_at, feature_weight_at, scale_at, temperature_at
 from autokd.distillation.student import Student
 from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
 from autokd.distillation.teaching import (
     FeatureTeaching,
     LiveTeacher,
+    OriginalTeaching,
     RememberedTeacher,
     Teaching,
     Views,
@@ -51,7 +53,9 @@ __all__ = [
     "Lens",
     "LiveTeacher",
     "OnEpoch",
+    "OriginalTeaching",
     "Plan",
+    "QuantizedStudent",
     "RememberedTeacher",
     "Student",
     "Tap",
@@ -83,6 +87,7 @@ __all__ = [
     "measure_engine",
     "multi_temperature_loss",
     "named_taps",
+    "quantize_student",
     "scale_at",
     "soft_target_loss",
     "standardise",

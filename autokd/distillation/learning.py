@@ -180,6 +180,8 @@ class Learning:
             loss = loss + feature_weight * teaching.features.loss(views)
         if teaching.exits is not None:
             loss = loss + teaching.exits.loss(student_logits.float(), views.targets)
+        if teaching.original is not None:
+            loss = loss + teaching.original.loss(student_logits.float(), views)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._parameters, _CLIP_NORM)

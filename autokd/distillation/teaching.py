@@ -11,8 +11,16 @@ from torch import Tensor, nn
 from autokd.distillation.exits import ExitTeaching
 from autokd.distillation.feature_reader import FeatureReader
 from autokd.distillation.features import FeatureObjective
+from autokd.distillation.logit_losses import soft_target_loss
 
-__all__ = ["FeatureTeaching", "LiveTeacher", "RememberedTeacher", "Teaching", "Views"]
+__all__ = [
+    "FeatureTeaching",
+    "LiveTeacher",
+    "OriginalTeaching",
+    "RememberedTeacher",
+    "Teaching",
+    "Views",
+]
 
 Recall = Callable[[int], Tensor]
 """Number of a view to what the teacher says of that view of every picture."""
@@ -133,6 +141,30 @@ class FeatureTeaching:
         return self._objective(self._ours.features, self._theirs(views))
 
 
+@final
+class OriginalTeaching:
+    """What the student said before its numbers were rounded."""
+
+    def __init__(self, network: nn.Module, *, temperature: float, weight: float = 1.0) -> None:
+        """Keeps the float student as it is.
+
+        Args:
+            network: A copy of the student, frozen, on the device of the training.
+            temperature: Softens what both say; positive.
+            weight: Factor of the loss.
+        """
+        self._network, self._temperature, self._weight = network, temperature, weight
+
+    def loss(
+        self, student_logits: Float[Tensor, "batch classes"], views: Views
+    ) -> Float[Tensor, ""]:
+        """How far rounding has moved the student from itself, in nats."""
+        with torch.no_grad():
+            before = self._network(views.pictures).float()
+        loss = soft_target_loss(student_logits, before, temperature=self._temperature)
+        return loss * self._weight
+
+
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
     """What a student has to learn from.
@@ -141,11 +173,13 @@ class Teaching:
         logits: The teacher's, of a batch, if there is a teacher.
         features: The loss on features, if there is one.
         exits: Classifiers on the student's earlier layers, if there are any.
+        original: The student before its numbers were rounded, if they are.
     """
 
     logits: LiveTeacher | RememberedTeacher | None = None
     features: FeatureTeaching | None = None
     exits: ExitTeaching | None = None
+    original: OriginalTeaching | None = None
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained beside the student and thrown away."""

@@ -1,0 +1,210 @@
+"""Writing a student that was trained to be quantized, so that a runtime finds its integers.
+
+The tracer writes what the fake quantization does to the weights at each step; here that is done
+once and for all: integers are stored in place of weights and biases, in the form of pairs of
+QuantizeLinear and DequantizeLinear around each operation that onnxruntime has an integer kernel
+for, which it then puts in their place.
+"""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from autokd.errors import ExportError
+from autokd.exporters.onnx_file import export_onnx
+from autokd.types import InputShape
+
+__all__ = ["export_quantized", "safe_weight_bits"]
+
+_BIASED = ("Conv", "Gemm")
+_OUTPUT_AXES = {"Conv": 0, "Gemm": 0, "MatMul": 1}
+_INT32 = 2**31 - 1
+
+
+def export_quantized(
+    network: nn.Module,
+    path: Path,
+    *,
+    shape: InputShape,
+    metadata: Mapping[str, str] | None = None,
+) -> Path:
+    """Writes a network with fake quantization as ONNX with integers for its weights.
+
+    Args:
+        network: Takes pictures in [0, 1], gives logits; a `QuantizedStudent` that is settled.
+        path: The file to write; input and output as of `export_onnx`.
+        shape: Channels, height, width.
+        metadata: Kept in the file.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: Nothing in the network is quantized.
+    """
+    export_onnx(network, path, shape=shape, metadata=metadata)
+    model = onnx.load(path)
+    graph = _Graph(model)
+    for node in list(model.graph.node):
+        if node.op_type == "QuantizeLinear" and node.input[0] in graph.values:
+            graph.store_weight(node)
+    for node in list(model.graph.node):
+        if node.op_type in _BIASED:
+            graph.store_bias(node)
+    if not graph.n_weights:
+        raise ExportError("student must have quantized layers to be written as INT8, got none")
+    graph.drop_unused()
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+@final
+class _Graph:
+    """A model whose weights are being replaced."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Reads what is fixed.
+
+        Args:
+            model: Changed in place.
+        """
+        self.n_weights = 0
+        self._graph = model.graph
+        self.values: dict[str, Any] = {
+            one.name: numpy_helper.to_array(one) for one in model.graph.initializer
+        }
+        for node in model.graph.node:
+            if node.op_type == "Constant":
+                self.values[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        self._makers = {name: node for node in model.graph.node for name in node.output}
+
+    def store_weight(self, node: onnx.NodeProto) -> None:
+        """Rounds a weight, and turns it round where the tracer multiplies by its transpose.
+
+        Args:
+            node: The QuantizeLinear that the weight goes through.
+        """
+        weight, scale, zero = (self.values[name] for name in node.input)
+        axis = next((one.i for one in node.attribute if one.name == "axis"), 1)
+        wide = [-1 if dim == axis else 1 for dim in range(weight.ndim)]
+        wide = wide if scale.ndim else []
+        rounded = np.rint(weight / scale.reshape(wide)) + zero.reshape(wide)
+        info = np.iinfo(zero.dtype)
+        integers = rounded.clip(info.min, info.max).astype(zero.dtype)
+        (reader,) = self._readers(node.output[0])
+        turned = self._readers(reader.output[0])
+        if [one.op_type for one in turned] == ["Transpose"] and integers.ndim == 2:
+            integers, axis = np.ascontiguousarray(integers.T), 1 - axis
+            self._redirect(turned[0].output[0], reader.output[0])
+            self._graph.node.remove(turned[0])
+        name = f"{node.input[0]}_int8"
+        self._store(name, integers)
+        reader.input[0] = name
+        for one in reader.attribute:
+            if one.name == "axis":
+                one.i = axis
+        self._graph.node.remove(node)
+        self.n_weights += 1
+
+    def store_bias(self, node: onnx.NodeProto) -> None:
+        """Rounds the bias of an operation whose input and weight are rounded.
+
+        Args:
+            node: Of a kind that has a bias.
+        """
+        makers = [self._makers.get(name) for name in node.input]
+        is_ready = len(makers) == 3 and node.input[2] in self.values
+        if not is_ready or any(
+            one is None or one.op_type != "DequantizeLinear" for one in makers[:2]
+        ):
+            return
+        scales = [self.values[one.input[1]] for one in makers[:2] if one is not None]
+        scale = (scales[0] * scales[1]).astype(np.float32)
+        bias = self.values[node.input[2]]
+        integers = np.rint(bias / scale).clip(-_INT32, _INT32).astype(np.int32)
+        names = [f"{node.input[2]}_{part}_{self.n_weights}" for part in ("int32", "scale", "zero")]
+        self.n_weights += 1
+        self._store(names[0], integers)
+        self._store(names[1], scale)
+        self._store(names[2], np.zeros_like(integers))
+        reader = helper.make_node("DequantizeLinear", names, [f"{names[0]}_float"])
+        if scale.ndim:
+            reader.attribute.append(helper.make_attribute("axis", 0))
+        self._graph.node.insert(list(self._graph.node).index(node), reader)
+        node.input[2] = reader.output[0]
+
+    def drop_unused(self) -> None:
+        """Removes fixed values that nothing reads any more."""
+        read = {name for node in self._graph.node for name in node.input}
+        for one in [one for one in self._graph.initializer if one.name not in read]:
+            self._graph.initializer.remove(one)
+        for node in [node for node in self._graph.node if node.op_type == "Constant"]:
+            if node.output[0] not in read:
+                self._graph.node.remove(node)
+
+    def _readers(self, name: str) -> list[onnx.NodeProto]:
+        return [node for node in self._graph.node if name in node.input]
+
+    def _redirect(self, old: str, new: str) -> None:
+        for node in self._readers(old):
+            for index, name in enumerate(node.input):
+                if name == old:
+                    node.input[index] = new
+
+    def _store(self, name: str, value: Any) -> None:  # noqa: ANN401 - an array of any kind
+        self._graph.initializer.append(numpy_helper.from_array(value, name))
+
+
+@functools.cache
+def safe_weight_bits() -> int:
+    """How many bits of a weight onnxruntime computes with exactly on this processor.
+
+    Without VNNI, x86 adds two products of 8 x 8 bits in 16 bits, which overflow where both
+    weights and both inputs are large; tried out on a sum of such products.
+
+    Returns:
+        8, or 7 where it overflows.
+    """
+    n_channels = 64
+    largest = np.full((n_channels, n_channels, 1, 1), 127, np.int8)
+    ones = np.ones(n_channels, np.float32)
+    values = {
+        "scale": np.float32(1),
+        "zero": np.uint8(0),
+        "weight": largest,
+        "weight_scale": ones,
+        "weight_zero": np.zeros(n_channels, np.int8),
+        "wide": np.float32(n_channels * 127),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["maps", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node(
+            "DequantizeLinear", ["weight", "weight_scale", "weight_zero"], ["w"], axis=0
+        ),
+        helper.make_node("Conv", ["d", "w"], ["y"]),
+        helper.make_node("QuantizeLinear", ["y", "wide", "zero"], ["r"]),
+        helper.make_node("DequantizeLinear", ["r", "wide", "zero"], ["sums"]),
+    ]
+    shape = [1, n_channels, 8, 8]
+    graph = helper.make_graph(
+        nodes,
+        "overflow",
+        [helper.make_tensor_value_info("maps", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("sums", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (sums,) = session.run(None, {"maps": np.full(shape, 255, np.float32)})
+    return 8 if np.allclose(np.asarray(sums), n_channels * 127 * 255) else 7
