@@ -52,6 +52,15 @@ def render_card(card: Mapping[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+_ALTS = {
+    "front": "accuracy against latency of the study's students",
+    "curves": "learning curves of the study's trials",
+    "looks": "Grad-CAM of teacher and student on validation pictures",
+    "calibration": "reliability diagram",
+    "confusion": "confusion matrix",
+}
+
+
 def _pictured(card: Mapping[str, Any]) -> list[str]:
     """What the pictures beside the card show; what there is no picture of, and why."""
     pictures, missing = card.get("pictures", {}), card.get("missing", {})
@@ -62,7 +71,7 @@ def _pictured(card: Mapping[str, Any]) -> list[str]:
         ("How sure it is", ("calibration",), _tell_calibration(card)),
         ("What it mixes up", ("confusion",), _tell_confusions(card)),
     ):
-        shown = [f"![{title}]({pictures[what]})" for what in whats if what in pictures]
+        shown = [f"![{_ALTS[what]}]({pictures[what]})" for what in whats if what in pictures]
         lacking = [f"No picture: {missing[what]}." for what in whats if what in missing]
         if shown or lacking:
             told = [text] if shown and text else []
@@ -117,7 +126,9 @@ def _making(card: Mapping[str, Any]) -> list[str]:
     commands = [again.pop("command"), again.pop("export", None)]
     block = "\n".join(command for command in commands if command)
     labels = {"seed_of_weights": "seed of these weights"}
-    rows = {labels.get(key, key.replace("_", " ")): str(value) for key, value in again.items()}
+    rows: dict[str, str] = {
+        labels.get(key) or key.replace("_", " "): str(value) for key, value in again.items()
+    }
     return [f"```\n{block}\n```", _table(rows)]
 
 

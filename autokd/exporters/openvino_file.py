@@ -37,7 +37,8 @@ def export_openvino(model: Path, path: Path) -> Path:
     """
     vendor = _load()
     try:
-        vendor.save_model(vendor.convert_model(model), path, compress_to_fp16=False)
+        # `convert_model` would try other formats and send telemetry; this reads ONNX and no more.
+        vendor.save_model(vendor.Core().read_model(model), path, compress_to_fp16=False)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise ExportError(f"student must be exportable to OpenVINO, got {reason}") from error

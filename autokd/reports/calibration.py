@@ -107,7 +107,7 @@ def draw_calibration(calibration: Calibration, *, title: str, folder: Path) -> P
         subtitle=f"expected calibration error {100 * calibration.ece:.1f} % over {n:,} test "
         f"pictures in {calibration.n_bins} bins",
     )
-    figure.set_size_inches(7.2, 7.0)
+    figure.set_size_inches(7.0, 7.4)
     axes.plot([0, 100], [0, 100], color=QUIET, lw=1.2, ls="--", label="as sure as right", zorder=2)
     axes.bar(
         [50 * (one.low + one.high) for one in bins],
@@ -143,5 +143,5 @@ def draw_calibration(calibration: Calibration, *, title: str, folder: Path) -> P
     axes.set_ylabel("Accuracy, and share of the pictures, in %", fontsize=10.5)
     axes.set(xlim=(0, 100.5), ylim=(0, 102), aspect="equal")
     axes.plot([], [], color=BASELINE, lw=1.0, label="gap")
-    axes.legend(loc="upper left", frameon=False, fontsize=9.5)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9.5)
     return save_picture(figure, file=folder / "calibration.png")

@@ -51,11 +51,12 @@ def find_confusions(
     """
     wrong = counts.clone().fill_diagonal_(0)
     n_pairs = min(most, int((wrong > 0).sum()))
+    names: list[str] = list(classes)
     pairs: list[tuple[str, str, int, float]] = []
     for place in wrong.flatten().argsort(descending=True, stable=True)[:n_pairs].tolist():
-        right, taken = divmod(place, len(classes))
+        right, taken = divmod(place, len(names))
         n = int(wrong[right, taken])
-        pairs.append((classes[right], classes[taken], n, n / int(counts[right].sum())))
+        pairs.append((names[right], names[taken], n, n / int(counts[right].sum())))
     return pairs
 
 

@@ -165,14 +165,16 @@ def _build_numbers(
 def _build_objectives(trained: Sequence[TrialResult]) -> list[_Row]:
     times = [result.latency.median_ms for result in trained if result.latency is not None]
     accuracies = [_percent(result) for result in trained]
-    rows: list[_Row] = []
-    for label, values, is_log, write in (
-        ("LATENCY in ms", times, True, short_ms),
-        ("ACCURACY in %", accuracies, False, lambda value: f"{value:.1f}"),
-    ):
-        ends = _ends(values)
-        rows.append(_build_numbers(label, values, ends=ends, is_log=is_log, write=write))
-    return rows
+    return [
+        _build_numbers("LATENCY in ms", times, ends=_ends(times), is_log=True, write=short_ms),
+        _build_numbers(
+            "ACCURACY in %", accuracies, ends=_ends(accuracies), is_log=False, write=_short_percent
+        ),
+    ]
+
+
+def _short_percent(value: float) -> str:
+    return f"{value:.1f}"
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """All pictures of a study as a whole."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autokd.errors import ConfigError
@@ -71,7 +71,7 @@ def draw_figures(
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = measure_importance(results, dimensions=dimensions, seed=seed)
-    ranked = found[0].shares if found else {}
+    shares: Mapping[str, float] = found[0].shares if found else {}
     pages = draw_front(front, results=results, folder=folder)
     if not results:  # of one student without a search
         return pages
@@ -83,7 +83,7 @@ def draw_figures(
             dimensions=dimensions,
             study=front.study,
             folder=folder,
-            order=sorted(ranked, key=lambda label: -ranked[label]),
+            order=sorted(shares, key=lambda label: -shares[label]),
         ),
     )
     if not found:

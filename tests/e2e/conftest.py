@@ -86,7 +86,7 @@ def invoke(tmp_path, monkeypatch):
     def leave(code):
         raise SystemExit(code)
 
-    monkeypatch.setattr(cli_module, "_leave", leave)
+    monkeypatch.setattr("autokd.cli.running._leave", leave)
     # Torch has computed gradients in this process, so that the probe waits in vain for 10 s.
     monkeypatch.setattr("autokd.study.crews.can_fork", lambda: False)
 

@@ -1,14 +1,19 @@
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import ImageOps
 from safetensors.torch import load_file
 from torch import nn
 
 from autokd.errors import ConfigError, ExportError
-from autokd.exporters import OnnxNetwork, export_bundle, export_onnx
+from autokd.exporters import OnnxNetwork, check_folder, export_bundle, export_onnx, has_openvino
+from autokd.exporters.runner import write_runner
 from autokd.testing import FakeTarget
 from autokd.types import DataCard
 
@@ -52,7 +57,11 @@ def test_every_file_is_there_and_does_what_the_student_does(tmp_path):
     student = make_student()
     bundle = bundle_of(student, tmp_path / "out")
     names = {path.name for path in bundle.files}
-    assert names == {"model.onnx", "model.pt2", "model.safetensors", "card.md", "card.json"}
+    more = {"model.xml", "model.bin"} if has_openvino() else set()
+    assert names == {
+        "model.onnx", "model.pt2", "model.safetensors", "card.md", "card.json", "run.py",
+        "requirements.txt", *more,
+    }  # fmt: skip
     assert set(tmp_path.joinpath("out").iterdir()) == set(bundle.files)
     images = make_test().images
     ours = student(images.float() / 255)
@@ -85,6 +94,73 @@ def test_the_program_of_the_card_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     exec(program, {})
     assert capsys.readouterr().out.strip() in {"0", "1", "2"}
+
+
+def test_the_program_beside_the_student_says_what_the_student_says(tmp_path):
+    from PIL import Image
+
+    student = make_student()
+    bundle_of(student, tmp_path)
+    pixels = make_test().images[3]
+    Image.fromarray(pixels[0].numpy()).save(tmp_path / "picture.png")
+    blocked = "import sys; sys.modules.update(torch=None, autokd=None); sys.argv[1:] = "
+    run = f"import runpy; runpy.run_path({str(tmp_path / 'run.py')!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{blocked}[{str(tmp_path / 'picture.png')!r}]; {run}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    odds = student(pixels[None].float() / 255).detach().softmax(1)[0]
+    name, share = done.stdout.split()
+    assert name == "abc"[int(odds.argmax())]
+    assert float(share) == pytest.approx(float(odds.max()), abs=2e-4)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGB", "L", "I;16", "P", "1"])
+@pytest.mark.parametrize("size", [(20, 30), (8, 8)])
+def test_the_program_fits_pictures_as_the_data_set_was(tmp_path, mode, size):
+    from PIL import Image
+
+    from autokd.data.pictures import fit_picture
+
+    noise = torch.randint(0, 256, (size[1], size[0], 4), generator=torch.Generator().manual_seed(2))
+    picture = Image.fromarray(noise.to(torch.uint8).numpy(), "RGBA")
+    picture = Image.new("I;16", size, 30_000) if mode == "I;16" else picture.convert(mode)
+    picture.save(tmp_path / "picture.png")
+    write_runner(tmp_path)
+    program = (tmp_path / "run.py").read_text()
+    lines = program[program.index("picture = Image.open") : program.index("(logits,)")]
+    names = {"channels": 1, "height": 8, "width": 8, "np": np, "Image": Image}
+    names |= {"ImageOps": ImageOps, "sys": SimpleNamespace(argv=["", tmp_path / "picture.png"])}
+    exec(lines, names)
+    with Image.open(tmp_path / "picture.png") as again:
+        ours = fit_picture(again, (1, 8, 8)).astype(np.float32) / 255
+    np.testing.assert_array_equal(names["pixels"].transpose(2, 0, 1), ours)
+
+
+def test_the_program_without_a_picture_says_how_to_use_it(tmp_path):
+    program, needs = write_runner(tmp_path)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "python run.py picture.png" in done.stderr
+    assert [line.split("==")[0] for line in needs.read_text().splitlines()] == [
+        "onnxruntime", "numpy", "pillow",
+    ]  # fmt: skip
+
+
+def test_openvino_files_of_an_earlier_student_do_not_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
+    (tmp_path / "model.xml").write_text("of another student")
+    bundle_of(make_student(), tmp_path)
+    assert not (tmp_path / "model.xml").exists()
+
+
+def test_finding_out_whether_a_folder_can_be_written_makes_none(tmp_path):
+    check_folder(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(ConfigError, match="`--out` must be a folder to write to"):
+            check_folder(out)
 
 
 def test_a_file_that_differs_is_an_error_and_nothing_is_written(tmp_path, monkeypatch):

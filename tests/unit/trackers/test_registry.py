@@ -83,6 +83,25 @@ def test_the_alias_moves_to_the_newest_version(config, onnx_file, example):
     assert (version.version, version.tags) == (2, {"trial": "2"})
 
 
+def test_a_version_may_have_several_names_and_says_how_it_was_measured(config, onnx_file, example):
+    from mlflow import MlflowClient
+
+    card = {"latency_ms": 1.5, "test_accuracy": 0.9, "protocol": "median of 100 runs", "recipe": {}}
+    uri = register(config, onnx_file, example, aliases=["fastest", "under-2ms"], card=card)
+    assert uri == "models:/digits@fastest"
+    client = MlflowClient(f"sqlite:///{config.runs_dir}/mlflow.db")
+    for alias in ("fastest", "under-2ms"):
+        version = client.get_model_version_by_alias("digits", alias)
+        assert version.tags == {
+            "latency_ms": "1.5", "test_accuracy": "0.9", "protocol": "median of 100 runs",
+        }  # fmt: skip
+
+
+def test_dots_of_a_study_are_underscores_of_its_model(config, onnx_file, example):
+    dotted = config.model_copy(update={"study": "width-0.5"})
+    assert register(dotted, onnx_file, example) == "models:/width-0_5@fastest"
+
+
 def test_the_export_is_a_run_below_the_search_with_all_files(config, onnx_file, example, tmp_path):
     from mlflow import MlflowClient
 

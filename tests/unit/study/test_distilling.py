@@ -1,0 +1,241 @@
+"""One student without a search: the same training as a finalist's, kept, told and exported."""
+
+import dataclasses
+import json
+
+import pytest
+
+import autokd
+from autokd.candidate import CheckpointFolder, Workshop
+from autokd.config import Config
+from autokd.data import load_data, load_test
+from autokd.errors import BuildError, ConfigError, StudyError
+from autokd.study import distilling
+from autokd.study.folder import StudyFolder
+from autokd.study.joint_space import build_joint_space
+from autokd.study.planning import build_plan, choose_device
+from autokd.study.progress import SearchProgress
+from autokd.study.refits import Entry, load_refits, train_refit
+from autokd.study.teaching import recall_teachers
+from autokd.testing import FakeTarget, MemoryTracker
+from autokd.types import EpochEnded, TrialEnded, TrialResumed, TrialStarted
+
+TEACHER = """
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+def nearest():
+    '''Says which class's mean is nearest.'''
+    pictures, labels = map(torch.from_numpy, load_digits(return_X_y=True))
+    means = torch.stack([pictures[labels == c].mean(0) / 16 for c in range(10)]).float()
+    layer = nn.Linear(64, 10)
+    layer.weight.data, layer.bias.data = means, -(means**2).sum(1) / 2
+    return nn.Sequential(nn.Flatten(), layer)
+
+def student(shape, n_classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, n_classes)
+    )
+
+def large(shape, n_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, n_classes))
+"""
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """A configuration of a student in files of its own, nothing that touches a clock."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "cache"))
+    name = f"networks_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(TEACHER)
+    monkeypatch.setattr(distilling, "build_target", lambda *_, **__: FakeTarget())
+    monkeypatch.setattr("autokd.study.delivery.OnnxRuntimeTarget", lambda **_: FakeTarget())
+    # Pictures and OpenVINO's files are made by the tests of the whole command.
+    monkeypatch.setattr(distilling._Session, "draw", lambda *_: ())
+    monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
+
+    def build(student="student", **options):
+        values = {"epochs": 3, "train_limit": 200, "workers": 1, **options}
+        return Config(student=f"python:{name}.py:{student}", teacher=f"python:{name}:nearest",
+                      runs_dir=tmp_path / "runs", study="one", **values)  # fmt: skip
+
+    return build
+
+
+def train(config, tracker=None, **options):
+    return autokd.distill(
+        config, tracker=tracker or MemoryTracker(), is_registered=False, **options
+    )
+
+
+class Notes:
+    """Keeps every event; stops the training where it is told to."""
+
+    def __init__(self, stop_after=None):
+        self.events, self.stop_after = [], stop_after
+
+    def log(self, event):
+        self.events.append(event)
+        if isinstance(event, EpochEnded) and event.epoch.epoch == self.stop_after:
+            raise KeyboardInterrupt
+
+    def close(self):
+        pass
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def test_one_student_is_trained_measured_and_exported(build, tmp_path):
+    done = train(build(), out=tmp_path / "out")
+    student = done.student
+    assert (done.front.n_trials, len(done.front.students)) == (1, 1)
+    assert (student.n_seeds, student.kd_gain, done.front.baseline) == (1, None, None)
+    assert student.recipe.is_distilled
+    assert student.test_accuracy == pytest.approx(done.bundle.test_accuracy)
+    assert done.front.teacher.latency_ms > 0
+    assert (tmp_path / "out" / "run.py") in done.bundle.files
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["trial"] == 0
+    assert autokd.load_front("one", runs_dir=tmp_path / "runs") == done.front
+
+
+def test_the_student_is_what_the_finals_of_a_search_train(build, tmp_path):
+    config = build()
+    done = train(config)
+    data = load_data(config)
+    space = build_joint_space(config, data.card, has_assistant=False)
+    folder = StudyFolder(config.study_dir)
+    (refit,) = load_refits(folder).values()
+    device = choose_device(config)
+    digest = done.front.teacher.digest
+    workshop = Workshop(
+        space=space, data=data, target=FakeTarget(), max_latency_ms=None,
+        teachers=recall_teachers(config, data, space=space, device=device,
+                                 accuracies={digest: done.front.teacher.val_accuracy}),
+        plan=build_plan(config, data=data, device=device), weights=tmp_path / "w",
+        checkpoints=CheckpointFolder(tmp_path / "c", limit_bytes=2**30),
+    )  # fmt: skip
+    measured = dataclasses.replace(_measured(space), recipe=space.freeze({})[1])
+    again, _ = train_refit(
+        Entry(trial=0, seed=1, is_twin=False, epochs=3), measured, workshop=workshop,
+        test=load_test(config), weights=tmp_path / "w.safetensors", on_epoch=lambda _: None,
+    )  # fmt: skip
+    assert (again.val_accuracy, again.test_accuracy) == (refit.val_accuracy, refit.test_accuracy)
+
+
+def _measured(space):
+    from autokd.types import TrialResult
+
+    sample = space.complete(space.prior("textbook"))
+    return TrialResult(trial=0, state="measured", sample=sample)
+
+
+def test_with_a_baseline_the_gain_has_an_interval(build):
+    notes = Notes()
+    done = train(build(baseline=True), notes)
+    student, twin = done.student, done.front.baseline
+    assert (student.n_seeds, twin.n_seeds) == (3, 3), "unless --seeds says otherwise"
+    assert student.kd_gain == pytest.approx(student.test_accuracy - twin.test_accuracy)
+    assert student.kd_gain_ci95 >= 0
+    assert not twin.recipe.is_distilled
+    assert not student.is_twin, "what was asked for is kept, whoever is better"
+    ended = {event.result.trial: event.result for event in notes.of(TrialEnded)}
+    assert sorted(ended) == [0, 1, 2, 3, 4, 5]
+    assert [ended[n].sample["is_twin"] for n in range(6)] == [False, True] * 3
+    assert [ended[n].recipe.is_distilled for n in range(6)] == [True, False] * 3
+    assert [ended[n].sample["seed"] for n in range(6)] == [1, 1, 2, 2, 3, 3]
+    assert all(len(result.curve) == 3 for result in ended.values())
+
+
+def test_the_options_of_the_recipe_are_its_fields(build):
+    config = build(alpha=0.5, temperature=7.5, learning_rate=0.02, loss="dkd", seeds=1)
+    recipe = train(config).student.recipe
+    assert (recipe.alpha, recipe.alpha_end, recipe.alpha_schedule) == (0.5, 0.5, "constant")
+    assert (recipe.temperature, recipe.temperature_schedule) == (7.5, "constant")
+    assert (recipe.learning_rate, recipe.loss) == (0.02, "dkd")
+
+
+def test_a_student_that_was_cut_off_goes_on_after_its_last_epoch(build):
+    whole = train(build()).student
+    config = build().model_copy(update={"study": "two"})
+    first, second = Notes(stop_after=2), Notes()
+    with pytest.raises(KeyboardInterrupt):
+        train(config, first)
+    again = train(config, second).student
+    assert [event.epoch.epoch for event in first.of(EpochEnded)] == [1, 2]
+    assert [event.epoch.epoch for event in second.of(EpochEnded)] == [3]
+    assert len(first.of(TrialStarted)) == len(second.of(TrialResumed)) == 1
+    assert not second.of(TrialStarted)
+    (ended,) = second.of(TrialEnded)
+    assert [row.epoch for row in ended.result.curve] == [1, 2, 3]
+    assert (again.val_accuracy, again.test_accuracy) == (whole.val_accuracy, whole.test_accuracy)
+
+
+def test_a_finished_student_is_not_trained_again(build):
+    first = train(build()).student
+    notes = Notes()
+    again = train(build(), notes).student
+    assert not notes.of(EpochEnded)
+    assert again == first
+
+
+def test_more_seeds_and_a_baseline_keep_what_is_there(build):
+    train(build())
+    notes = Notes()
+    train(build(baseline=True, seeds=2), notes)
+    assert sorted(event.trial for event in notes.of(TrialStarted)) == [1, 2, 3]
+
+
+def test_a_student_slower_than_the_teacher_is_a_warning(build, capsys):
+    train(build("large"), progress=SearchProgress())
+    assert "warning: the student is no faster than the teacher" in capsys.readouterr().err
+
+
+def test_another_loss_is_another_student(build):
+    train(build())
+    with pytest.raises(StudyError, match="was made with loss=None, got dkd"):
+        train(build(loss="dkd"))
+
+
+def test_an_out_that_cannot_be_written_is_found_before_training(build, tmp_path):
+    (tmp_path / "file").write_text("")
+    notes = Notes()
+    with pytest.raises(ConfigError, match="`--out` must be a folder to write to"):
+        train(build(), notes, out=tmp_path / "file" / "deeper")
+    assert not notes.events
+    assert not (tmp_path / "runs").exists()
+
+
+def test_nothing_is_left_in_the_folder_by_finding_out(build, tmp_path):
+    with pytest.raises(ConfigError, match="`--student` must say what is trained"):
+        train(build().model_copy(update={"student": None}), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 4}, "`budget` must be left to `autokd search`, got 4"),
+        ({"sampler": "random"}, "`sampler` must be left to `autokd search`"),
+    ],
+)
+def test_options_of_a_search_are_refused(build, options, message):
+    with pytest.raises(ConfigError, match=message):
+        train(build(**options))
+
+
+def test_a_search_refuses_the_options_of_one_student(build):
+    with pytest.raises(ConfigError, match="`student` must be left to `autokd distill`"):
+        autokd.search(build(), tracker=MemoryTracker())
+
+
+def test_a_student_that_cannot_be_measured_is_one_line(build, monkeypatch):
+    def fail(*_, **__):
+        raise BuildError("no such operator")
+
+    monkeypatch.setattr("autokd.candidate.evaluation.prepare_candidate", fail)
+    with pytest.raises(BuildError, match=r"`--student python:.*`: no such operator"):
+        train(build())
