@@ -84,15 +84,15 @@ class Course:
         states: list[Mapping[str, Tensor]] = []
         for index, sample in enumerate(self.samples):
             architecture = space.architecture_of(sample)
-            heir = fresh = self._build(index, seed)
-            run = first = self._train(fresh, index, seed=seed, on_epoch=on_epoch)
+            heir = fresh = self.build(index, seed)
+            run = first = self.train(fresh, index, seed=seed, on_epoch=on_epoch)
             start = time.perf_counter()
             relative = find_relative(architecture, trained)
             if relative is not None:
-                heir = self._build(index, seed)
+                heir = self.build(index, seed)
                 share = inherit_weights(heir, states[relative.trial])
                 spent = time.perf_counter() - start
-                second = self._train(heir, index, seed=seed, on_epoch=on_epoch)
+                second = self.train(heir, index, seed=seed, on_epoch=on_epoch)
                 run = dataclasses.replace(
                     second, seconds=second.seconds + spent, relative=relative.trial, share=share
                 )
@@ -102,13 +102,15 @@ class Course:
             pairs.append((first, run))
         return pairs
 
-    def _build(self, index: int, seed: int) -> Student:
+    def build(self, index: int, seed: int) -> Student:
+        """A student with fresh weights."""
         bench = self.bench
         return build_student(bench.space, self.samples[index], data=bench.data.card, seed=seed)[0]
 
-    def _train(
+    def train(
         self, student: Student, index: int, *, seed: int, on_epoch: Callable[[EpochLog], object]
     ) -> Run:
+        """Trains a student in place."""
         bench = self.bench
         training = train_student(
             student,
