@@ -10,6 +10,7 @@ the test accuracy of full trainings afresh, with the other seeds).
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -210,14 +211,16 @@ def measure_taus(pairs: Sequence[tuple[Run, Run]]) -> list[tuple[float, float]]:
     for seed in seeds if len(seeds) > 1 else []:
         others = [runs for other, runs in by_seed.items() if other != seed]
         truth = [fmean(runs[one][0].test_accuracy for runs in others) for one in common]
-        ours = by_seed[seed]
-        taus.append(
-            (
-                float(kendalltau([ours[one][0].rung_accuracy for one in common], truth)[0]),
-                float(kendalltau([ours[one][1].rung_accuracy for one in common], truth)[0]),
-            )
-        )
+        rungs = [[run.rung_accuracy for run in by_seed[seed][one]] for one in common]
+        fresh, heirs = zip(*rungs, strict=True)
+        taus.append((rank_correlation(fresh, truth), rank_correlation(heirs, truth)))
     return taus
+
+
+def rank_correlation(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Kendall's tau; 0 where all of one are equal, so that nothing is ranked."""
+    result: Any = kendalltau(ours, theirs)
+    return 0.0 if math.isnan(result.statistic) else float(result.statistic)
 
 
 def choose_default(figures: Mapping[str, Mapping[str, Any]]) -> str:

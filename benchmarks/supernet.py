@@ -41,7 +41,7 @@ from autokd.study.crew import Job
 from autokd.study.finals import estimate
 from autokd.types import EpochLog, Sample
 
-_POOL = 16  # random students that the supernet is trained as, besides both extremes
+_POOL = 8  # random students that the supernet is trained as, besides both extremes
 _RANDOM_A_STEP = 2
 
 
