@@ -10,6 +10,7 @@ the test accuracy of full trainings afresh, with the other seeds).
 import argparse
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -84,15 +85,15 @@ class Course:
         states: list[Mapping[str, Tensor]] = []
         for index, sample in enumerate(self.samples):
             architecture = space.architecture_of(sample)
-            heir = fresh = self._build(index, seed)
-            run = first = self._train(fresh, index, seed=seed, on_epoch=on_epoch)
+            heir = fresh = self.build(index, seed)
+            run = first = self.train(fresh, index, seed=seed, on_epoch=on_epoch)
             start = time.perf_counter()
             relative = find_relative(architecture, trained)
             if relative is not None:
-                heir = self._build(index, seed)
+                heir = self.build(index, seed)
                 share = inherit_weights(heir, states[relative.trial])
                 spent = time.perf_counter() - start
-                second = self._train(heir, index, seed=seed, on_epoch=on_epoch)
+                second = self.train(heir, index, seed=seed, on_epoch=on_epoch)
                 run = dataclasses.replace(
                     second, seconds=second.seconds + spent, relative=relative.trial, share=share
                 )
@@ -102,13 +103,15 @@ class Course:
             pairs.append((first, run))
         return pairs
 
-    def _build(self, index: int, seed: int) -> Student:
+    def build(self, index: int, seed: int) -> Student:
+        """A student with fresh weights."""
         bench = self.bench
         return build_student(bench.space, self.samples[index], data=bench.data.card, seed=seed)[0]
 
-    def _train(
+    def train(
         self, student: Student, index: int, *, seed: int, on_epoch: Callable[[EpochLog], object]
     ) -> Run:
+        """Trains a student in place."""
         bench = self.bench
         training = train_student(
             student,
@@ -208,14 +211,16 @@ def measure_taus(pairs: Sequence[tuple[Run, Run]]) -> list[tuple[float, float]]:
     for seed in seeds if len(seeds) > 1 else []:
         others = [runs for other, runs in by_seed.items() if other != seed]
         truth = [fmean(runs[one][0].test_accuracy for runs in others) for one in common]
-        ours = by_seed[seed]
-        taus.append(
-            (
-                float(kendalltau([ours[one][0].rung_accuracy for one in common], truth)[0]),
-                float(kendalltau([ours[one][1].rung_accuracy for one in common], truth)[0]),
-            )
-        )
+        rungs = [[run.rung_accuracy for run in by_seed[seed][one]] for one in common]
+        fresh, heirs = zip(*rungs, strict=True)
+        taus.append((rank_correlation(fresh, truth), rank_correlation(heirs, truth)))
     return taus
+
+
+def rank_correlation(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Kendall's tau; 0 where all of one are equal, so that nothing is ranked."""
+    result: Any = kendalltau(ours, theirs)
+    return 0.0 if math.isnan(result.statistic) else float(result.statistic)
 
 
 def choose_default(figures: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from autokd.types import Scalar
 
-__all__ = ["Relative", "find_relative", "inherit_weights", "measure_kinship"]
+__all__ = [
+    "Common",
+    "Relative",
+    "find_common",
+    "find_relative",
+    "inherit_weights",
+    "measure_kinship",
+]
 
 _LEAST_MATCH = 0.5  # of the layers of the smaller network; below it they are strangers
 _LEAST_KINSHIP = 0.5  # a more distant relative has little to give
@@ -120,25 +127,61 @@ def inherit_weights(student: nn.Module, relative_state: Mapping[str, Tensor]) ->
         Cai, Gan, Wang, Zhang & Han, "Once-for-All", 2020, section 3 (first channels, centre of
         kernels). https://arxiv.org/abs/1908.09791
     """
+    state, inherited = student.state_dict(), 0
+    parameters = {name: value.numel() for name, value in student.named_parameters()}
+    for common in find_common(student, relative_state):
+        ours, theirs = state[common.path], relative_state[common.path_of_relative]
+        if ours.shape[2:] != theirs.shape[2:]:
+            ours[common.part[:2]] = 0  # around the centre of a kernel that grows
+        part = ours[common.part]
+        part.copy_(theirs[common.part_of_relative])
+        inherited += part.numel() if common.path in parameters else 0
+    return inherited / max(1, sum(parameters.values()))
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """What two networks have in common of one tensor.
+
+    Attributes:
+        path: Of the student's tensor, in its state dict.
+        part: Of that; a slice for each dimension.
+        path_of_relative: Of the other network's tensor.
+        part_of_relative: Of that.
+    """
+
+    path: str
+    part: tuple[slice, ...]
+    path_of_relative: str
+    part_of_relative: tuple[slice, ...]
+
+
+def find_common(student: nn.Module, relative_state: Mapping[str, Tensor]) -> list[Common]:
+    """The parts of a student's weights that `inherit_weights` would replace, and by what.
+
+    Args:
+        student: Not changed.
+        relative_state: State dict of the other network.
+
+    Returns:
+        Parts that do not overlap; none where the networks are strangers.
+    """
     learnt = {path for path, module in student.named_modules() if _has_parameters(module)}
     state = student.state_dict()
     ours = _grow({key: state[key] for key in state if key.rpartition(".")[0] in learnt})
     theirs = _grow(relative_state)
     pairs = _align(ours, theirs)
-    n_layers = min(ours.count(), theirs.count())
-    if len(pairs) < max(1, _LEAST_MATCH * n_layers):
-        return 0.0
-    parameters = {name: value.numel() for name, value in student.named_parameters()}
+    if len(pairs) < max(1, _LEAST_MATCH * min(ours.count(), theirs.count())):
+        return []
     head = _find_head(student)
-    inherited = 0
-    for mine, other in pairs:
-        if not _fits(mine, other, student=student, head=head):
-            continue
-        for name in mine.own.keys() & other.own.keys():
-            path = f"{mine.path}.{name}" if mine.path else name
-            n_copied = _copy_common(path, mine.own[name], other.own[name])
-            inherited += n_copied if path in parameters else 0
-    return inherited / max(1, sum(parameters.values()))
+    return [
+        common
+        for mine, other in pairs
+        if _fits(mine, other, student=student, head=head)
+        for name in sorted(mine.own.keys() & other.own.keys())
+        for common in _find_parts(mine, other, name)
+    ]
 
 
 @final
@@ -153,6 +196,10 @@ class _Layer:
     def count(self) -> int:
         """Modules with tensors of their own."""
         return bool(self.own) + sum(part.count() for part in self.parts.values())
+
+    def path_of(self, name: str) -> str:
+        """Of one of its own tensors."""
+        return f"{self.path}.{name}" if self.path else name
 
     @property
     def is_sequence(self) -> bool:
@@ -238,30 +285,42 @@ def _fits(mine: _Layer, other: _Layer, *, student: nn.Module, head: str) -> bool
     return shape == theirs or not has_few_groups
 
 
-def _copy_common(path: str, ours: Tensor, theirs: Tensor) -> int:
-    """Copies what two tensors have in common into the first; gives the number of its values."""
+def _find_parts(mine: _Layer, other: _Layer, name: str) -> list[Common]:
+    """The common part of one tensor of two layers; three parts of one that is three in one."""
+    ours, theirs = mine.own[name], other.own[name]
+    path, path_of_relative = mine.path_of(name), other.path_of(name)
     if ours.ndim != theirs.ndim or ours.is_floating_point() != theirs.is_floating_point():
-        return 0
-    if _FUSED.search(path) and ours.ndim and not (ours.shape[0] % 3 or theirs.shape[0] % 3):
-        thirds = zip(ours.chunk(3), theirs.chunk(3), strict=True)
-        return sum(_copy_block(path, mine, other) for mine, other in thirds)
-    return _copy_block(path, ours, theirs)
+        return []
+    rows, rows_of_relative = (0 if value.ndim == 0 else value.shape[0] for value in (ours, theirs))
+    is_fused = _FUSED.search(path) and rows and not (rows % 3 or rows_of_relative % 3)
+    n_parts = 3 if is_fused else 1
+    shape, shape_of_relative = list(ours.shape), list(theirs.shape)
+    if is_fused:
+        shape[0], shape_of_relative[0] = rows // 3, rows_of_relative // 3
+    slices = _find_slices(path, shape, shape_of_relative)
+    if slices is None:
+        return []
+    part, part_of_relative = zip(*slices, strict=True) if slices else ((), ())
+    return [
+        Common(
+            path=path,
+            part=_move(part, index * rows // 3),
+            path_of_relative=path_of_relative,
+            part_of_relative=_move(part_of_relative, index * rows_of_relative // 3),
+        )
+        for index in range(n_parts)
+    ]
 
 
-def _copy_block(path: str, ours: Tensor, theirs: Tensor) -> int:
-    common = _find_common(path, tuple(ours.shape), tuple(theirs.shape))
-    if common is None:
-        return 0
-    into, out_of = zip(*common, strict=True) if common else ((), ())
-    if tuple(ours.shape[2:]) != tuple(theirs.shape[2:]):
-        ours[into[:2]] = 0  # around the centre of a kernel that grows
-    target = ours[into]
-    target.copy_(theirs[out_of])
-    return target.numel()
+def _move(part: tuple[slice, ...], by: int) -> tuple[slice, ...]:
+    """The part so many rows further down."""
+    if not by:
+        return part
+    return slice(part[0].start + by, part[0].stop + by), *part[1:]
 
 
-def _find_common(
-    path: str, ours: tuple[int, ...], theirs: tuple[int, ...]
+def _find_slices(
+    path: str, ours: Sequence[int], theirs: Sequence[int]
 ) -> list[tuple[slice, slice]] | None:
     """What two tensors have in common.
 
