@@ -80,7 +80,7 @@ def train_quantized_student(  # noqa: PLR0913 - everything that meets in a train
     teacher: KnownTeacher | None,
     plan: Plan,
     model: Path,
-    settings: QuantizationSettings = QuantizationSettings(),  # noqa: B008 - frozen
+    settings: QuantizationSettings = QuantizationSettings(),
     on_epoch: OnEpoch = lambda _: None,
     keeper: Keeper | None = None,
 ) -> QuantizedTraining:
@@ -172,6 +172,9 @@ def _original_of(
 @torch.no_grad()
 def _score(model: Path, data: SearchData, *, expected: float) -> float:
     """Accuracy of a file in onnxruntime.
+
+    Returns:
+        The share of validation pictures that it gets right.
 
     Raises:
         ExportError: It is not that of the student.

@@ -84,10 +84,12 @@ def keep_sizes(graph: fx.Graph) -> None:
     """
     for node in graph.nodes:
         target: Any = node.target
-        if not isinstance(target, torch._ops.OpOverload):  # noqa: SLF001
+        if not isinstance(target, torch._ops.OpOverload):
             continue
-        is_sized = any(isinstance(one.meta.get("val"), torch.SymInt) for one in node.all_input_nodes)
-        name = target._schema.name.removeprefix("aten::")  # noqa: SLF001
+        is_sized = any(
+            isinstance(one.meta.get("val"), torch.SymInt) for one in node.all_input_nodes
+        )
+        name = target._schema.name.removeprefix("aten::")
         if is_sized and hasattr(torch.Tensor, name):
             node.op, node.target = "call_method", name
 
@@ -125,18 +127,19 @@ def _simplify(node: fx.Node) -> None:
     """Writes an operation in the form that the rest of the room expects."""
     if node.target is _aten.dropout.default or node.target is _aten.dropout_.default:
         node.replace_all_uses_with(node.all_input_nodes[0])
+        node.graph.erase_node(node)
     elif node.target is _aten.sym_size.int:
         node.target = _size  # the tracer of ONNX would take the operation's answer for a constant
     elif node.op == "call_function" and _is_in_place(node.target):
         _replace_in_place(node)
 
 
-def _size(tensor: Tensor, dim: int) -> int:
+def _size(tensor: Tensor, dim: int) -> Any:  # noqa: ANN401 - a tensor while it is traced
     return tensor.shape[dim]
 
 
 def _is_in_place(target: object) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable  # noqa: SLF001
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
 
 
 def _replace_in_place(node: fx.Node) -> None:
@@ -147,9 +150,9 @@ def _replace_in_place(node: fx.Node) -> None:
     """
     target: Any = node.target
     place = node.args[0]
-    name = target._schema.name.removeprefix("aten::")  # noqa: SLF001
+    name = target._schema.name.removeprefix("aten::")
     packet = getattr(_aten, name.removesuffix("_"), None)
-    overload = getattr(packet, target._overloadname, None)  # noqa: SLF001
+    overload = getattr(packet, target._overloadname, None)
     if not isinstance(place, fx.Node) or place.target in _VIEWS or overload is None:
         raise BuildError(
             f"student must not write into a part of a tensor to be quantized, got "

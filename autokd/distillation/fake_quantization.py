@@ -143,7 +143,7 @@ class QuantizedLayer(nn.Module):
 class QuantizedConvolution(QuantizedLayer):
     """A two-dimensional convolution with rounded weights."""
 
-    def __init__(  # noqa: PLR0913 - those of a convolution
+    def __init__(
         self,
         weight: Tensor,
         bias: Tensor | None,

@@ -270,7 +270,9 @@ def _insert_quantizers(module: nn.Module, rounded: set[fx.Node]) -> None:
             quantizer = node.graph.call_module(name, (node,))
         quantizer.meta = dict(node.meta)
         names[quantizer] = name
-        node.replace_all_uses_with(quantizer, delete_user_cb=lambda user, own=quantizer: user != own)
+        node.replace_all_uses_with(
+            quantizer, delete_user_cb=lambda user, own=quantizer: user != own
+        )
 
 
 def _name_of(node: fx.Node | None, names: dict[fx.Node, str]) -> str | None:
