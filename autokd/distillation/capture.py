@@ -127,13 +127,14 @@ def _simplify(node: fx.Node) -> None:
     """Writes an operation in the form that the rest of the room expects."""
     if node.target is _aten.dropout.default or node.target is _aten.dropout_.default:
         node.replace_all_uses_with(node.all_input_nodes[0])
+        node.graph.erase_node(node)
     elif node.target is _aten.sym_size.int:
         node.target = _size  # the tracer of ONNX would take the operation's answer for a constant
     elif node.op == "call_function" and _is_in_place(node.target):
         _replace_in_place(node)
 
 
-def _size(tensor: Tensor, dim: int) -> int:
+def _size(tensor: Tensor, dim: int) -> Any:  # noqa: ANN401 - a tensor while it is traced
     return tensor.shape[dim]
 
 
