@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autokd.config import Config, build_config
-    from autokd.study import export, load_front, search, work
+    from autokd.study import compare, export, load_front, measure, search, work
     from autokd.types import Front, FrontStudent
 
 __all__ = [
@@ -17,8 +17,10 @@ __all__ = [
     "FrontStudent",
     "__version__",
     "build_config",
+    "compare",
     "export",
     "load_front",
+    "measure",
     "search",
     "work",
 ]
@@ -30,8 +32,10 @@ _HOMES = {
     "Front": "autokd.types",
     "FrontStudent": "autokd.types",
     "build_config": "autokd.config",
+    "compare": "autokd.study",
     "export": "autokd.study",
     "load_front": "autokd.study",
+    "measure": "autokd.study",
     "search": "autokd.study",
     "work": "autokd.study",
 }

@@ -3,8 +3,8 @@
 Each module beside this one adds its commands to the root as it is imported.
 """
 
-from autokd.cli import artefacts, listing, searching
+from autokd.cli import artefacts, listing, measuring, searching
 from autokd.cli.root import cli
 from autokd.cli.running import main
 
-__all__ = ["artefacts", "cli", "listing", "main", "searching"]
+__all__ = ["artefacts", "cli", "listing", "main", "measuring", "searching"]

@@ -33,7 +33,7 @@ def _search_options(command: Callable[..., None]) -> Callable[..., None]:
             option = click.option(flag, name, multiple=True, metavar="MODULE", help=text)
         elif name == "learn_from":
             option = click.option(flag, name, multiple=True, metavar="STUDY", help=text)
-        elif name in ("teacher", "teacher_weights", "assistant"):
+        elif name in ("teacher", "teacher_weights", "assistant", "target"):
             option = click.option(flag, name, multiple=True, help=text)
         elif name in ("teacher_mean", "teacher_std"):
             option = click.option(flag, name, metavar="X,Y,Z", help=text)

@@ -2,7 +2,17 @@
 
 from autokd.study.delivery import export
 from autokd.study.folder import find_study, list_studies
+from autokd.study.measuring import compare, measure
 from autokd.study.session import load_front, search
 from autokd.study.worker import work
 
-__all__ = ["export", "find_study", "list_studies", "load_front", "search", "work"]
+__all__ = [
+    "compare",
+    "export",
+    "find_study",
+    "list_studies",
+    "load_front",
+    "measure",
+    "search",
+    "work",
+]

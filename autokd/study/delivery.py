@@ -8,12 +8,13 @@ from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
 from autokd.errors import TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
-from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
+from autokd.latency import FINAL, device_fingerprint, library_versions
 from autokd.spaces import build_space
 from autokd.study.folder import find_study
 from autokd.study.front import pick_student
 from autokd.study.progress import SearchProgress
 from autokd.study.refits import find_weights
+from autokd.study.targets import build_target
 from autokd.trackers import register_model
 from autokd.types import DataCard, FrontStudent
 
@@ -75,9 +76,7 @@ def export(
         "data": _describe_data(data.card),
         "made_with": {**library_versions(), "device": device_fingerprint(), "seed": config.seed},
     }
-    target = OnnxRuntimeTarget(
-        threads=config.latency_threads, batch=config.latency_batch, seconds=1.0
-    )
+    target = build_target(config, form=FINAL, cluster=None)
     test = load_test(config)
     bundle = export_bundle(network, out, data=data.card, test=test, target=target, card=card)
     if is_registered:

@@ -12,7 +12,7 @@ from autokd.config import Config
 from autokd.data import load_data, load_test
 from autokd.errors import ConstraintError
 from autokd.jobs import JobQueue, open_engine
-from autokd.latency import count_macs, device_fingerprint, library_versions
+from autokd.latency import FINAL, SCREENING, count_macs, device_fingerprint, library_versions
 from autokd.reports import draw_curves, draw_front
 from autokd.study.crew import Crew, InlineCrew
 from autokd.study.crews import build_crew
@@ -48,7 +48,6 @@ from autokd.types import (
 
 __all__ = ["load_front", "search"]
 
-_SCREENED_S, _COMPARED_S = 0.1, 0.2  # that one network is timed; what is screened is compared later
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
 
@@ -234,7 +233,7 @@ class _Session:
         times = measure_side_by_side(
             self.findings.contenders(),
             teacher=self._teacher_models,
-            target=build_target(self.config, seconds=_COMPARED_S, cluster=self._cluster),
+            target=build_target(self.config, form=FINAL, cluster=self._cluster),
             workshop=self.workshop,
             folder=self.folder,
         )
@@ -313,7 +312,7 @@ def _open_session(
     wanted = space.dimensions
     lessons = [one.teach(space) for one in earlier]
     folder.check_settings(config, dimensions=wanted)
-    target = build_target(config, seconds=_SCREENED_S, cluster=cluster)
+    target = build_target(config, form=SCREENING, cluster=cluster)
     faculty = build_teachers(
         config,
         data,
