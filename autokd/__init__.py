@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from autokd.config import Config, build_config
     from autokd.study import (
         Distilled,
+        compare,
         distill,
         explain,
         export,
         export_all,
         load_front,
+        measure,
         search,
         work,
     )
@@ -27,11 +29,13 @@ __all__ = [
     "FrontStudent",
     "__version__",
     "build_config",
+    "compare",
     "distill",
     "explain",
     "export",
     "export_all",
     "load_front",
+    "measure",
     "search",
     "work",
 ]
@@ -46,9 +50,11 @@ _HOMES = {
     "build_config": "autokd.config",
     "distill": "autokd.study",
     "explain": "autokd.study",
+    "compare": "autokd.study",
     "export": "autokd.study",
     "export_all": "autokd.study",
     "load_front": "autokd.study",
+    "measure": "autokd.study",
     "search": "autokd.study",
     "work": "autokd.study",
 }

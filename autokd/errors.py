@@ -13,6 +13,7 @@
         ├── DivergedError     a candidate's loss is not finite any more
         ├── ExportError       a student cannot be exported, or the export is not the student
         ├── MeasureError      a latency cannot be measured
+        ├── TargetError       a target fails on one network after another
         ├── WorkerError       a process that trained was killed, three times
         └── TrackingError     the tracking server cannot be used
 
@@ -33,6 +34,7 @@ __all__ = [
     "RunError",
     "SpaceError",
     "StudyError",
+    "TargetError",
     "TeacherError",
     "TrackingError",
     "WorkerError",
@@ -93,6 +95,10 @@ class ExportError(RunError):
 
 class MeasureError(RunError):
     """The latency of a network cannot be measured."""
+
+
+class TargetError(RunError):
+    """A target fails on one network after another, so that no more should be tried."""
 
 
 class TrackingError(RunError):

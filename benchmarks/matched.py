@@ -19,7 +19,7 @@ from autokd.candidate import KnownTeacher, build_student, train_student
 from autokd.config import Config
 from autokd.data import SearchData, TestData, load_data, load_test
 from autokd.distillation import Engine, Plan, evaluate
-from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
+from autokd.latency import StopwatchTarget, device_fingerprint, library_versions
 from autokd.spaces import Space, build_space
 from autokd.study.crew import Crew, Job
 from autokd.study.crews import build_crew
@@ -166,7 +166,7 @@ def open_bench(
             config,
             data,
             space=joint,
-            target=OnnxRuntimeTarget(),
+            target=StopwatchTarget(),
             models=Path(models),
             device=where,
             crew=crew,

@@ -30,7 +30,7 @@ from plain_loop import RECIPE, open_plain_bench
 
 from autokd.candidate import build_student
 from autokd.exporters import export_onnx
-from autokd.latency import OnnxRuntimeTarget, network_key
+from autokd.latency import StopwatchTarget, network_key
 from autokd.study.front import hypervolume
 from autokd.types import Sample
 
@@ -137,7 +137,7 @@ class Scale:
                 Path(folder) / "teacher.onnx",
                 shape=bench.data.card.shape,
             )
-            first, *others = OnnxRuntimeTarget().measure_together([teacher, *files.values()])
+            first, *others = StopwatchTarget().measure_together([teacher, *files.values()])
         self.teacher_ms = first.median_ms
         self._latencies_ms = {
             key: latency.median_ms for key, latency in zip(files, others, strict=True)

@@ -3,8 +3,17 @@
 Each module beside this one adds its commands to the root as it is imported.
 """
 
-from autokd.cli import artefacts, distilling, explaining, listing, searching
+from autokd.cli import artefacts, distilling, explaining, listing, measuring, searching
 from autokd.cli.root import cli
 from autokd.cli.running import main
 
-__all__ = ["artefacts", "cli", "distilling", "explaining", "listing", "main", "searching"]
+__all__ = [
+    "artefacts",
+    "cli",
+    "distilling",
+    "explaining",
+    "listing",
+    "main",
+    "measuring",
+    "searching",
+]

@@ -17,6 +17,7 @@ from autokd.config.values import (
     check_assistants,
     check_lessons,
     check_loss,
+    check_targets,
     check_teachers,
 )
 from autokd.types import Scalar
@@ -238,8 +239,23 @@ class Config(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where students train")
 
+    target: Annotated[Names, AfterValidator(check_targets)] = Field(
+        (),
+        description="What latencies are measured on: onnxruntime | onnxruntime:cuda | "
+        "onnxruntime:tensorrt | onnxruntime:openvino | openvino | torch | torch:compiled | tflite "
+        "| command:PROGRAM ... {model} ...; may be repeated, the first is what is searched for "
+        "[default: onnxruntime]",
+    )
     latency_threads: int = Field(1, ge=1, description="Threads of the runtime that is timed")
     latency_batch: int = Field(1, ge=1, description="Pictures per timed run")
+    latency_timeout_s: Seconds = Field(
+        120.0, description="Until the command of a target is given up, for one network"
+    )
+    latency_table: Path | None = Field(
+        None,
+        description="CSV or JSON of latencies measured elsewhere, by network or architecture; "
+        "what it does not hold is measured on the --target, if one is given",
+    )
 
     runs_dir: Path = Field(Path("mlruns"), description="Where studies, runs and artefacts lie")
     tracking_uri: str | None = Field(

@@ -22,6 +22,7 @@ __all__ = [
     "check_assistants",
     "check_lessons",
     "check_loss",
+    "check_targets",
     "check_teachers",
     "parse_duration",
 ]
@@ -105,6 +106,14 @@ def check_teachers(names: tuple[str, ...]) -> tuple[str, ...]:
     """At least one teacher."""
     if not names:
         raise PydanticCustomError("teacher", "must name a teacher")
+    return names
+
+
+def check_targets(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Each target once, as it is called."""
+    names = tuple(name.strip() for name in names)
+    if "" in names or len(set(names)) < len(names):
+        raise PydanticCustomError("target", "must name each target once")
     return names
 
 

@@ -1,19 +1,37 @@
 """Time measured honestly on a target, before a student is trained."""
 
 from autokd.latency.cached import CachedTarget
+from autokd.latency.command_target import CommandTarget
+from autokd.latency.comparison import Comparison, compare_latencies
 from autokd.latency.device import device_fingerprint, library_versions
 from autokd.latency.footprint import count_macs, measure_footprint, network_key
-from autokd.latency.onnxruntime_target import OnnxRuntimeTarget
+from autokd.latency.opening import TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
+from autokd.latency.stopwatch.rounds import Form
+from autokd.latency.stopwatch_target import FINAL, SCREENING, StopwatchTarget
+from autokd.latency.strict_target import StrictTarget
+from autokd.latency.table_target import ARCHITECTURE, TableTarget, load_table
 
 __all__ = [
+    "ARCHITECTURE",
+    "FINAL",
     "PATH_COUNTS",
+    "SCREENING",
     "CachedTarget",
-    "OnnxRuntimeTarget",
+    "CommandTarget",
+    "Comparison",
+    "Form",
+    "StopwatchTarget",
+    "StrictTarget",
+    "TableTarget",
+    "TargetOptions",
+    "compare_latencies",
     "count_macs",
     "count_paths",
     "device_fingerprint",
     "library_versions",
+    "load_table",
     "measure_footprint",
     "network_key",
+    "open_target",
 ]

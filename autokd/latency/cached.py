@@ -34,6 +34,11 @@ class CachedTarget:
         self._target = target
         self._folder = folder
 
+    @property
+    def needs_program(self) -> bool:
+        """Whether the wrapped target does."""
+        return self._target.needs_program
+
     def measure(self, model: Path) -> Latency:
         """The latency measured before, or the wrapped target's."""
         return self._recall([model], lambda: [self._target.measure(model)])[0]

@@ -6,9 +6,10 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 
-__all__ = ["device_fingerprint", "library_versions"]
+__all__ = ["accelerator_name", "device_fingerprint", "library_versions"]
 
 _LIBRARIES = ("torch", "torchvision", "onnxruntime", "onnx", "nni", "timm", "optuna", "mlflow")
 
@@ -26,6 +27,17 @@ def device_fingerprint() -> str:
     system = f"{platform.system()} {platform.machine()}"
     digest = hashlib.sha256(f"{model}{n_cores}{system}{facts.get('flags', '')}".encode())
     return f"{model} x{n_cores}, {system} [{digest.hexdigest()[:8]}]"
+
+
+@functools.cache
+def accelerator_name() -> str:
+    """Name and driver of the GPU that CUDA takes first; `no GPU` where there is none."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "no GPU"
+    return next(iter(answer.stdout.splitlines()), "no GPU").strip()
 
 
 @functools.cache

@@ -1,21 +1,22 @@
 """What a network costs besides time, and what makes two networks the same."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import onnx
 import torch
-from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autokd.errors import MeasureError
+from autokd.latency.network_file import load_network
 from autokd.latency.paths import count_paths
 from autokd.types import Footprint, InputShape
 
 __all__ = ["count_macs", "measure_footprint", "network_key"]
 
+_QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 _WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
@@ -52,27 +53,24 @@ def network_key(model: Path) -> str:
     """A hash of the network in an ONNX file: its nodes, attributes and shapes, not its weights.
 
     Two samples that freeze to the same network have the same key, however their labels differ.
-    Whole numbers and single values stay in the key, since they can be part of the structure.
+    Whole numbers and single values stay in the key, since they can be part of the structure; not
+    so the scales of a quantized network, its zero points and quantized weights, which come with
+    the weights.
 
     Args:
         model: An ONNX file.
 
     Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        MeasureError: It is no ONNX file.
+        64 hexadecimal digits; a `MeasureError` says that it is no ONNX file.
     """
-    try:
-        proto = onnx.load(model)
-    except (OSError, DecodeError) as error:
-        raise MeasureError(f"{model.name} must be an ONNX file, got {error}") from error
+    proto = load_network(model)
     digest = hashlib.sha256()
+    of_scales = _of_scales(proto.graph)
     for tensor in proto.graph.initializer:
         digest.update(f"{list(tensor.dims)} {tensor.data_type}".encode())
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type in _WHOLE or values.size == 1:
-            digest.update(values.tobytes())
+        is_structure = tensor.data_type in _WHOLE or math.prod(tensor.dims) == 1
+        if is_structure and tensor.name not in of_scales:
+            digest.update(numpy_helper.to_array(tensor).tobytes())
     for node in proto.graph.node:
         node.ClearField("name")
         node.ClearField("doc_string")
@@ -82,3 +80,12 @@ def network_key(model: Path) -> str:
         value.ClearField("metadata_props")
         digest.update(value.SerializeToString(deterministic=True))
     return digest.hexdigest()
+
+
+def _of_scales(graph: onnx.GraphProto) -> set[str]:
+    """Names of what only quantization and its reverse take."""
+    kinds: dict[str, set[bool]] = {}
+    for node in graph.node:
+        for name in node.input:
+            kinds.setdefault(name, set()).add(node.op_type in _QUANTIZING)
+    return {name for name, kind in kinds.items() if kind == {True}}

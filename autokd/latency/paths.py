@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
-from autokd.errors import MeasureError
+from autokd.latency.network_file import load_network
 
 __all__ = ["PATH_COUNTS", "count_paths"]
 
@@ -37,20 +36,14 @@ def count_paths(model: Path) -> tuple[float, ...]:
         model: An ONNX file; paths lead from its inputs to its first output.
 
     Returns:
-        One number for each name in `PATH_COUNTS`.
-
-    Raises:
-        MeasureError: It is no ONNX file.
+        One number for each name in `PATH_COUNTS`; a `MeasureError` says that it is no ONNX file.
 
     References:
         White, Nolen & Savani, "Exploring the Loss Landscape in Neural Architecture Search", 2021,
         and White et al., "A Study on Encodings for Neural Architecture Search", 2020 (paths tell
         more than edges). https://arxiv.org/abs/2007.04965
     """
-    try:
-        graph = onnx.load(model).graph
-    except (OSError, DecodeError) as error:
-        raise MeasureError(f"{model.name} must be an ONNX file, got {error}") from error
+    graph = load_network(model).graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     kinds = [_kind(node, shapes) for node in graph.node]
     counts = [float(kinds.count(kind)) for kind in range(6)]

@@ -5,12 +5,14 @@ from autokd.study.distilling import Distilled, distill
 from autokd.study.explaining import Explanation, explain
 from autokd.study.figures import draw_study
 from autokd.study.folder import find_study, list_studies
+from autokd.study.measuring import compare, measure
 from autokd.study.session import load_front, search
 from autokd.study.worker import work
 
 __all__ = [
     "Distilled",
     "Explanation",
+    "compare",
     "distill",
     "draw_study",
     "explain",
@@ -19,6 +21,7 @@ __all__ = [
     "find_study",
     "list_studies",
     "load_front",
+    "measure",
     "search",
     "work",
 ]

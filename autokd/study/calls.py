@@ -11,7 +11,7 @@ from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config, build_config, find_cache
 from autokd.data import load_data, load_test
 from autokd.errors import DataError, SpaceError
-from autokd.latency import OnnxRuntimeTarget
+from autokd.latency import StopwatchTarget
 from autokd.spaces import Space
 from autokd.study.joint_space import build_joint_space, without_assistant
 from autokd.study.orders import Bench
@@ -130,7 +130,7 @@ def open_bench(call: Call, config: Config, *, scratch: Path, weights: Mapping[st
         space=space,
         data=data,
         teachers=known,
-        target=OnnxRuntimeTarget(),
+        target=StopwatchTarget(),
         plan=build_plan(config, data=data, device=device),
         max_latency_ms=config.max_latency_ms,
         weights=scratch / "weights",

@@ -11,7 +11,7 @@ from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
 from autokd.errors import ConfigError, TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
-from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
+from autokd.latency import FINAL, device_fingerprint, library_versions
 from autokd.spaces import Space
 from autokd.study.appraisal import Appraiser
 from autokd.study.folder import StudyFolder, find_study
@@ -19,6 +19,7 @@ from autokd.study.front import PICKS, pick_student
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
 from autokd.study.refits import find_weights
+from autokd.study.targets import build_target
 from autokd.trackers import register_model
 from autokd.types import DataCard, Front, FrontStudent
 
@@ -225,9 +226,7 @@ class Depot:
             "data": _describe_data(self.data),
             "made_with": {**library_versions(), "device": device_fingerprint(), "seed": seed},
         }
-        target = OnnxRuntimeTarget(
-            threads=self.config.latency_threads, batch=self.config.latency_batch, seconds=1.0
-        )
+        target = build_target(self.config, form=FINAL, cluster=None)
         with tempfile.TemporaryDirectory(prefix="autokd-") as pictures:
             appraisal = self.appraiser.appraise(network, student, folder=Path(pictures))
             bundle = export_bundle(

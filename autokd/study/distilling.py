@@ -12,6 +12,7 @@ from autokd.config import Config, check_options
 from autokd.data import load_data
 from autokd.errors import BuildError, ConfigError, SpaceError
 from autokd.exporters import Bundle, check_folder
+from autokd.latency import FINAL, SCREENING
 from autokd.reports import draw_curves, draw_front
 from autokd.study.announcements import announce, dismiss
 from autokd.study.appraisal import Appraiser
@@ -43,7 +44,6 @@ from autokd.types import (
 
 __all__ = ["Distilled", "distill"]
 
-_SCREENED_S, _COMPARED_S = 0.1, 0.2  # that one network is timed
 _SEEDS = {False: 1, True: 3}  # with a baseline as many as an interval needs
 
 
@@ -220,7 +220,7 @@ class _Session:
         times = measure_side_by_side(
             [result],
             teacher=self.faculty.models,
-            target=build_target(self.config, seconds=_COMPARED_S, cluster=None),
+            target=build_target(self.config, form=FINAL, cluster=None),
             workshop=self.bench.workshop,
             folder=self.folder,
         )
@@ -326,7 +326,7 @@ def _open_session(config: Config, folder: StudyFolder, *, progress: SearchProgre
         folder,
         data=data,
         space=space,
-        target=build_target(config, seconds=_SCREENED_S, cluster=None),
+        target=build_target(config, form=SCREENING, cluster=None),
         crew=crew,
         progress=progress,
     )

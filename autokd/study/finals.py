@@ -282,14 +282,20 @@ class Finals:
         return self._refits[trial]
 
     def rank(self, finalists: Sequence[FrontStudent]) -> list[FrontStudent]:
-        """The finalists that no faster one equals on validation, fastest first."""
-        refitted = sorted((self.fill(s) for s in finalists), key=lambda s: s.latency_ms)
-        best, kept = -1.0, []
-        for student in refitted:
-            if student.val_accuracy > best:
-                best = student.val_accuracy
+        """The finalists that are surely faster than those that equal them on validation.
+
+        Args:
+            finalists: As the search left them.
+
+        Returns:
+            Fastest first.
+        """
+        refitted = [self.fill(student) for student in finalists]
+        kept: list[FrontStudent] = []
+        for student in sorted(refitted, key=lambda s: (-s.val_accuracy, s.latency_ms)):
+            if not kept or student.is_faster_than(kept[-1]):
                 kept.append(student)
-        return kept
+        return kept[::-1]
 
     def fill(self, student: FrontStudent) -> FrontStudent:
         """A student that was in the finals, with what came of it."""

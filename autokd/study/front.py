@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from autokd.errors import StudyError
-from autokd.types import FrontStudent, TrialResult
+from autokd.types import FrontStudent, Latency, TrialResult
 
 __all__ = ["PICKS", "hypervolume", "layers", "near_front", "pareto", "pick_student"]
 
@@ -17,6 +17,9 @@ _LEAST_LATENCY = 1e-3  # of the teacher's: the far corner of the box
 def pareto(results: Iterable[TrialResult], *, min_accuracy: float | None) -> list[TrialResult]:
     """The complete results that no other beats in accuracy and latency.
 
+    Latencies that differ by less than their intervals leave open are ties: a student that is
+    not surely faster than a more accurate one of the front is not on it.
+
     Args:
         results: Of any state.
         min_accuracy: Worse ones are left out; in [0, 1].
@@ -25,7 +28,7 @@ def pareto(results: Iterable[TrialResult], *, min_accuracy: float | None) -> lis
         Sorted by latency, fastest first; of equal ones the earlier trial.
     """
     able = [
-        (result.latency.median_ms, -result.val_accuracy, result.trial, result)
+        (-result.val_accuracy, result.latency.median_ms, result.trial, result.latency, result)
         for result in results
         if result.state == "complete"
         and result.latency is not None
@@ -33,12 +36,12 @@ def pareto(results: Iterable[TrialResult], *, min_accuracy: float | None) -> lis
         and result.val_accuracy >= (min_accuracy or 0.0)
     ]
     front: list[TrialResult] = []
-    best = -math.inf
-    for _, negative, _, result in sorted(able, key=lambda row: row[:3]):
-        if -negative > best:
-            best = -negative
+    fastest: Latency | None = None
+    for _, _, _, latency, result in sorted(able, key=lambda row: row[:3]):
+        if fastest is None or latency.is_faster_than(fastest):
+            fastest = latency
             front.append(result)
-    return front
+    return front[::-1]
 
 
 def layers(

@@ -2,13 +2,13 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 from autokd.config import Config
 from autokd.errors import ConfigError, MeasureError
-from autokd.latency import OnnxRuntimeTarget, device_fingerprint
+from autokd.latency import StopwatchTarget, device_fingerprint
 from autokd.study.stillness import still
 from autokd.types import Latency
 
@@ -117,7 +117,7 @@ def join_cluster(config: Config) -> RayCluster:
 @final
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RayTarget:
-    """The CPU of the nodes that carry the resource `latency_device`, with onnxruntime.
+    """The nodes that carry the resource `latency_device`, with a runtime that they have.
 
     Attributes:
         cluster: With a `latency_device`.
@@ -125,18 +125,23 @@ class RayTarget:
     """
 
     cluster: RayCluster
-    target: OnnxRuntimeTarget
+    target: StopwatchTarget
+
+    @property
+    def needs_program(self) -> bool:
+        """Whether the runtime of the nodes does."""
+        return self.target.needs_program
 
     def __str__(self) -> str:
         """What makes two measurements comparable."""
         return str(self.target).replace(device_fingerprint(), self.cluster.latency_device)
 
     def measure(self, model: Path) -> Latency:
-        """Time the exported file; as `OnnxRuntimeTarget.measure`."""
+        """Time the exported file; as `StopwatchTarget.measure`."""
         return self.measure_together([model])[0]
 
     def measure_together(self, models: Sequence[Path]) -> list[Latency]:
-        """Time several files by turns; as `OnnxRuntimeTarget.measure_together`.
+        """Time several files by turns; as `StopwatchTarget.measure_together`.
 
         Args:
             models: ONNX files of this machine.
@@ -149,7 +154,7 @@ class RayTarget:
         """
         ray = self.cluster.ray
         task = ray.remote(num_cpus=0, resources={LATENCY_DEVICE: 1}, max_retries=3)(_measure)
-        files = [(model.name, model.read_bytes()) for model in models]
+        files = [_read_files(model, has_program=self.needs_program) for model in models]
         names = ", ".join(model.name for model in models)
         bare = dataclasses.replace(self.target, quiet=still)
         try:
@@ -173,13 +178,20 @@ def _fingerprint() -> str:
     return device_fingerprint()
 
 
-def _measure(target: OnnxRuntimeTarget, files: Sequence[tuple[str, bytes]]) -> list[Latency]:
+def _read_files(model: Path, *, has_program: bool) -> dict[str, bytes]:
+    """The model, and what lies beside it for torch, by name; the model is the first."""
+    files = [model, model.with_suffix(".pt2")] if has_program else [model]
+    return {file.name: file.read_bytes() for file in files}
+
+
+def _measure(target: StopwatchTarget, models: Sequence[Mapping[str, bytes]]) -> list[Latency]:
     """What the node does."""
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
         paths: list[Path] = []
-        for number, (name, content) in enumerate(files):
-            path = Path(folder) / str(number) / name
-            path.parent.mkdir()
-            path.write_bytes(content)
-            paths.append(path)
+        for number, files in enumerate(models):
+            home = Path(folder) / str(number)
+            home.mkdir()
+            for name, content in files.items():
+                (home / name).write_bytes(content)
+            paths.append(home / next(iter(files)))
         return target.measure_together(paths)

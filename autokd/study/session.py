@@ -12,7 +12,7 @@ from autokd.config import Config, check_options
 from autokd.data import load_data
 from autokd.errors import ConstraintError
 from autokd.jobs import JobQueue, open_engine
-from autokd.latency import count_macs
+from autokd.latency import FINAL, SCREENING, count_macs
 from autokd.study.announcements import announce, dismiss
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew, InlineCrew
@@ -49,7 +49,6 @@ from autokd.types import (
 
 __all__ = ["load_front", "search"]
 
-_SCREENED_S, _COMPARED_S = 0.1, 0.2  # that one network is timed; what is screened is compared later
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
 
@@ -219,7 +218,7 @@ class _Session:
         times = measure_side_by_side(
             self.findings.contenders(),
             teacher=self._teacher_models,
-            target=build_target(self.config, seconds=_COMPARED_S, cluster=self._cluster),
+            target=build_target(self.config, form=FINAL, cluster=self._cluster),
             workshop=self.workshop,
             folder=self.folder,
         )
@@ -291,7 +290,7 @@ def _open_session(
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     lessons = [one.teach(space) for one in earlier]
-    target = build_target(config, seconds=_SCREENED_S, cluster=cluster)
+    target = build_target(config, form=SCREENING, cluster=cluster)
     bench, faculty = build_bench(
         config, folder, data=data, space=space, target=target, crew=crew, progress=progress
     )

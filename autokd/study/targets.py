@@ -1,27 +1,54 @@
 """What latencies of a study are measured on."""
 
 from autokd.config import Config
-from autokd.latency import CachedTarget, OnnxRuntimeTarget
+from autokd.latency import (
+    CachedTarget,
+    Form,
+    StopwatchTarget,
+    TargetOptions,
+    load_table,
+    open_target,
+)
 from autokd.study.ray_cluster import RayCluster, RayTarget
 from autokd.study.stillness import still
+from autokd.types import Target
 
 __all__ = ["build_target"]
 
+_DEFAULT = "onnxruntime"
 
-def build_target(config: Config, *, seconds: float, cluster: RayCluster | None) -> CachedTarget:
-    """What latencies are measured on, while nobody trains there.
+
+def build_target(config: Config, *, form: Form, cluster: RayCluster | None) -> Target:
+    """What the latencies that are searched for are measured on, while nobody trains there.
 
     Args:
-        config: Threads, batch and the folder of what was measured before.
-        seconds: That one network is timed.
+        config: The first target, a table of what was measured elsewhere, threads, batch and the
+            folder of what was measured before.
+        form: How long and how surely one network is timed.
         cluster: Whose nodes of the resource `latency_device` measure, if it has any.
 
     Returns:
         The target, with what it has measured before.
     """
-    target: OnnxRuntimeTarget | RayTarget = OnnxRuntimeTarget(
-        threads=config.latency_threads, batch=config.latency_batch, seconds=seconds, quiet=still
+    if config.latency_table is not None and not config.target:
+        return load_table(config.latency_table)
+    name = config.target[0] if config.target else _DEFAULT
+    target: Target = _open(config, name=name, form=form, cluster=cluster)
+    if config.latency_table is None:
+        return target
+    return load_table(config.latency_table, target=target)
+
+
+def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) -> CachedTarget:
+    """A target that measures, and remembers it."""
+    options = TargetOptions(
+        threads=config.latency_threads,
+        batch=config.latency_batch,
+        form=form,
+        timeout_s=config.latency_timeout_s,
+        quiet=still,
     )
-    if cluster is not None and cluster.latency_device:
+    target = open_target(name, options)
+    if cluster is not None and cluster.latency_device and isinstance(target, StopwatchTarget):
         target = RayTarget(cluster=cluster, target=target)
     return CachedTarget(target, folder=config.runs_dir / "latency")

@@ -1,5 +1,6 @@
 """What is measured and found: latencies, results, the front, and what data and teacher are."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,17 +29,18 @@ class Latency:
     """The time of one forward pass of one file on one device.
 
     Attributes:
-        median_ms: Median over the timed runs; the objective.
-        ci95_low_ms: Lower end of the median's 95 % confidence interval.
+        median_ms: Of a run that nothing disturbs, which is the median on a quiet machine; the
+            objective.
+        ci95_low_ms: Lower end of its 95 % confidence interval.
         ci95_high_ms: Upper end of it.
-        p10_ms: A tenth of the runs were faster.
-        p90_ms: A tenth of the runs were slower.
+        p10_ms: A tenth of the runs were faster, corrected for the drift.
+        p90_ms: A tenth of the runs were slower, corrected for the drift.
         n_runs: Timed runs, warm-up excluded.
         batch: Pictures per run.
         threads: Threads of the runtime.
         runtime: Name and version of the runtime.
         device: Fingerprint of the device.
-        drift: Reference network's time after the runs over its time before them.
+        drift: Reference network's time beside the runs over its time on a quiet machine.
     """
 
     median_ms: float
@@ -52,6 +54,17 @@ class Latency:
     runtime: str
     device: str
     drift: float
+
+    @property
+    def precision(self) -> float:
+        """Half of the 95 % interval, as a share."""
+        return (self.ci95_high_ms - self.ci95_low_ms) / 2 / self.median_ms
+
+    def is_faster_than(self, other: "Latency") -> bool:
+        """Whether it is shorter by more than both intervals leave open."""
+        above = self.ci95_high_ms - self.median_ms
+        below = other.median_ms - other.ci95_low_ms
+        return _is_shorter(self.median_ms, other.median_ms, above=above, below=below)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +227,12 @@ class FrontStudent:
     recipe: Recipe
     is_twin: bool = False
 
+    def is_faster_than(self, other: "FrontStudent") -> bool:
+        """Whether its latency is shorter by more than both intervals leave open."""
+        above = self.latency_ci95_ms[1] - self.latency_ms
+        below = other.latency_ms - other.latency_ci95_ms[0]
+        return _is_shorter(self.latency_ms, other.latency_ms, above=above, below=below)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataCard:
@@ -303,3 +322,8 @@ class Front:
     baseline: FrontStudent | None
     students: tuple[FrontStudent, ...] = field(default=())
     n_stopped: int = 0
+
+
+def _is_shorter(one_ms: float, other_ms: float, *, above: float, below: float) -> bool:
+    """Whether a difference is larger than the half intervals that face each other."""
+    return other_ms - one_ms > math.hypot(above, below)

@@ -19,6 +19,11 @@ class Target(Protocol):
     only; a file that the runtime cannot run raises `MeasureError`.
     """
 
+    @property
+    def needs_program(self) -> bool:
+        """Whether it wants a program of torch.export beside `model.onnx`, as `model.pt2`."""
+        ...
+
     def measure(self, model: Path) -> Latency:
         """Time the exported file, alone on its threads."""
         ...

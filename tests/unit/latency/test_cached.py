@@ -1,7 +1,7 @@
 from torch import nn
 
 from autokd.exporters import export_onnx
-from autokd.latency import CachedTarget, OnnxRuntimeTarget, device_fingerprint, library_versions
+from autokd.latency import CachedTarget, StopwatchTarget, device_fingerprint, library_versions
 from autokd.testing import FakeTarget
 
 
@@ -42,9 +42,9 @@ def test_networks_timed_together_are_remembered_together(tmp_path):
 
 
 def test_another_target_does_not_share_what_was_measured():
-    assert str(OnnxRuntimeTarget()) != str(OnnxRuntimeTarget(batch=4))
-    assert str(OnnxRuntimeTarget()) != str(OnnxRuntimeTarget(threads=2))
-    assert device_fingerprint() in str(OnnxRuntimeTarget())
+    assert str(StopwatchTarget()) != str(StopwatchTarget(batch=4))
+    assert str(StopwatchTarget()) != str(StopwatchTarget(threads=2))
+    assert device_fingerprint() in str(StopwatchTarget())
 
 
 def test_the_versions_are_those_that_are_installed():

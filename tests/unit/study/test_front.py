@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -126,3 +127,32 @@ def test_an_estimate_is_the_mean_with_its_t_interval():
     assert three.mean == pytest.approx(0.92)
     assert three.ci95 == pytest.approx(4.3027 * 0.02 / math.sqrt(3), rel=1e-3)
     assert estimate([0.5]).ci95 is None
+
+
+def between(trial: int, accuracy: float, ms: float, half: float) -> TrialResult:
+    width = {"ci95_low_ms": ms - half, "ci95_high_ms": ms + half}
+    known = result(trial, accuracy, ms)
+    return dataclasses.replace(known, latency=dataclasses.replace(known.latency, **width))
+
+
+def test_latencies_inside_their_intervals_are_ties():
+    results = [between(0, 0.9, 1.00, 0.01), between(1, 0.91, 1.01, 0.01)]
+    assert [one.trial for one in pareto(results, min_accuracy=None)] == [1]
+    apart = [between(0, 0.9, 1.00, 0.01), between(1, 0.91, 1.02, 0.01)]
+    assert [one.trial for one in pareto(apart, min_accuracy=None)] == [0, 1]
+
+
+def test_a_chain_of_ties_keeps_its_ends():
+    chain = [between(n, 0.9 + n / 100, 1 + n / 100, 0.01) for n in range(3)]
+    assert [one.trial for one in pareto(chain, min_accuracy=None)] == [0, 2]
+
+
+@given(points)
+def test_what_is_left_out_is_beaten_or_tied_with_something_on_the_front(given_points):
+    results = [between(i, accuracy, ms, ms / 20) for i, (accuracy, ms) in enumerate(given_points)]
+    front = pareto(results, min_accuracy=None)
+    for one in results:
+        assert one in front or any(
+            other.val_accuracy >= one.val_accuracy and not one.latency.is_faster_than(other.latency)
+            for other in front
+        )

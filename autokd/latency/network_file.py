@@ -1,0 +1,31 @@
+"""Reading an ONNX file, or saying that it is none."""
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from autokd.errors import MeasureError
+
+__all__ = ["load_network"]
+
+
+def load_network(model: Path) -> onnx.ModelProto:
+    """The network in an ONNX file, without the weights that lie in files of their own.
+
+    Args:
+        model: The file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        MeasureError: It is no ONNX file.
+    """
+    try:
+        proto = onnx.load(model, load_external_data=False)
+    except (OSError, DecodeError) as error:
+        raise MeasureError(f"{model.name} must be an ONNX file, got {error}") from error
+    if not proto.graph.output:
+        raise MeasureError(f"{model.name} must be an ONNX file, got one without a network")
+    return proto

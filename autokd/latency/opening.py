@@ -1,0 +1,69 @@
+"""From what the user calls a target to one."""
+
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from autokd.latency.command_target import CommandTarget
+from autokd.latency.runtimes import check_runtime
+from autokd.latency.stopwatch.rounds import Form
+from autokd.latency.stopwatch_target import SCREENING, StopwatchTarget
+from autokd.latency.strict_target import StrictTarget
+from autokd.types import Target
+
+__all__ = ["TargetOptions", "open_target"]
+
+_COMMAND = "command:"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TargetOptions:
+    """How networks are timed, wherever that is.
+
+    Attributes:
+        threads: Of the runtime.
+        batch: Pictures per run.
+        shape: Of one picture, for networks that leave it open.
+        form: How long and how sure.
+        timeout_s: For a command.
+        quiet: Entered while the clock runs.
+    """
+
+    threads: int = 1
+    batch: int = 1
+    shape: tuple[int, ...] = ()
+    form: Form = SCREENING
+    timeout_s: float = 120.0
+    quiet: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def open_target(name: str, options: TargetOptions) -> Target:
+    """The target of a name.
+
+    Args:
+        name: A runtime, or `command:PROGRAM ... {model} ...`.
+        options: How networks are timed on it.
+
+    Returns:
+        The target; a `ConfigError` says what is wrong with the name, or what to install.
+    """
+    if name.startswith(_COMMAND):
+        return StrictTarget(
+            CommandTarget(
+                command=name.removeprefix(_COMMAND).strip(),
+                threads=options.threads,
+                batch=options.batch,
+                timeout_s=options.timeout_s,
+                n_turns=options.form.n_processes,
+                quiet=options.quiet,
+            )
+        )
+    check_runtime(name)
+    return StopwatchTarget(
+        runtime=name,
+        threads=options.threads,
+        batch=options.batch,
+        shape=options.shape,
+        form=options.form,
+        quiet=options.quiet,
+    )

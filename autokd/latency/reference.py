@@ -1,0 +1,97 @@
+"""The network whose time tells how fast a machine is just now, and its time on a quiet one."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from filelock import FileLock
+from onnx import TensorProto, helper, numpy_helper
+
+from autokd.config import find_cache
+from autokd.latency.device import device_fingerprint
+
+__all__ = ["recall_quiet_ms", "write_reference"]
+
+_VERSION = 1  # of the network; another one has another time
+_SIDE = 32
+
+
+def recall_quiet_ms(measure: Callable[[], float]) -> float:
+    """The reference's undisturbed time on this device, measured once and kept.
+
+    It must not change while a study goes on, since all latencies are scaled by it.
+
+    Args:
+        measure: Called where it is not known yet.
+
+    Returns:
+        Milliseconds that were measured first on this device, with this version of the runtime.
+    """
+    known = f"{device_fingerprint()} onnxruntime {onnxruntime.__version__} reference {_VERSION}"
+    folder = find_cache() / "latency"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"reference-{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
+    with FileLock(path.with_suffix(".lock")):
+        try:
+            return float(json.loads(path.read_text())["ms"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            quiet = measure()
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"ms": quiet, "of": known}) + "\n")
+        temporary.replace(path)
+    return quiet
+
+
+def write_reference(path: Path) -> Path:
+    """A small network of what networks are made of, so that what slows one slows the other.
+
+    Convolutions of 3 by 3, pointwise and depthwise ones, and matrix products: under a steady
+    load, each kind is slowed by another factor.
+
+    Args:
+        path: Of the ONNX file.
+
+    Returns:
+        The same.
+    """
+    random = np.random.default_rng(0)
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+
+    def add(
+        kind: str, shape: tuple[int, ...], how: dict[str, Any], *, has_relu: bool = True
+    ) -> None:
+        number = len(weights)
+        before = nodes[-1].output[0] if nodes else "image"
+        values = random.standard_normal(shape).astype(np.float32) / np.prod(shape[1:]) ** 0.5
+        weights.append(numpy_helper.from_array(values.astype(np.float32), f"w{number}"))
+        nodes.append(helper.make_node(kind, [before, f"w{number}"], [f"h{number}"], **how))
+        if has_relu:
+            nodes.append(helper.make_node("Relu", [f"h{number}"], [f"r{number}"]))
+
+    around, halved = {"pads": [1, 1, 1, 1]}, {"pads": [1, 1, 1, 1], "strides": [2, 2]}
+    add("Conv", (16, 3, 3, 3), halved)
+    add("Conv", (16, 16, 3, 3), around)
+    add("Conv", (64, 16, 1, 1), {})
+    add("Conv", (64, 1, 3, 3), {"group": 64, **halved})
+    add("Conv", (32, 64, 1, 1), {}, has_relu=False)
+    nodes.append(helper.make_node("Flatten", [nodes[-1].output[0]], ["flat"]))
+    add("MatMul", (32 * (_SIDE // 4) ** 2, 64), {})
+    add("MatMul", (64, 10), {}, has_relu=False)
+    last = nodes[-1].output[0]
+    graph = helper.make_graph(
+        nodes,
+        "reference",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, _SIDE, _SIDE])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, 10])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,70 @@
+"""Which runtimes are there, and what to install for those that are not."""
+
+import importlib.metadata
+import importlib.util
+import shutil
+
+from autokd.errors import ConfigError
+from autokd.latency.stopwatch.runners import RUNTIMES
+
+__all__ = ["check_runtime", "runtime_version"]
+
+_PACKAGES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+    "openvino": ("openvino",),
+    "torch": ("torch",),
+    "tflite": ("ai-edge-litert",),
+}
+_PROVIDERS = {
+    "onnxruntime:cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
+    "onnxruntime:tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu and tensorrt"),
+    "onnxruntime:openvino": ("OpenVINOExecutionProvider", "onnxruntime-openvino"),
+}
+_MODULES = {
+    "openvino": (("openvino",), "autokd[openvino]"),
+    "tflite": (("ai_edge_litert", "onnx2tf"), "ai-edge-litert, onnx2tf and tensorflow"),
+}
+
+
+def runtime_version(runtime: str) -> str:
+    """The version of the package that runs it; empty if it is not installed."""
+    for package in _PACKAGES[runtime.split(":", maxsplit=1)[0]]:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def check_runtime(runtime: str) -> None:
+    """Whether a runtime can be used here.
+
+    Args:
+        runtime: As `--target` names it.
+
+    Raises:
+        ConfigError: There is no such runtime, or it is not installed.
+    """
+    if runtime not in RUNTIMES:
+        raise ConfigError(
+            f"`--target` must be one of {', '.join(RUNTIMES)} or command:PROGRAM, got {runtime}"
+        )
+    remedy = _find_missing(runtime)
+    if remedy:
+        raise ConfigError(
+            f"`--target` must be a runtime that is installed, got {runtime}; install {remedy}"
+        )
+
+
+def _find_missing(runtime: str) -> str:
+    """What to install; empty where nothing is missing."""
+    if runtime in _PROVIDERS:
+        import onnxruntime
+
+        provider, package = _PROVIDERS[runtime]
+        return "" if provider in onnxruntime.get_available_providers() else package
+    if runtime == "torch:compiled":
+        return "" if shutil.which("g++") or shutil.which("clang++") else "a C++ compiler"
+    modules, package = _MODULES.get(runtime, ((), ""))
+    is_missing = any(importlib.util.find_spec(module) is None for module in modules)
+    return package if is_missing else ""

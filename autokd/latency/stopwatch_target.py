@@ -1,0 +1,242 @@
+"""This machine, with any runtime that Python can reach: a fresh process times the files."""
+
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from filelock import FileLock
+
+from autokd.errors import MeasureError
+from autokd.latency.comparison import Comparison, compare_ratio
+from autokd.latency.device import accelerator_name, device_fingerprint
+from autokd.latency.readings import Reading, pool
+from autokd.latency.reference import recall_quiet_ms, write_reference
+from autokd.latency.runtimes import runtime_version
+from autokd.latency.stopwatch.rounds import Form
+from autokd.types import Latency
+
+__all__ = ["FINAL", "SCREENING", "StopwatchTarget"]
+
+SCREENING = Form(least_s=0.1, most_s=1.0, precision=0.015)
+"""For each candidate of a study, before it is trained."""
+FINAL = Form(least_s=0.3, most_s=3.0, precision=0.007, n_processes=3)
+"""For what is shown at the end, and what a user asks for."""
+
+_logger = logging.getLogger(__name__)
+_HOME = Path(__file__).parent
+_LOCK = Path(tempfile.gettempdir()) / "autokd-latency.lock"
+_READY = "ready\n"  # printed by the stopwatch, which waits for a line then
+_TIMEOUT_S = 300.0
+_CALIBRATION = Form(least_s=0.5, most_s=2.0, precision=0.005)
+_FASTER = 0.95  # of the quiet time: the machine was not quiet when that was measured
+_PROTOCOL = 2  # raised whenever times of the same network become others
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StopwatchTarget:
+    """Times files in fresh processes with pinned threads, alone on this machine.
+
+    Attributes:
+        runtime: One of `stopwatch.runners.RUNTIMES`.
+        threads: Of the runtime, and cores that it is pinned to.
+        batch: Pictures per run.
+        shape: Of one picture, for networks that leave it open.
+        form: How long and how sure.
+        quiet: Entered while the clock runs, not while the process starts and loads the file;
+            whoever trains on this machine stands still within.
+
+    References:
+        Reddi et al., "MLPerf Inference Benchmark", 2019 (single stream).
+        https://arxiv.org/abs/1911.02549
+    """
+
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    batch: int = 1
+    shape: tuple[int, ...] = ()
+    form: Form = SCREENING
+    quiet: Callable[[], AbstractContextManager[None]] = dataclasses.field(
+        default=nullcontext, repr=False, compare=False
+    )
+
+    @property
+    def needs_program(self) -> bool:
+        """Whether torch runs it, which takes a program of torch.export."""
+        return self.runtime.startswith("torch")
+
+    @property
+    def device(self) -> str:
+        """What runs the networks."""
+        if self.runtime in ("onnxruntime:cuda", "onnxruntime:tensorrt"):
+            return f"{accelerator_name()}, {device_fingerprint()}"
+        return device_fingerprint()
+
+    def __str__(self) -> str:
+        """What makes two measurements comparable."""
+        form, shape = self.form, "x".join(map(str, self.shape)) or "its own"
+        return (
+            f"{self.runtime} {runtime_version(self.runtime)}, {self.threads} threads, "
+            f"batch {self.batch} of shape {shape}, protocol {_PROTOCOL} for {form.least_s:g} to "
+            f"{form.most_s:g} s in {form.n_processes}, {self.device}"
+        )
+
+    def measure(self, model: Path) -> Latency:
+        """Time the exported file.
+
+        Args:
+            model: An ONNX file whose inputs have the batch as their first dimension.
+
+        Returns:
+            Estimate and spread; raises what `measure_together` raises.
+        """
+        return self.measure_together([model])[0]
+
+    def measure_together(self, models: Sequence[Path]) -> list[Latency]:
+        """Time several exported files in the same processes, by turns.
+
+        Args:
+            models: ONNX files as for `measure`.
+
+        Returns:
+            Estimate and spread of each; the ratio of two of them holds although the machine was
+            in a faster or slower state than at another time. What could not be measured as
+            surely as `form` asks is logged as a warning.
+        """
+        return self._measure(models)[1]
+
+    def compare(self, one: Path, other: Path) -> Comparison:
+        """Which of two files is faster; they take turns in the same processes.
+
+        Args:
+            one: An ONNX file as for `measure`.
+            other: Another one.
+
+        Returns:
+            The ratio of their times, and both latencies.
+        """
+        readings, (first, second) = self._measure([one, other])
+        pairs = [(reading.blocks[0], reading.blocks[1]) for reading in readings]
+        return compare_ratio(pool([pairs])[0], one=first, other=second)
+
+    def _measure(self, models: Sequence[Path]) -> tuple[list[Reading], list[Latency]]:
+        with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
+            reference = write_reference(Path(folder) / "reference.onnx")
+            quiet_ms = recall_quiet_ms(lambda: self._time_reference(reference))
+            readings = self._read(models, reference)
+        latencies = self._describe(readings, quiet_ms=quiet_ms)
+        self._warn(models, latencies)
+        return readings, latencies
+
+    def _warn(self, models: Sequence[Path], latencies: Sequence[Latency]) -> None:
+        """Says what could not be measured as surely as was wanted."""
+        for model, latency in zip(models, latencies, strict=True):
+            if latency.precision > self.form.precision:
+                _logger.warning(
+                    "latency of %s is known to ±%.1f %% only, wanted was ±%.1f %%: the machine is "
+                    "too noisy, something else uses it",
+                    model.name,
+                    100 * latency.precision,
+                    100 * self.form.precision,
+                )
+        if latencies[0].drift < _FASTER:
+            _logger.warning(
+                "the machine is %.2f times as fast as when its reference was timed; latencies "
+                "compare with each other, but are too long",
+                1 / latencies[0].drift,
+            )
+
+    def _describe(self, readings: Sequence[Reading], *, quiet_ms: float) -> list[Latency]:
+        numbers = range(len(readings[0].blocks))
+        spreads = pool([[(one.blocks[n], one.reference) for one in readings] for n in numbers])
+        drift = float(np.mean([one.fast_reference_ms for one in readings])) / quiet_ms
+        latencies: list[Latency] = []
+        for n, spread in zip(numbers, spreads, strict=True):
+            p10, _, p90 = np.mean([one.percentiles[n] for one in readings], axis=0) / 1e6 / drift
+            median_ms = spread.value * quiet_ms
+            latencies.append(
+                Latency(
+                    median_ms=median_ms,
+                    ci95_low_ms=spread.low * quiet_ms,
+                    ci95_high_ms=spread.high * quiet_ms,
+                    p10_ms=min(float(p10), median_ms),
+                    p90_ms=max(float(p90), median_ms),
+                    n_runs=sum(one.n_runs[n] for one in readings),
+                    batch=self.batch,
+                    threads=self.threads,
+                    runtime=readings[0].runtime,
+                    device=self.device,
+                    drift=drift,
+                )
+            )
+        return latencies
+
+    def _time_reference(self, reference: Path) -> float:
+        alone = dataclasses.replace(
+            self, runtime="onnxruntime", threads=1, batch=1, shape=(), form=_CALIBRATION
+        )
+        return alone._run([reference], reference).fast_reference_ms
+
+    def _read(self, models: Sequence[Path], reference: Path) -> list[Reading]:
+        """What as many processes as the form wants have seen, in turning order."""
+        readings: list[Reading] = []
+        for number in range(self.form.n_processes):
+            step = -1 if number % 2 else 1
+            reading = self._run(models[::step], reference)
+            readings.append(reading if step == 1 else reading.reversed())
+        return readings
+
+    def _run(self, models: Sequence[Path], reference: Path) -> Reading:
+        """What one process has seen."""
+        names = ", ".join(model.name for model in models)
+        self._check_programs(models)
+        form = self.form
+        command = [sys.executable, "-m", "stopwatch", *(str(model.resolve()) for model in models)]
+        command += ["--reference", str(reference), "--runtime", self.runtime]
+        command += ["--threads", str(self.threads), "--batch", str(self.batch)]
+        command += ["--form", str(form.least_s), str(form.most_s), str(form.precision)]
+        command += ["--shape", *map(str, self.shape)]
+        limit_s = _TIMEOUT_S * len(models)
+        try:
+            stopped = self._wait_for(command, limit_s=limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise MeasureError(
+                f"{names} must be timed within {limit_s:.0f} s, got no result"
+            ) from error
+        if stopped.returncode != 0:
+            lines = [line for line in stopped.stderr.strip().splitlines() if line.strip()]
+            reason = lines[-1] if lines else f"exit code {stopped.returncode}"
+            raise MeasureError(f"{self.runtime} must run {names}, got {reason}")
+        return Reading.from_json(json.loads(stopped.stdout))
+
+    def _check_programs(self, models: Sequence[Path]) -> None:
+        for program in (model.with_suffix(".pt2") for model in models if self.needs_program):
+            if not program.is_file():
+                raise MeasureError(
+                    f"{self.runtime} must have {program.name} beside the ONNX file, got no such "
+                    "file; `autokd export` writes both"
+                )
+
+    def _wait_for(self, command: list[str], *, limit_s: float) -> subprocess.CompletedProcess[str]:
+        """The stopwatch; waiting for another on this machine does not count against its time."""
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=_HOME
+        ) as process:
+            try:
+                if process.stdout is not None and process.stdout.readline() == _READY:
+                    with FileLock(_LOCK), self.quiet():
+                        printed, complaint = process.communicate("go\n", timeout=limit_s)
+                else:  # it ended before
+                    printed, complaint = process.communicate()
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(command, process.returncode, printed, complaint)

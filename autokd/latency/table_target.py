@@ -1,0 +1,200 @@
+"""Latencies that were measured elsewhere, looked up in a table."""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from autokd.errors import ConfigError, MeasureError
+from autokd.latency.footprint import network_key
+from autokd.latency.network_file import load_network
+from autokd.types import Latency, Target
+
+__all__ = ["ARCHITECTURE", "TableTarget", "load_table"]
+
+ARCHITECTURE = "architecture"
+"""Where an ONNX file keeps the architecture half of its sample, as JSON."""
+
+_TIMES = ("ms", "latency_ms", "median_ms")
+_NETWORK = "network"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One latency.
+
+    Attributes:
+        ms: Of the network.
+        network: Its hash, or empty.
+        architecture: Or label to value as text; a label that is left open fits any value.
+    """
+
+    ms: float
+    network: str = ""
+    architecture: Mapping[str, str]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TableTarget:
+    """Looks networks up by their hash or their architecture.
+
+    Attributes:
+        name: Of the table.
+        rows: As `load_table` reads them.
+        target: Measures what the table does not hold, on the same device; without one, such a
+            network cannot be measured.
+    """
+
+    name: str
+    rows: Sequence[_Row]
+    target: Target | None = None
+
+    @property
+    def needs_program(self) -> bool:
+        """Whether what measures the rest does."""
+        return self.target is not None and self.target.needs_program
+
+    def __str__(self) -> str:
+        """What makes two measurements comparable."""
+        digest = hashlib.sha256(repr(self.rows).encode()).hexdigest()[:16]
+        return f"table {self.name} {digest}, else {self.target}"
+
+    def measure(self, model: Path) -> Latency:
+        """The latency of one network; raises what `measure_together` raises."""
+        return self.measure_together([model])[0]
+
+    def measure_together(self, models: Sequence[Path]) -> list[Latency]:
+        """The latencies in the table; those that are not in it are measured together.
+
+        Args:
+            models: ONNX files.
+
+        Returns:
+            One for each.
+
+        Raises:
+            MeasureError: A network is not in the table, and nothing measures it.
+        """
+        found = [self._find(model) for model in models]
+        missing = [model for model, ms in zip(models, found, strict=True) if ms is None]
+        if missing and self.target is None:
+            raise MeasureError(
+                f"{missing[0].name} must be in the table {self.name}, got the network "
+                f"{network_key(missing[0])}; add a row with it, or name the table's device by "
+                "--target to have it measured"
+            )
+        measured = iter(self.target.measure_together(missing) if self.target and missing else ())
+        return [next(measured) if ms is None else self._describe(ms) for ms in found]
+
+    def _find(self, model: Path) -> float | None:
+        key, architecture = network_key(model), _read_architecture(model)
+        for row in self.rows:
+            if row.network == key or (row.architecture and _fits(row.architecture, architecture)):
+                return row.ms
+        return None
+
+    def _describe(self, ms: float) -> Latency:
+        return Latency(
+            median_ms=ms,
+            ci95_low_ms=ms,
+            ci95_high_ms=ms,
+            p10_ms=ms,
+            p90_ms=ms,
+            n_runs=0,
+            batch=1,
+            threads=1,
+            runtime="table",
+            device=self.name,
+            drift=1.0,
+        )
+
+
+def load_table(path: Path, *, target: Target | None = None) -> TableTarget:
+    """Reads a table of latencies.
+
+    Args:
+        path: CSV with a column `ms`, and a column `network` or one for each label of the
+            architecture; or JSON: a list of such rows, or an object of network to ms.
+        target: As `TableTarget.target`.
+
+    Returns:
+        The table.
+
+    Raises:
+        ConfigError: It cannot be read, or a row of it is no latency.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = (
+            _read_json(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
+        )
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConfigError(
+            f"`--latency-table` must be a CSV or JSON file, got {path}: {error}"
+        ) from error
+    if not loaded:
+        raise ConfigError(f"`--latency-table` must hold a latency, got {path}, which is empty")
+    rows = [_read_row(row, path=path, number=number) for number, row in enumerate(loaded, 1)]
+    return TableTarget(name=path.name, rows=rows, target=target)
+
+
+def _read_json(text: str) -> list[dict[str, Any]]:
+    values = json.loads(text)
+    if isinstance(values, dict):
+        return [{_NETWORK: network, "ms": ms} for network, ms in values.items()]
+    if not isinstance(values, list) or not all(isinstance(row, dict) for row in values):
+        raise ValueError("it must be a list of objects, or an object of network to ms")
+    return [{**row, **row.pop("architecture", {})} for row in values]
+
+
+def _read_row(row: Mapping[str, Any], *, path: Path, number: int) -> _Row:
+    def complain(rule: str, value: object) -> ConfigError:
+        return ConfigError(
+            f"`--latency-table` must have {rule} in row {number} of {path}, got {value}"
+        )
+
+    column = next((name for name in _TIMES if name in row), None)
+    if column is None:
+        raise complain("a column ms", ", ".join(map(str, row)))
+    try:
+        ms = float(row[column])
+    except (TypeError, ValueError) as error:
+        raise complain("a number of milliseconds", row[column]) from error
+    if not (math.isfinite(ms) and ms > 0):
+        raise complain("a positive latency", row[column])
+    network = str(row.get(_NETWORK) or "")
+    known = {key: value for key, value in row.items() if key and key not in (*_TIMES, _NETWORK)}
+    if not network and not any(value not in (None, "") for value in known.values()):
+        raise complain("a network or an architecture", "neither")
+    architecture = {} if network else {str(key): _as_text(value) for key, value in known.items()}
+    return _Row(ms=ms, network=network, architecture=architecture)
+
+
+def _fits(wanted: Mapping[str, str], architecture: Mapping[str, str]) -> bool:
+    """Whether an architecture has the labels of a row, and its values where they are given."""
+    return wanted.keys() == architecture.keys() and all(
+        value in ("", architecture[label]) for label, value in wanted.items()
+    )
+
+
+def _read_architecture(model: Path) -> dict[str, str]:
+    """What the file says of itself; empty where it says nothing."""
+    for entry in load_network(model).metadata_props:
+        if entry.key == ARCHITECTURE:
+            return {label: _as_text(value) for label, value in json.loads(entry.value).items()}
+    return {}
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401 - a cell of a table
+    """A value as a table writes it: 2 and 2.0 are the same."""
+    if value is None:
+        return ""
+    try:
+        return str(value) if isinstance(value, bool) else f"{float(value):g}"
+    except (TypeError, ValueError):
+        return str(value).strip()

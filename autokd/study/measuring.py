@@ -1,0 +1,133 @@
+"""Latencies of any ONNX file, outside of a study."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from autokd.errors import ConfigError, MeasureError
+from autokd.latency import (
+    FINAL,
+    Comparison,
+    StopwatchTarget,
+    TargetOptions,
+    compare_latencies,
+    network_key,
+    open_target,
+)
+from autokd.study.stillness import still
+from autokd.types import Latency
+
+__all__ = ["compare", "measure", "measure_all"]
+
+_SECONDS = FINAL.most_s * FINAL.n_processes
+
+
+def measure(
+    model: Path | str,
+    *,
+    target: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    shape: Sequence[int] = (),
+    seconds: float = _SECONDS,
+) -> Latency:
+    """The latency of a network on a target, as surely as for a finalist of a study.
+
+    Args:
+        model: An ONNX file; its inputs have the batch as their first dimension.
+        target: As `autokd search --target` takes it.
+        threads: Of the runtime.
+        batch: Pictures per run.
+        shape: Of one picture, for a network that leaves it open.
+        seconds: That it is timed for at the most, warm-up not counted.
+
+    Returns:
+        Time and interval; a warning is logged where the machine is too noisy to know it well.
+    """
+    return measure_all(
+        [Path(model)], target=target, threads=threads, batch=batch, shape=shape, seconds=seconds
+    )[0]
+
+
+def measure_all(
+    models: Sequence[Path],
+    *,
+    target: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    shape: Sequence[int] = (),
+    seconds: float = _SECONDS,
+) -> list[Latency]:
+    """The latencies of several networks, which take turns.
+
+    Args:
+        models: As for `measure`.
+        target: As for `measure`.
+        threads: Of the runtime.
+        batch: Pictures per run.
+        shape: Of one picture, for networks that leave it open.
+        seconds: That each is timed for at the most, warm-up not counted.
+
+    Returns:
+        One for each.
+    """
+    _check(models)
+    options = _options(threads=threads, batch=batch, shape=shape, seconds=seconds)
+    return open_target(target, options).measure_together(models)
+
+
+def compare(
+    one: Path | str,
+    other: Path | str,
+    *,
+    target: str = "onnxruntime",
+    threads: int = 1,
+    batch: int = 1,
+    shape: Sequence[int] = (),
+    seconds: float = _SECONDS,
+) -> Comparison:
+    """Which of two networks is faster on a target, by how much, and how sure that is.
+
+    Args:
+        one: As for `measure`.
+        other: As for `measure`; both take turns.
+        target: As for `measure`.
+        threads: Of the runtime.
+        batch: Pictures per run.
+        shape: Of one picture, for a network that leaves it open.
+        seconds: That each is timed for at the most, warm-up not counted.
+
+    Returns:
+        The ratio of the times with its interval, and both latencies.
+    """
+    models = Path(one), Path(other)
+    _check(models)
+    options = _options(threads=threads, batch=batch, shape=shape, seconds=seconds)
+    device = open_target(target, options)
+    if isinstance(device, StopwatchTarget):
+        return device.compare(*models)
+    return compare_latencies(*device.measure_together(models))
+
+
+def _options(*, threads: int, batch: int, shape: Sequence[int], seconds: float) -> TargetOptions:
+    most_s = seconds / FINAL.n_processes
+    form = dataclasses.replace(FINAL, most_s=most_s, least_s=min(FINAL.least_s, most_s))
+    return TargetOptions(threads=threads, batch=batch, shape=tuple(shape), form=form, quiet=still)
+
+
+def _check(models: Sequence[Path]) -> None:
+    """Holds a request to ONNX files.
+
+    Args:
+        models: What the user named.
+
+    Raises:
+        ConfigError: One of them is none.
+    """
+    for model in models:
+        if not model.is_file():
+            raise ConfigError(f"`MODEL` must be an ONNX file, got {model}, which is not there")
+        try:
+            network_key(model)
+        except MeasureError as error:
+            raise ConfigError(f"`MODEL` must be an ONNX file, got {model}: {error}") from error

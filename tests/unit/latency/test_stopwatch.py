@@ -1,0 +1,131 @@
+import math
+from itertools import groupby
+
+import numpy as np
+import pytest
+
+from autokd.latency.readings import pool
+from autokd.latency.stopwatch import cores
+from autokd.latency.stopwatch.cores import choose_cores
+from autokd.latency.stopwatch.estimate import fast_time, half_width, ratio_draws
+from autokd.latency.stopwatch.rounds import Form, record
+from autokd.latency.stopwatch.runners import Setting, make_input
+
+SHORT = Form(least_s=0.02, most_s=0.2, precision=0.05)
+
+
+def blocks(rng, n: int, *, ms: float, noise: float = 0.01) -> np.ndarray:
+    return ms * 1e6 * np.exp(noise * np.abs(rng.standard_normal((n, 1))))
+
+
+def test_networks_and_the_reference_take_turns():
+    ran = []
+    seen = record(
+        [lambda: ran.append("a"), lambda: ran.append("b")],
+        lambda: ran.append("reference"),
+        form=SHORT,
+    )
+    turns = [name for name, _ in groupby(ran)]
+    assert turns[:3] == ["reference", "a", "b"]  # warming up
+    assert turns[3:] == ["reference", "a", "b"] * (len(turns[3:]) // 3)
+    assert len(seen.reference) == len(seen.blocks[0]) == len(seen.blocks[1])
+    assert min(map(len, seen.runs)) >= 100
+
+
+def test_a_burst_of_other_load_does_not_move_the_estimate():
+    rng = np.random.default_rng(0)
+    quiet = blocks(rng, 200, ms=1.0)
+    disturbed = quiet.copy()
+    disturbed[50:150] *= 3.0
+    assert fast_time(disturbed) == pytest.approx(fast_time(quiet), rel=0.01)
+
+
+def test_a_machine_that_becomes_slower_is_corrected_for():
+    rng = np.random.default_rng(0)
+    speed = np.repeat([[1.0], [1.4]], 100, axis=0)
+    network, reference = (blocks(rng, 200, ms=ms) * 1.4 for ms in (3.0, 1.0))
+    slow = pool([[(network, reference)]])[0]
+    mixed = pool([[(network / 1.4 * speed, reference / 1.4 * speed)]])[0]
+    assert slow.value == pytest.approx(3.0, rel=0.01)
+    assert mixed.value == pytest.approx(3.0, rel=0.01)
+
+
+def test_an_interval_holds_the_truth_nineteen_times_out_of_twenty():
+    n_held = 0
+    truth = fast_time(blocks(np.random.default_rng(99), 100_000, ms=2.0, noise=0.1)) / fast_time(
+        blocks(np.random.default_rng(98), 100_000, ms=1.0, noise=0.1)
+    )
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        above, below = blocks(rng, 150, ms=2.0, noise=0.1), blocks(rng, 150, ms=1.0, noise=0.1)
+        low, high = np.percentile(ratio_draws(above, below, n_draws=300), [2.5, 97.5])
+        n_held += low <= truth <= high
+    assert n_held >= 85
+
+
+def test_more_rounds_make_the_interval_narrower():
+    rng = np.random.default_rng(0)
+    few, many = (
+        half_width(ratio_draws(*(blocks(rng, n, ms=1.0, noise=0.2) for _ in "ab"), n_draws=300))
+        for n in (30, 3000)
+    )
+    assert many < few / 3
+
+
+def test_processes_that_differ_widen_the_interval():
+    rng = np.random.default_rng(0)
+    alike = [[(blocks(rng, 100, ms=2.0), blocks(rng, 100, ms=1.0)) for _ in range(3)]]
+    apart = [[(above * (1 + 0.1 * n), below) for n, (above, below) in enumerate(alike[0])]]
+    assert pool(apart)[0].half_width > 5 * pool(alike)[0].half_width
+    assert pool(apart)[0].low < pool(apart)[0].value < pool(apart)[0].high
+
+
+def test_it_ends_when_the_time_is_over_however_wide_the_interval_is():
+    calls = iter(range(10**9))
+    seen = record(
+        [lambda: sum(range(10 * (next(calls) % 100)))],
+        lambda: None,
+        form=Form(least_s=0.01, most_s=0.1, precision=0.0),
+    )
+    assert seen.reference
+
+
+def test_open_sides_are_filled_with_batch_and_shape():
+    setting = Setting(threads=1, batch=4, shape=(3, 8, 6))
+    values = make_input(["batch", 3, "h", "w"], "float", setting=setting, name="x")
+    assert values.shape == (4, 3, 8, 6)
+    assert values.dtype == np.float32
+    assert 0 <= values.min() < values.max() < 1
+
+
+def test_a_side_that_stays_open_is_named():
+    with pytest.raises(ValueError, match=r"input `x` must have known sides, got \(n, 3, h\)"):
+        make_input(["n", 3, "h"], "float", setting=Setting(threads=1, batch=1), name="x")
+
+
+def test_an_unknown_type_is_named():
+    with pytest.raises(ValueError, match=r"input `x` must be of a type in .*, got string"):
+        make_input([1], "string", setting=Setting(threads=1, batch=1), name="x")
+
+
+def test_whole_numbers_are_zeros_since_they_may_be_indices():
+    values = make_input([None, 5], "int64", setting=Setting(threads=1, batch=2), name="x")
+    assert values.dtype == np.int64
+    assert not values.any()
+
+
+def test_cores_are_of_different_physical_ones_first(monkeypatch):
+    pairs = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(pairs))
+    monkeypatch.setattr(cores, "_siblings", pairs.__getitem__)
+    assert choose_cores(1) == [3]
+    assert choose_cores(2) == [2, 3]
+    assert choose_cores(9) == [0, 1, 2, 3]
+
+
+def test_the_ratio_of_a_network_to_itself_is_one():
+    rng = np.random.default_rng(0)
+    same = blocks(rng, 100, ms=1.0)
+    spread = pool([[(same, same)]])[0]
+    assert math.isclose(spread.low, 1)
+    assert math.isclose(spread.high, 1)

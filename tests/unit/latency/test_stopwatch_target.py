@@ -1,0 +1,120 @@
+import logging
+import time
+from contextlib import contextmanager
+
+import pytest
+from torch import nn
+
+from autokd.errors import MeasureError
+from autokd.exporters import export_onnx
+from autokd.latency import Form, StopwatchTarget, stopwatch_target
+
+SHORT = Form(least_s=0.02, most_s=0.3, precision=0.05)
+
+
+class Quiet:
+    """Notes when it was entered and left."""
+
+    def __init__(self):
+        self.times = []
+
+    @contextmanager
+    def __call__(self):
+        self.times.append(time.monotonic())
+        yield
+        self.times.append(time.monotonic())
+
+
+@pytest.fixture(autouse=True)
+def calibrated(monkeypatch):
+    monkeypatch.setattr(stopwatch_target, "_CALIBRATION", SHORT)
+
+
+def wide(n: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, n), nn.ReLU(), nn.Linear(n, 10))
+
+
+def export(tmp_path, n: int):
+    return export_onnx(wide(n), tmp_path / f"{n}.onnx", shape=(1, 8, 8))
+
+
+def test_others_stand_still_only_while_the_clock_runs(tmp_path):
+    model = export(tmp_path, 16)
+    StopwatchTarget(form=SHORT).measure(model)  # the reference is known after it
+    quiet = Quiet()
+    start = time.monotonic()
+    latency = StopwatchTarget(form=SHORT, quiet=quiet).measure(model)
+    entered, left = quiet.times
+    assert latency.median_ms > 0
+    assert start < entered < left
+    assert left - entered >= SHORT.least_s
+
+
+def test_nobody_stands_still_for_a_file_that_does_not_load(tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"no network")
+    StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
+    quiet = Quiet()
+    with pytest.raises(MeasureError, match=r"onnxruntime must run model\.onnx, got .*onnx"):
+        StopwatchTarget(form=SHORT, quiet=quiet).measure(model)
+    assert quiet.times == []
+
+
+def test_a_file_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
+    monkeypatch.setattr(stopwatch_target, "_TIMEOUT_S", 0.01)
+    with pytest.raises(MeasureError, match="within 0 s, got no result"):
+        StopwatchTarget().measure(export(tmp_path, 16))
+
+
+def test_what_is_quiet_does_not_make_another_target():
+    assert StopwatchTarget(quiet=Quiet()) == StopwatchTarget()
+    assert str(StopwatchTarget(quiet=Quiet())) == str(StopwatchTarget())
+
+
+def test_a_longer_form_is_another_target_for_the_cache():
+    assert str(StopwatchTarget(form=SHORT)) != str(StopwatchTarget())
+    assert str(StopwatchTarget(shape=(3, 32, 32))) != str(StopwatchTarget())
+    assert str(StopwatchTarget(runtime="torch")) != str(StopwatchTarget())
+
+
+def test_an_interval_that_stays_too_wide_is_said(tmp_path, caplog):
+    form = Form(least_s=0.01, most_s=0.05, precision=1e-9)
+    with caplog.at_level(logging.WARNING):
+        latency = StopwatchTarget(form=form).measure(export(tmp_path, 16))
+    assert latency.precision > 0
+    assert "16.onnx is known to ±" in caplog.text
+    assert "busy" in caplog.text
+
+
+def test_the_reference_is_timed_once_on_a_device(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):
+        StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
+        files = list((tmp_path / "cache/latency").glob("reference-*.json"))
+        assert len(files) == 1
+        files[0].write_text(files[0].read_text().replace('"ms": ', '"ms": 1'))
+    doubted = StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
+    assert doubted.drift < 0.5  # the kept time counts, however wrong it is here
+
+
+def test_the_machine_being_faster_than_it_was_known_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(stopwatch_target, "recall_quiet_ms", lambda _: 1000.0)
+    with caplog.at_level(logging.WARNING):
+        StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
+    assert "times as fast as when its reference was timed" in caplog.text
+
+
+def test_which_of_two_is_faster_is_seen_in_one_process(tmp_path):
+    small, large = export(tmp_path, 16), export(tmp_path, 4096)
+    spread = StopwatchTarget(form=SHORT).compare(small, large)
+    assert spread.value < spread.high < 1
+    assert StopwatchTarget(form=SHORT).compare(large, small).low > 1
+
+
+def test_several_processes_count_together(tmp_path):
+    form = Form(least_s=0.02, most_s=0.1, precision=0.5, n_processes=2)
+    models = [export(tmp_path, 16), export(tmp_path, 4096)]
+    one, other = StopwatchTarget(form=form).measure_together(models)
+    assert one.median_ms < other.median_ms  # although the second process has them reversed
+    assert one.n_runs >= 200
