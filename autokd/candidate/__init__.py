@@ -2,35 +2,55 @@
 
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.evaluation import (
-    Architecture,
-    Candidate,
     Known,
-    Workshop,
     evaluate_candidate,
-    prepare_candidate,
     screen_candidate,
+    settle_latency,
     train_candidate,
+)
+from autokd.candidate.precision import (
+    INT8_SUFFIX,
+    Quantized,
+    check_calibration,
+    choose_calibration,
+    quantize_student,
+    score_file,
+)
+from autokd.candidate.preparation import (
+    Candidate,
+    NetworkSample,
+    Workshop,
+    explain_int8,
+    prepare_candidate,
 )
 from autokd.candidate.students import build_student, load_student, save_student
 from autokd.candidate.surveying import StudentSurveyor, describe_student
 from autokd.candidate.training import KnownTeacher, train_student
 
 __all__ = [
-    "Architecture",
+    "INT8_SUFFIX",
     "Candidate",
     "CheckpointFile",
     "CheckpointFolder",
     "Known",
     "KnownTeacher",
+    "NetworkSample",
+    "Quantized",
     "StudentSurveyor",
     "Workshop",
     "build_student",
+    "check_calibration",
+    "choose_calibration",
     "describe_student",
     "evaluate_candidate",
+    "explain_int8",
     "load_student",
     "prepare_candidate",
+    "quantize_student",
     "save_student",
+    "score_file",
     "screen_candidate",
+    "settle_latency",
     "train_candidate",
     "train_student",
 ]

@@ -112,6 +112,11 @@ class Config(BaseModel):
         f"{' | '.join(LOGIT_LOSSES)}, with +{', +'.join(PREPARATIONS)} "
         f"and one of +{', +'.join(FEATURE_LOSSES)} if wanted",
     )
+    precision: Literal["fp32", "int8", "both"] | None = Field(
+        None,
+        description="What students are deployed in: fp32 | int8 (quantized after training, scored "
+        "and timed in the runtime) | both (searched) [default: what the recipe says, else fp32]",
+    )
     views: int = Field(
         16,
         ge=1,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from autokd.errors import ConfigError, ExportError
 from autokd.exporters.card import render_card
-from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
+from autokd.exporters.onnx_file import OnnxNetwork, annotate_onnx, export_onnx
 from autokd.types import DataCard, Target
 
-__all__ = ["Bundle", "Pictures", "export_bundle"]
+__all__ = ["Bundle", "Pictures", "QuantizedFile", "export_bundle"]
 
 _LEAST_AGREEMENT = 0.999
 _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
@@ -40,6 +40,19 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizedFile:
+    """A student in INT8, as it was scored for the table.
+
+    Attributes:
+        path: The ONNX file.
+        test_accuracy: Of the file in the runtime, in [0, 1].
+    """
+
+    path: Path
+    test_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """What was exported and what was found when it was checked.
 
@@ -48,8 +61,11 @@ class Bundle:
         test_accuracy: Of the trained student in torch, in [0, 1].
         onnx_test_accuracy: Of `model.onnx` in onnxruntime.
         top1_agreement: Share of the test pictures on which both say the same.
-        latency_ms: Median of `model.onnx`, measured now.
+        latency_ms: Median of what is deployed, measured now: of `model.int8.onnx` where there is
+            one, else of `model.onnx`.
         card: What `card.json` holds.
+        int8_test_accuracy: Of `model.int8.onnx` in onnxruntime; none where there is none.
+        fp32_latency_ms: Median of `model.onnx`, by turns with `model.int8.onnx`.
     """
 
     files: tuple[Path, ...]
@@ -58,6 +74,8 @@ class Bundle:
     top1_agreement: float
     latency_ms: float
     card: dict[str, Any]
+    int8_test_accuracy: float | None = None
+    fp32_latency_ms: float | None = None
 
 
 def export_bundle(
@@ -68,8 +86,11 @@ def export_bundle(
     test: Pictures,
     target: Target,
     card: Mapping[str, Any],
+    int8: QuantizedFile | None = None,
 ) -> Bundle:
     """Writes and checks `model.onnx`, `model.pt2`, `model.safetensors`, `card.json`, `card.md`.
+
+    Of a student in INT8 also `model.int8.onnx`, which is the file that was scored for the table.
 
     Everything is written beside the folder first and moved when it has passed, so that a
     mismatch (an `ExportError`) leaves nothing that could be deployed.
@@ -81,6 +102,7 @@ def export_bundle(
         test: The test split.
         target: What the student was measured on.
         card: What else the card tells.
+        int8: Its file in INT8, if it is deployed so.
 
     Returns:
         Files and figures.
@@ -101,7 +123,10 @@ def export_bundle(
         weights = {name: value.contiguous() for name, value in student.state_dict().items()}
         (scratch / "model.safetensors").write_bytes(save(weights))
         figures = _check(student, scratch, test=test)
-        figures["latency_ms"] = target.measure(model).median_ms
+        if int8 is None:
+            figures["latency_ms"] = target.measure(model).median_ms
+        else:
+            figures |= _add_int8(int8, model, test=test, target=target, metadata=metadata)
         full = {**card, **figures, "classes": list(data.classes), "input": _describe_input(data)}
         (scratch / "card.json").write_text(json.dumps(full, indent=2, default=str) + "\n")
         (scratch / "card.md").write_text(render_card(full))
@@ -113,6 +138,31 @@ def export_bundle(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle(files=tuple(out / name for name in names), card=full, **figures)
+
+
+def _add_int8(
+    int8: QuantizedFile,
+    model: Path,
+    *,
+    test: Pictures,
+    target: Target,
+    metadata: Mapping[str, str],
+) -> dict[str, float]:
+    """The INT8 file beside the FP32 one; an `ExportError` where it is not what the table said."""
+    file = annotate_onnx(int8.path, model.with_suffix(".int8.onnx"), metadata=metadata)
+    found = OnnxNetwork(file).predict(test.images).argmax(1)
+    n_right, n_wanted = int((found == test.labels).sum()), int8.test_accuracy * len(test.labels)
+    if abs(n_right - n_wanted) > (1 - _LEAST_AGREEMENT) * max(_LEAST_PICTURES, len(test.labels)):
+        raise ExportError(
+            f"{file.name} must be as accurate as in the table, {int8.test_accuracy:.2%}, got "
+            f"{n_right / len(test.labels):.2%}; nothing was written"
+        )
+    own, quantized = target.measure_together([model, file])
+    return {
+        "int8_test_accuracy": n_right / len(test.labels),
+        "latency_ms": quantized.median_ms,
+        "fp32_latency_ms": own.median_ms,
+    }
 
 
 def _describe_input(data: DataCard) -> dict[str, Any]:

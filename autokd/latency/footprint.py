@@ -16,6 +16,7 @@ from autokd.types import Footprint, InputShape
 
 __all__ = ["count_macs", "measure_footprint", "network_key"]
 
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
@@ -52,7 +53,8 @@ def network_key(model: Path) -> str:
     """A hash of the network in an ONNX file: its nodes, attributes and shapes, not its weights.
 
     Two samples that freeze to the same network have the same key, however their labels differ.
-    Whole numbers and single values stay in the key, since they can be part of the structure.
+    Whole numbers and single values stay in the key, since they can be part of the structure; but
+    not those that a quantized network computes with, its weights, biases, scales and zero points.
 
     Args:
         model: An ONNX file.
@@ -68,10 +70,14 @@ def network_key(model: Path) -> str:
     except (OSError, DecodeError) as error:
         raise MeasureError(f"{model.name} must be an ONNX file, got {error}") from error
     digest = hashlib.sha256()
+    learnt = {
+        name for node in proto.graph.node if node.op_type in _QUANTIZERS for name in node.input
+    }
     for tensor in proto.graph.initializer:
         digest.update(f"{list(tensor.dims)} {tensor.data_type}".encode())
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type in _WHOLE or values.size == 1:
+        is_structure = tensor.data_type in _WHOLE or values.size == 1
+        if is_structure and tensor.name not in learnt:
             digest.update(values.tobytes())
     for node in proto.graph.node:
         node.ClearField("name")

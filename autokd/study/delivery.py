@@ -3,21 +3,23 @@
 import dataclasses
 from pathlib import Path
 
-from autokd.candidate import load_student
+from autokd.candidate import load_student, score_file
 from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
 from autokd.errors import TrackingError
-from autokd.exporters import Bundle, OnnxNetwork, export_bundle
+from autokd.exporters import Bundle, OnnxNetwork, QuantizedFile, export_bundle
 from autokd.latency import OnnxRuntimeTarget, device_fingerprint, library_versions
 from autokd.spaces import build_space
 from autokd.study.folder import find_study
 from autokd.study.front import pick_student
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import find_weights
+from autokd.study.refits import find_int8, find_weights, load_accuracy
 from autokd.trackers import register_model
 from autokd.types import DataCard, FrontStudent
 
 __all__ = ["export"]
+
+_TIMES = ("latency_ms", "fp32_latency_ms")  # of the card are those of the files, measured now
 
 
 def export(
@@ -59,16 +61,13 @@ def export(
         n_classes=data.card.n_classes,
         overrides=config.loss_fields,
         has_assistant=bool(config.assistant),
+        precision=config.precision,
     )
-    network = load_student(
-        space,
-        student.architecture,
-        data=data.card,
-        weights=find_weights(folder, trial=student.trial, is_twin=student.is_twin),
-    )
+    weights = find_weights(folder, trial=student.trial, is_twin=student.is_twin)
+    network = load_student(space, student.architecture, data=data.card, weights=weights)
     card = {
         "study": front.study,
-        **{key: value for key, value in dataclasses.asdict(student).items() if key != "latency_ms"},
+        **{key: value for key, value in dataclasses.asdict(student).items() if key not in _TIMES},
         "mean_test_accuracy": student.test_accuracy,
         "searched_latency_ms": student.latency_ms,
         "teacher": dataclasses.asdict(front.teacher),
@@ -79,10 +78,32 @@ def export(
         threads=config.latency_threads, batch=config.latency_batch, seconds=1.0
     )
     test = load_test(config)
-    bundle = export_bundle(network, out, data=data.card, test=test, target=target, card=card)
+    bundle = export_bundle(
+        network,
+        out,
+        data=data.card,
+        test=test,
+        target=target,
+        card=card,
+        int8=_find_quantized(student, weights, test=test),
+    )
     if is_registered:
         _register(config, bundle, alias=_alias(student, pick=pick), test=test, progress=progress)
     return bundle
+
+
+def _find_quantized(
+    student: FrontStudent, weights: Path, *, test: TestData
+) -> QuantizedFile | None:
+    """The INT8 file of a student and the accuracy that it had; none of one in FP32."""
+    if student.recipe.precision == "fp32":
+        return None
+    path, accuracy = find_int8(weights), load_accuracy(weights)
+    if accuracy is None:
+        accuracy = student.test_accuracy
+    if accuracy is None:  # a study that was interrupted before its finals has no table
+        accuracy = score_file(path, test.images, test.labels)
+    return QuantizedFile(path=path, test_accuracy=accuracy)
 
 
 def _describe_data(card: DataCard) -> dict[str, object]:
@@ -105,7 +126,8 @@ def _register(
     progress: SearchProgress,
 ) -> None:
     """Logs the student to MLflow; a server that is away costs the registration, not the files."""
-    model = next(path for path in bundle.files if path.name == "model.onnx")
+    deployed = "model.onnx" if bundle.int8_test_accuracy is None else "model.int8.onnx"
+    model = next(path for path in bundle.files if path.name == deployed)
     pictures = test.images[:4]
     inputs = (pictures.float() / 255).numpy()
     outputs = OnnxNetwork(model).predict(pictures).numpy()

@@ -161,7 +161,7 @@ class Findings:
         """All results, and after they were timed together only those."""
         if self._timed is None:
             return self._results
-        return [result for result in self._results if result.network in self._timed]
+        return [result for result in self._results if result.artefact in self._timed]
 
     def _build(self, result: TrialResult) -> FrontStudent:
         return build_front_student(result, space=self._space, teacher_ms=self._teacher.latency_ms)

@@ -1,5 +1,6 @@
 """The space that a study searches: architecture and recipe, less what the user holds fast."""
 
+from autokd.candidate import check_calibration
 from autokd.config import Config
 from autokd.errors import ConfigError
 from autokd.spaces import Space, build_space
@@ -17,7 +18,7 @@ def build_joint_space(config: Config, data: DataCard, *, has_assistant: bool) ->
         has_assistant: Whether a sample says who teaches.
 
     Returns:
-        The space.
+        The space; a `DataError` says that there are too few pictures for INT8.
     """
     space = build_space(
         config.space,
@@ -26,8 +27,11 @@ def build_joint_space(config: Config, data: DataCard, *, has_assistant: bool) ->
         n_classes=data.n_classes,
         overrides=config.loss_fields,
         has_assistant=has_assistant,
+        precision=config.precision,
     )
     space.pin(config.fix)
+    if "int8" in space.values_of("precision"):
+        check_calibration(data)
     return space
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autokd.types.points import InputShape, Recipe, Sample
+from autokd.types.points import InputShape, Precision, Recipe, Sample
 
 __all__ = [
     "DataCard",
@@ -121,8 +121,11 @@ class TrialResult:
         sample: The point of the joint space.
         network: Hash of the frozen network; equal for samples that build the same network.
         recipe: The frozen recipe, or none where freezing failed.
-        val_accuracy: Best top-1 on the validation split, in [0, 1].
-        latency: Of the student's ONNX file.
+        val_accuracy: Best top-1 on the validation split, in [0, 1]; of an INT8 student that of its
+            file in the runtime, while the curve is that of its training.
+        latency: Of the student's ONNX file, in its precision.
+        fp32_latency: Of the same student in FP32, timed by turns with it; none where that is what
+            it is deployed in.
         footprint: Parameters, MACs, bytes.
         curve: One row per epoch.
         reason: Why it was stopped, pruned or failed.
@@ -132,6 +135,8 @@ class TrialResult:
         engine: How the steps were computed, for example `bf16 channels_last`.
         answers: Where the teacher's came from: `live`, `kept` in the bank, or `mixed` of those
             to two pictures; empty without a teacher.
+        float_layers: Of an INT8 student, the layers that stay in FP32 since they cost too much
+            accuracy otherwise.
     """
 
     trial: int
@@ -149,6 +154,20 @@ class TrialResult:
     same_as: int | None = None
     engine: str = ""
     answers: str = ""
+    fp32_latency: Latency | None = None
+    float_layers: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> Precision:
+        """What it is deployed in."""
+        return "fp32" if self.recipe is None else self.recipe.precision
+
+    @property
+    def artefact(self) -> str:
+        """Equal for results whose files take the same time: network, precision, layers in it."""
+        if self.precision == "fp32":
+            return self.network
+        return " ".join([self.network, self.precision, *self.float_layers])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +208,7 @@ class FrontStudent:
         recipe: The frozen recipe; of a twin, without distillation.
         is_twin: Whether this is the twin, which was more accurate on validation than the distilled
             student and took its place.
+        fp32_latency_ms: Of an INT8 student, the median of its FP32 self, timed by turns with it.
     """
 
     trial: int
@@ -207,6 +227,7 @@ class FrontStudent:
     architecture: Sample
     recipe: Recipe
     is_twin: bool = False
+    fp32_latency_ms: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ def test_a_grafted_sample_has_one_half_of_each(encoding):
     rng = np.random.default_rng(0)
     one, other = encoding.random(rng), encoding.random(rng)
     both = encoding.graft(one, other)
-    assert encoding.architecture_of(both) == encoding.architecture_of(one)
+    assert encoding.network_of(both) == encoding.network_of(one)
     assert both["rate"] == other["rate"]
 
 
