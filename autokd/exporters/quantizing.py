@@ -27,7 +27,7 @@ from autokd.exporters.onnx_file import annotate_onnx
 
 __all__ = ["Quantizer", "products_saturate", "quantize_onnx"]
 
-_PARTS = 16  # pictures at once: the calibration keeps what every layer gives
+_PARTS = 16  # pictures at once: while they are calibrated on, every layer's output is there
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -68,10 +68,10 @@ class Quantizer:
         self._scratch = tempfile.TemporaryDirectory(prefix="autokd-int8-")
         folder = Path(self._scratch.name)
         self._prepared, self._ranges = folder / "prepared.onnx", folder / "ranges.json"
-        self._metadata = {one.key: one.value for one in onnx.load(model).metadata_props}
         self._bits = 7 if products_saturate() else 8
         try:
             with _quietly(model.name):
+                self._metadata = {one.key: one.value for one in onnx.load(model).metadata_props}
                 # Symbolic shapes are not needed, and fail on the reshapes of a transformer.
                 quant_pre_process(model, self._prepared, skip_symbolic_shape=True)
             self._quantize(folder / "first.onnx", reader=_Reader(pictures))
@@ -139,7 +139,6 @@ class Quantizer:
                 nodes_to_exclude=list(float_layers),
                 nodes_to_quantize=list(only),
                 calibration_cache_path=self._ranges,
-                extra_options={"CalibMaxIntermediateOutputs": 1},
             )
 
 
