@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autokd.candidate import build_student, quantize_student, score_file, train_student
-from autokd.config import Config
+from autokd.config import build_config
 from autokd.data import SearchData, TestData, load_data, load_test
 from autokd.distillation import Plan
 from autokd.errors import BuildError, ExportError, SpaceError
@@ -151,7 +151,7 @@ def main() -> None:
     if arguments.quick:
         arguments.train_limit, arguments.students = 600, 2
         arguments.spaces = arguments.spaces[:3]
-    config = Config(data=arguments.data, train_limit=arguments.train_limit)
+    config = build_config(flags={"data": arguments.data, "train_limit": arguments.train_limit})
     data, test = load_data(config), load_test(config)
     console = Console(stderr=True, highlight=False)
     figures: dict[str, dict[str, Any]] = {}

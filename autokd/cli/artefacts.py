@@ -48,22 +48,22 @@ def export_command(*, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - 
         "top1_agreement": bundle.top1_agreement,
         "latency_ms": bundle.latency_ms,
     }
-    if bundle.int8_test_accuracy is not None:
+    int8 = ""
+    if bundle.int8_test_accuracy is not None and bundle.fp32_latency_ms is not None:
         figures["int8_test_accuracy"] = bundle.int8_test_accuracy
         figures["fp32_latency_ms"] = bundle.fp32_latency_ms
+        int8 = (
+            f"; in INT8 {bundle.int8_test_accuracy:.2%}, FP32 takes {bundle.fp32_latency_ms:.4f} ms"
+        )
     if as_json:
         click.echo(json.dumps(figures))
         return
     for path in bundle.files:
         click.echo(path)
-    int8 = ""
-    if bundle.int8_test_accuracy is not None:
-        int8 = (
-            f"; in INT8 {bundle.int8_test_accuracy:.2%}, FP32 takes {bundle.fp32_latency_ms:.4f} ms"
-        )
     click.echo(
         f"test accuracy {bundle.test_accuracy:.2%} in torch, {bundle.onnx_test_accuracy:.2%} in "
-        f"onnxruntime, top-1 agreement {bundle.top1_agreement:.2%}, {bundle.latency_ms:.4f} ms{int8}"
+        f"onnxruntime, top-1 agreement {bundle.top1_agreement:.2%}, {bundle.latency_ms:.4f} ms"
+        f"{int8}"
     )
 
 

@@ -140,7 +140,7 @@ def test_layers_that_are_given_stay_in_float_and_no_others(fragile, tmp_path):
 
 def test_too_few_pictures_are_the_users_fault(data):
     check_calibration(data.card)
-    with pytest.raises(DataError, match="must have 300 training pictures .* got 299; use"):
+    with pytest.raises(DataError, match=r"must have 300 training pictures .* got 299; use"):
         check_calibration(dataclasses.replace(data.card, n_train=299))
 
 
