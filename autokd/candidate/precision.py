@@ -28,6 +28,7 @@ INT8_SUFFIX = ".int8.onnx"
 
 _LEAST, _WANTED = 300, 512  # pictures to calibrate with
 _LIMIT = 0.01  # of validation accuracy that INT8 may cost before layers are left in float
+_NOISE = 2  # pictures of the validation split that say nothing
 _LOOKED = 64  # pictures that tell how much a layer suffers
 _GROUPS = 32  # of neighbouring layers that are looked at one by one
 
@@ -99,7 +100,8 @@ def quantize_student(
         path: The file to write.
         data: Training pictures to calibrate with, validation pictures to score on.
         float_layers: Layers to leave in FP32 whatever it costs; found if none are given.
-        limit: Of the accuracy on validation that INT8 may cost, in [0, 1].
+        limit: Of the accuracy on validation that INT8 may cost, in [0, 1]; two pictures are
+            always within it.
         seed: Of the draw of the calibration pictures.
 
     Returns:
@@ -108,6 +110,7 @@ def quantize_student(
     """
     check_calibration(data.card)
     pictures = choose_calibration(data, seed=seed)
+    limit = max(limit, _NOISE / len(data.val_labels))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
         model = export_onnx(student, Path(folder) / "model.onnx", shape=data.card.shape)

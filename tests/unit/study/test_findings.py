@@ -188,3 +188,16 @@ def test_an_int8_student_that_is_no_faster_than_its_fp32_self_is_not_offered(fin
     assert front.students[0].fp32_latency_ms == 0.5
     (pruned,) = (one for one in findings.results if one.state == "pruned")
     assert pruned.reason == "INT8 takes 0.25 ms, no less than FP32 with 0.2 ms"
+
+
+def test_a_processor_on_which_int8_never_pays_is_named(find):
+    int8 = dataclasses.replace(PLAIN, precision="int8")
+    results = [
+        dataclasses.replace(
+            result(trial, None, ms, state="pruned", reason=str(ms), recipe=int8),
+            fp32_latency=result(0, 0.5, 0.2).latency,
+        )
+        for trial, ms in enumerate((0.5, 0.3, 0.4))
+    ]
+    line = find(results).describe_misery()
+    assert "got none of 3; the nearest, trial 1, takes 1.5 times as long in INT8" in line
