@@ -2,18 +2,30 @@
 
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.evaluation import (
-    Architecture,
-    Candidate,
     Known,
-    Workshop,
     evaluate_candidate,
     inherit_candidate,
-    prepare_candidate,
     screen_candidate,
+    settle_latency,
     train_candidate,
 )
 from autokd.candidate.gaze import find_gaze, watch
 from autokd.candidate.inheritance import Relative, find_relative, inherit_weights
+from autokd.candidate.precision import (
+    INT8_SUFFIX,
+    Quantized,
+    check_calibration,
+    choose_calibration,
+    quantize_student,
+    score_file,
+)
+from autokd.candidate.preparation import (
+    Candidate,
+    NetworkSample,
+    Workshop,
+    explain_int8,
+    prepare_candidate,
+)
 from autokd.candidate.quantization_aware import (
     QuantizationSettings,
     QuantizedTraining,
@@ -24,28 +36,36 @@ from autokd.candidate.surveying import StudentSurveyor, describe_student
 from autokd.candidate.training import KnownTeacher, train_student
 
 __all__ = [
-    "Architecture",
+    "INT8_SUFFIX",
     "Candidate",
     "CheckpointFile",
     "CheckpointFolder",
     "Known",
     "KnownTeacher",
+    "NetworkSample",
     "QuantizationSettings",
+    "Quantized",
     "QuantizedTraining",
     "Relative",
     "StudentSurveyor",
     "Workshop",
     "build_student",
+    "check_calibration",
+    "choose_calibration",
     "describe_student",
     "evaluate_candidate",
+    "explain_int8",
     "find_gaze",
     "find_relative",
     "inherit_candidate",
     "inherit_weights",
     "load_student",
     "prepare_candidate",
+    "quantize_student",
     "save_student",
+    "score_file",
     "screen_candidate",
+    "settle_latency",
     "train_candidate",
     "train_quantized_student",
     "train_student",

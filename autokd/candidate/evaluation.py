@@ -5,131 +5,39 @@ failed result with its reason. Any other exception is a bug and passes through.
 """
 
 import dataclasses
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 import torch
+from torch import nn
 
-from autokd.candidate.checkpoints import CheckpointFolder
 from autokd.candidate.inheritance import Relative
+from autokd.candidate.precision import INT8_SUFFIX, quantize_student
+from autokd.candidate.preparation import (
+    Candidate,
+    Workshop,
+    explain_int8,
+    measure_again,
+    prepare_candidate,
+)
 from autokd.candidate.relatives import choose_start, load_start
 from autokd.candidate.students import build_student, save_student
-from autokd.candidate.training import KnownTeacher, train_student
-from autokd.data import SearchData
-from autokd.distillation import Engine, OnEpoch, Plan
+from autokd.candidate.training import train_student
+from autokd.distillation import OnEpoch
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
-from autokd.exporters import export_onnx
-from autokd.latency import measure_footprint, network_key
-from autokd.spaces import Space
-from autokd.types import (
-    Footprint,
-    Latency,
-    Recipe,
-    Sample,
-    Scalar,
-    Target,
-    TaughtBy,
-    TrialResult,
-)
+from autokd.types import Latency, Recipe, Sample, TrialResult
 
 __all__ = [
-    "Architecture",
-    "Candidate",
     "Known",
-    "Workshop",
     "evaluate_candidate",
     "inherit_candidate",
-    "prepare_candidate",
     "screen_candidate",
+    "settle_latency",
     "train_candidate",
 ]
 
-Architecture = tuple[tuple[str, Scalar], ...]
-"""The architecture half of a sample, label beside value."""
-
 Known = Mapping[tuple[str, Recipe], TrialResult]
 """Complete results by network and recipe, so that nothing is trained twice."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Workshop:
-    """What all candidates of a study share.
-
-    Attributes:
-        space: Where samples come from.
-        data: Training and validation pictures; no test split.
-        teachers: Who can teach, on the device of the plan, by `Recipe.taught_by`.
-        target: What the latency is measured on.
-        plan: Epochs, batch, seed and device of a trial.
-        max_latency_ms: A slower candidate is not trained.
-        weights: Folder that the students' weights are kept in.
-        checkpoints: Where trainings are kept, so that they go on if they are cut off.
-        engines: The fastest way to compute a step, by network, as far as it is known.
-        candidates: What has been measured in this session, by architecture.
-    """
-
-    space: Space
-    data: SearchData
-    teachers: Mapping[TaughtBy, KnownTeacher]
-    target: Target
-    plan: Plan
-    max_latency_ms: float | None
-    weights: Path
-    checkpoints: CheckpointFolder
-    engines: dict[str, Engine] = dataclasses.field(default_factory=dict[str, Engine])
-    candidates: "dict[Architecture, Candidate]" = dataclasses.field(
-        default_factory=dict["Architecture", "Candidate"]
-    )
-
-    def architecture_of(self, sample: Sample) -> Architecture:
-        """What students are told apart by before they are built."""
-        return tuple(self.space.architecture_of(sample).items())
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """What is known of a student that was built and measured, but not trained.
-
-    Attributes:
-        recipe: How it is to be trained.
-        network: Hash of its structure.
-        latency: Of its ONNX file.
-        footprint: Parameters, MACs, bytes.
-    """
-
-    recipe: Recipe
-    network: str
-    latency: Latency
-    footprint: Footprint
-
-
-def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
-    """Builds a student, exports it as it is and measures the file; not twice by another recipe.
-
-    Args:
-        sample: Label to value.
-        workshop: What the study shares; keeps what is found.
-
-    Returns:
-        All that can be known before training.
-    """
-    card, architecture = workshop.data.card, workshop.architecture_of(sample)
-    known = workshop.candidates.get(architecture)
-    if known is not None:
-        return dataclasses.replace(known, recipe=workshop.space.freeze(sample)[1])
-    student, recipe = build_student(workshop.space, sample, data=card, seed=workshop.plan.seed)
-    with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
-        model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
-        candidate = Candidate(
-            recipe=recipe,
-            network=network_key(model),
-            latency=workshop.target.measure(model),
-            footprint=measure_footprint(student, shape=card.shape, model=model),
-        )
-    workshop.candidates[architecture] = candidate
-    return candidate
 
 
 def evaluate_candidate(
@@ -157,7 +65,7 @@ def evaluate_candidate(
     result = screen_candidate(sample, workshop, trial=trial, known=known, on_measured=on_measured)
     if result.state != "measured":
         return result
-    return train_candidate(result, workshop, on_epoch=on_epoch)
+    return settle_latency(train_candidate(result, workshop, on_epoch=on_epoch), workshop)
 
 
 def screen_candidate(
@@ -187,23 +95,21 @@ def screen_candidate(
         candidate = prepare_candidate(sample, workshop)
         on_measured(candidate.latency)
         spent = time.perf_counter() - start
-        limit, latency_ms = workshop.max_latency_ms, candidate.latency.median_ms
-        is_slow = limit is not None and latency_ms > limit
+        reason = _explain(candidate, max_latency_ms=workshop.max_latency_ms)
         result = TrialResult(
             trial=trial,
-            state="pruned" if is_slow else "measured",
+            state="pruned" if reason else "measured",
             sample=sample,
             network=candidate.network,
             recipe=candidate.recipe,
             latency=candidate.latency,
+            fp32_latency=candidate.fp32_latency,
             footprint=candidate.footprint,
-            reason=f"latency {latency_ms:.4g} ms is over the limit of {limit:g} ms"
-            if limit is not None and is_slow
-            else "",
+            reason=reason,
             overhead_s=spent,
         )
         twin = known.get((candidate.network, candidate.recipe))
-        if is_slow or twin is None:
+        if reason or twin is None:
             return result
         first = twin.trial if twin.same_as is None else twin.same_as
         return dataclasses.replace(
@@ -233,7 +139,7 @@ def inherit_candidate(
     candidates = [
         Relative(
             trial=one.trial,
-            architecture=dict(workshop.architecture_of(one.sample)),
+            architecture=workshop.space.architecture_of(one.sample),
             accuracy=one.val_accuracy,
         )
         for one in results
@@ -247,13 +153,21 @@ def inherit_candidate(
     chosen = choose_start(
         student,
         measured,
-        architecture=dict(workshop.architecture_of(measured.sample)),
+        architecture=workshop.space.architecture_of(measured.sample),
         candidates=candidates,
         weights=workshop.weights,
         checkpoints=workshop.checkpoints,
     )
     spent = time.perf_counter() - start
     return dataclasses.replace(chosen, overhead_s=chosen.overhead_s + spent)
+
+
+def _explain(candidate: Candidate, *, max_latency_ms: float | None) -> str:
+    """Why a candidate is not worth a training; empty where it is."""
+    latency_ms = candidate.latency.median_ms
+    if max_latency_ms is not None and latency_ms > max_latency_ms:
+        return f"latency {latency_ms:.4g} ms is over the limit of {max_latency_ms:g} ms"
+    return explain_int8(candidate.latency, candidate.fp32_latency)
 
 
 def train_candidate(
@@ -270,7 +184,8 @@ def train_candidate(
         on_epoch: Called after each epoch; may end the training.
 
     Returns:
-        A complete, stopped or failed result; the weights of a complete one are on disk.
+        A complete, stopped or failed result; the weights of a complete one are on disk, and beside
+        them the file in INT8 if it is deployed so, whose accuracy is then the result's.
     """
     start = time.perf_counter()
     name = f"trial-{measured.trial}"
@@ -289,13 +204,17 @@ def train_candidate(
             on_epoch=on_epoch,
             keepers=workshop.checkpoints.keepers(name),
         )
+        accuracy, float_layers = training.val_accuracy, measured.float_layers
         if not training.is_stopped:
             save_student(student, workshop.weights / f"{name}.safetensors")
+            if recipe.precision == "int8":
+                accuracy, float_layers = _quantize(student, name, workshop=workshop)
         spent = time.perf_counter() - start
         return dataclasses.replace(
             begun,
             state="stopped" if training.is_stopped else "complete",
-            val_accuracy=training.val_accuracy,
+            val_accuracy=accuracy,
+            float_layers=float_layers,
             curve=training.curve,
             reason="",
             engine=str(training.engine),
@@ -306,6 +225,42 @@ def train_candidate(
         )
 
     return _settle(measured, train, start=start)
+
+
+def _quantize(
+    student: nn.Module, name: str, *, workshop: Workshop
+) -> tuple[float, tuple[str, ...]]:
+    """The accuracy of a student's INT8 file, and the layers that had to stay in float in it."""
+    file = workshop.weights / f"{name}{INT8_SUFFIX}"
+    quantized = quantize_student(student, file, data=workshop.data, seed=workshop.plan.seed)
+    return quantized.val_accuracy, quantized.float_layers
+
+
+def settle_latency(result: TrialResult, workshop: Workshop) -> TrialResult:
+    """The result of a training, with the latency of what came of it.
+
+    Where layers of an INT8 student had to stay in float, it is not as fast as it was before
+    training. Called where latencies are measured, which is not always where students train.
+
+    Args:
+        result: As `train_candidate` gave it.
+        workshop: What the study shares.
+
+    Returns:
+        The result; pruned where it is no faster than in FP32, or over the limit.
+    """
+    if result.state != "complete" or not result.float_layers:
+        return result
+
+    def measure() -> TrialResult:
+        again = measure_again(result, workshop)
+        limit, latency = workshop.max_latency_ms, again.latency
+        if again.state == "complete" and latency and limit and latency.median_ms > limit:
+            reason = f"latency {latency.median_ms:.4g} ms is over the limit of {limit:g} ms"
+            return dataclasses.replace(again, state="pruned", reason=reason)
+        return again
+
+    return _settle(result, measure, start=time.perf_counter())
 
 
 def _settle(result: TrialResult, work: Callable[[], TrialResult], *, start: float) -> TrialResult:

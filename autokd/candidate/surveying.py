@@ -5,7 +5,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import final
 
-from autokd.candidate.evaluation import Architecture, Workshop, prepare_candidate
+from autokd.candidate.preparation import (
+    NetworkSample,
+    Workshop,
+    explain_int8,
+    prepare_candidate,
+)
 from autokd.errors import BuildError, ExportError, MeasureError
 from autokd.types import Footprint, Latency, Prospect, Sample, TrialResult
 
@@ -26,7 +31,7 @@ class StudentSurveyor:
             workshop: What the study shares; its target should remember what it has timed.
         """
         self._workshop = workshop
-        self._known: dict[Architecture, Prospect | None] = {}
+        self._known: dict[NetworkSample, Prospect | None] = {}
         self._training_s, self._n_trained = 0.0, 0
 
     def remember(self, results: Iterable[TrialResult]) -> None:
@@ -37,8 +42,10 @@ class StudentSurveyor:
         """
         for one in results:
             prospect = describe_student(one)
-            if prospect is not None:
-                self._known[self._workshop.architecture_of(one.sample)] = prospect
+            is_told = prospect is not None or explain_int8(one.latency, one.fp32_latency)
+            # With layers left in float it is slower than its network was before it was trained.
+            if is_told and not one.float_layers:
+                self._known[self._workshop.network_of(one.sample)] = prospect
             if one.training_s > 0:
                 self._training_s += one.training_s
                 self._n_trained += 1
@@ -50,7 +57,7 @@ class StudentSurveyor:
         found: list[Prospect | None] = []
         for sample in samples:
             full = self._workshop.space.complete(sample)
-            key = self._workshop.architecture_of(full)
+            key = self._workshop.network_of(full)
             if key not in self._known:
                 if found and time.monotonic() >= end:
                     break
@@ -63,17 +70,30 @@ class StudentSurveyor:
             candidate = prepare_candidate(sample, self._workshop)
         except (BuildError, ExportError, MeasureError):
             return None
-        return _describe(candidate.latency, candidate.footprint)
+        return _describe(candidate.latency, candidate.fp32_latency, candidate.footprint)
 
 
 def describe_student(result: TrialResult) -> Prospect | None:
-    """What was known of a trial's student before it was trained; none where it was not measured."""
+    """What was known of a trial's student before it was trained.
+
+    Args:
+        result: Of any state.
+
+    Returns:
+        None where it was not measured, or is no faster in INT8 than in FP32 and not offered.
+    """
     if result.latency is None or result.footprint is None or not result.footprint.paths:
         return None
-    return _describe(result.latency, result.footprint)
+    return _describe(result.latency, result.fp32_latency, result.footprint)
 
 
-def _describe(latency: Latency, footprint: Footprint) -> Prospect:
+def _describe(
+    latency: Latency, fp32_latency: Latency | None, footprint: Footprint
+) -> Prospect | None:
+    """Traits are those of the FP32 network, which learns; the latency is that of the file."""
+    if explain_int8(latency, fp32_latency):
+        return None
     logs = [math.log(max(1, n)) for n in (footprint.n_params, footprint.macs)]
-    traits = (math.log(latency.median_ms), *logs, *footprint.paths)
+    own = fp32_latency or latency
+    traits = (math.log(own.median_ms), *logs, *footprint.paths)
     return Prospect(latency_ms=latency.median_ms, traits=traits)

@@ -77,20 +77,30 @@ def print_front(front: Any, *, as_json: bool) -> None:  # noqa: ANN401 - importe
 
 def bundle_as_dict(bundle: Any) -> dict[str, Any]:  # noqa: ANN401 - imported late
     """What was exported and found, as `--json` prints it."""
-    return {
+    figures: dict[str, Any] = {
         "files": [str(path) for path in bundle.files],
         "test_accuracy": bundle.test_accuracy,
         "onnx_test_accuracy": bundle.onnx_test_accuracy,
         "top1_agreement": bundle.top1_agreement,
         "latency_ms": bundle.latency_ms,
     }
+    if bundle.int8_test_accuracy is not None:
+        figures["int8_test_accuracy"] = bundle.int8_test_accuracy
+        figures["fp32_latency_ms"] = bundle.fp32_latency_ms
+    return figures
 
 
 def print_bundle(bundle: Any) -> None:  # noqa: ANN401 - imported late
     """The files of an exported student, and what was found when they were checked."""
     for path in bundle.files:
         click.echo(path)
+    int8 = ""
+    if bundle.int8_test_accuracy is not None:
+        int8 = (
+            f"; in INT8 {bundle.int8_test_accuracy:.2%}, FP32 takes {bundle.fp32_latency_ms:.4f} ms"
+        )
     click.echo(
         f"test accuracy {bundle.test_accuracy:.2%} in torch, {bundle.onnx_test_accuracy:.2%} in "
         f"onnxruntime, top-1 agreement {bundle.top1_agreement:.2%}, {bundle.latency_ms:.4f} ms"
+        f"{int8}"
     )

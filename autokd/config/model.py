@@ -135,6 +135,11 @@ class Config(BaseModel):
     learning_rate: float | None = Field(
         None, gt=0, le=100, description="Peak of a warm-up and cosine schedule [default: 0.005]"
     )
+    precision: Literal["fp32", "int8", "both"] | None = Field(
+        None,
+        description="What students are deployed in: fp32 | int8 (quantized after training, scored "
+        "and timed in the runtime) | both (searched) [default: what the recipe says, else fp32]",
+    )
     views: int = Field(
         16,
         ge=1,

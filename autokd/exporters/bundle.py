@@ -14,17 +14,24 @@ from torch import Tensor, nn
 
 from autokd.errors import ConfigError, ExportError
 from autokd.exporters.card import render_card
-from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
+from autokd.exporters.onnx_file import OnnxNetwork, annotate_onnx, export_onnx
 from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
 from autokd.exporters.runner import write_runner
 from autokd.types import DataCard, Latency, Target
 
-__all__ = ["Bundle", "Pictures", "check_folder", "export_bundle"]
+__all__ = ["Bundle", "Pictures", "QuantizedFile", "check_folder", "export_bundle"]
 
 _LEAST_AGREEMENT = 0.999
 _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
 _BATCH = 256
-_OPTIONAL = ("model.xml", "model.bin", "looks.png", "front.png", "curves.png")
+_OPTIONAL = (
+    "model.int8.onnx",
+    "model.xml",
+    "model.bin",
+    "looks.png",
+    "front.png",
+    "curves.png",
+)
 
 
 @runtime_checkable
@@ -43,6 +50,19 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantizedFile:
+    """A student in INT8, as it was scored for the table.
+
+    Attributes:
+        path: The ONNX file.
+        test_accuracy: Of the file in the runtime, in [0, 1].
+    """
+
+    path: Path
+    test_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
     """What was exported and what was found when it was checked.
 
@@ -51,8 +71,11 @@ class Bundle:
         test_accuracy: Of the trained student in torch, in [0, 1].
         onnx_test_accuracy: Of `model.onnx` in onnxruntime.
         top1_agreement: Share of the test pictures on which both say the same.
-        latency_ms: Median of `model.onnx`, measured now.
+        latency_ms: Median of what is deployed, measured now: of `model.int8.onnx` where there is
+            one, else of `model.onnx`.
         card: What `card.json` holds.
+        int8_test_accuracy: Of `model.int8.onnx` in onnxruntime; none where there is none.
+        fp32_latency_ms: Median of `model.onnx`, by turns with `model.int8.onnx`.
     """
 
     files: tuple[Path, ...]
@@ -61,9 +84,11 @@ class Bundle:
     top1_agreement: float
     latency_ms: float
     card: dict[str, Any]
+    int8_test_accuracy: float | None = None
+    fp32_latency_ms: float | None = None
 
 
-def export_bundle(
+def export_bundle(  # noqa: PLR0913 - everything that a folder holds
     student: nn.Module,
     out: Path,
     *,
@@ -72,11 +97,13 @@ def export_bundle(
     target: Target,
     card: Mapping[str, Any],
     extras: Sequence[Path] = (),
+    int8: QuantizedFile | None = None,
 ) -> Bundle:
     """Writes and checks `model.onnx`, `model.pt2`, `model.safetensors`, `card.json`, `card.md`.
 
     Beside them lie `run.py`, which classifies a picture, its `requirements.txt` and, where
-    OpenVINO is installed, `model.xml` and `model.bin`.
+    OpenVINO is installed, `model.xml` and `model.bin`; of a student in INT8 also
+    `model.int8.onnx`, which is the file that was scored for the table.
 
     Everything is written beside the folder first and moved when it has passed, so that a
     mismatch (an `ExportError`) leaves nothing that could be deployed.
@@ -89,6 +116,7 @@ def export_bundle(
         target: What the student was measured on.
         card: What else the card tells.
         extras: Files that lie beside it, as the pictures of the card.
+        int8: Its file in INT8, if it is deployed so.
 
     Returns:
         Files and figures.
@@ -110,11 +138,15 @@ def export_bundle(
         (scratch / "model.safetensors").write_bytes(save(weights))
         if has_openvino():
             export_openvino(model, scratch / "model.xml")
-        write_runner(scratch)
+        write_runner(scratch, model="model.onnx" if int8 is None else "model.int8.onnx")
         for file in extras:
             shutil.copy(file, scratch)
         figures = _check(student, scratch, test=test)
-        latency = target.measure(model)
+        if int8 is None:
+            latency = target.measure(model)
+        else:
+            added, latency = _add_int8(int8, model, test=test, target=target, metadata=metadata)
+            figures |= added
         figures["latency_ms"] = latency.median_ms
         full = {
             **card,
@@ -160,6 +192,31 @@ def _describe_protocol(latency: Latency) -> str:
         f"median of {latency.n_runs} runs, batch {latency.batch}, {latency.threads} threads, "
         f"{latency.runtime} on {latency.device}"
     )
+
+
+def _add_int8(
+    int8: QuantizedFile,
+    model: Path,
+    *,
+    test: Pictures,
+    target: Target,
+    metadata: Mapping[str, str],
+) -> tuple[dict[str, float], Latency]:
+    """The INT8 file beside the FP32 one; an `ExportError` where it is not what the table said."""
+    file = annotate_onnx(int8.path, model.with_suffix(".int8.onnx"), metadata=metadata)
+    found = OnnxNetwork(file).predict(test.images).argmax(1)
+    n_right, n_wanted = int((found == test.labels).sum()), int8.test_accuracy * len(test.labels)
+    if abs(n_right - n_wanted) > (1 - _LEAST_AGREEMENT) * max(_LEAST_PICTURES, len(test.labels)):
+        raise ExportError(
+            f"{file.name} must be as accurate as in the table, {int8.test_accuracy:.2%}, got "
+            f"{n_right / len(test.labels):.2%}; nothing was written"
+        )
+    own, quantized = target.measure_together([model, file])
+    figures = {
+        "int8_test_accuracy": n_right / len(test.labels),
+        "fp32_latency_ms": own.median_ms,
+    }
+    return figures, quantized
 
 
 def _describe_input(data: DataCard) -> dict[str, Any]:

@@ -9,7 +9,7 @@ _RUN = """```python
 import numpy as np, onnxruntime
 from PIL import Image
 
-session = onnxruntime.InferenceSession("model.onnx")
+session = onnxruntime.InferenceSession("{file}")
 picture = Image.open("picture.png").convert("{mode}").resize(({width}, {height}))
 pixels = np.asarray(picture, np.float32).reshape({height}, {width}, {channels}) / 255
 (logits,) = session.run(None, {{"image": pixels.transpose(2, 0, 1)[None]}})
@@ -28,7 +28,8 @@ def render_card(card: Mapping[str, Any]) -> str:
     """
     channels, height, width = card["input"]["shape"][1:]
     mode = "L" if channels == 1 else "RGB"
-    run = _RUN.format(mode=mode, channels=channels, height=height, width=width)
+    file = "model.onnx" if card.get("int8_test_accuracy") is None else "model.int8.onnx"
+    run = _RUN.format(file=file, mode=mode, channels=channels, height=height, width=width)
     sections = [
         f"# {card.get('study', 'student')}, trial {card.get('trial', '?')}",
         _headline(card),
@@ -151,6 +152,8 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
         "latency, median": f"{card['latency_ms']:.4f} ms",
     }
     for key, label, form in (
+        ("int8_test_accuracy", "test accuracy in INT8, onnxruntime", "{:.2%}"),
+        ("fp32_latency_ms", "latency in FP32, median", "{:.4f} ms"),
         ("mean_test_accuracy", "test accuracy over seeds", "{:.2%}"),
         ("test_accuracy_ci95", "its 95 % interval, ±", "{:.2%}"),
         ("kd_gain", "gain by distillation", "{:+.2%}"),

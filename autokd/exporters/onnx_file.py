@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autokd.errors import ExportError
 from autokd.types import InputShape
 
-__all__ = ["OnnxNetwork", "export_onnx"]
+__all__ = ["OnnxNetwork", "annotate_onnx", "export_onnx"]
 
 _OPSET = 17
 _PROGRAM_OPSET = 18  # the least that the exporter of programs writes
@@ -70,10 +70,23 @@ def export_onnx(
     except (RuntimeError, TypeError, ValueError, torch.onnx.OnnxExporterError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ExportError(f"student must be exportable to ONNX, got {reason}") from error
-    if metadata:
-        model = onnx.load(path)
-        onnx.helper.set_model_props(model, dict(metadata))
-        onnx.save(model, path)
+    return annotate_onnx(path, path, metadata=metadata) if metadata else path
+
+
+def annotate_onnx(source: Path, path: Path, *, metadata: Mapping[str, str]) -> Path:
+    """A copy of an ONNX file with this metadata and no other.
+
+    Args:
+        source: The file.
+        path: The copy; may be the same.
+        metadata: Kept in the copy.
+
+    Returns:
+        The copy.
+    """
+    model = onnx.load(source)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
     return path
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 __all__ = ["write_runner"]
 
-_PROGRAM = '''"""What is on a picture: python run.py picture.png [model.onnx]"""
+_PROGRAM = '''"""What is on a picture: python run.py picture.png [MODEL]"""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 if len(sys.argv) < 2:
     sys.exit(__doc__)
-model = sys.argv[2] if len(sys.argv) > 2 else Path(__file__).with_name("model.onnx")
+model = sys.argv[2] if len(sys.argv) > 2 else Path(__file__).with_name("MODEL")
 session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 _, channels, height, width = session.get_inputs()[0].shape
@@ -43,17 +43,18 @@ print(f"{classes[best]} {odds[best]:.4f}")
 _PACKAGES = ("onnxruntime", "numpy", "pillow")
 
 
-def write_runner(folder: Path) -> tuple[Path, Path]:
-    """Writes `run.py`, which classifies a picture with `model.onnx`, and what it needs.
+def write_runner(folder: Path, *, model: str = "model.onnx") -> tuple[Path, Path]:
+    """Writes `run.py`, which classifies a picture, and what it needs.
 
     Args:
         folder: Of the exported student.
+        model: Name of the file beside it that is run, unless another is named.
 
     Returns:
         `run.py` and its `requirements.txt`.
     """
     program, needs = folder / "run.py", folder / "requirements.txt"
-    program.write_text(_PROGRAM, encoding="utf-8")
+    program.write_text(_PROGRAM.replace("MODEL", model), encoding="utf-8")
     lines = [f"{package}=={version(package)}" for package in _PACKAGES]
     needs.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return program, needs

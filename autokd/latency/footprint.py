@@ -1,7 +1,6 @@
 """What a network costs besides time, and what makes two networks the same."""
 
 import hashlib
-import math
 from pathlib import Path
 
 import onnx
@@ -16,7 +15,7 @@ from autokd.types import Footprint, InputShape
 
 __all__ = ["count_macs", "measure_footprint", "network_key"]
 
-_QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
@@ -53,9 +52,8 @@ def network_key(model: Path) -> str:
     """A hash of the network in an ONNX file: its nodes, attributes and shapes, not its weights.
 
     Two samples that freeze to the same network have the same key, however their labels differ.
-    Whole numbers and single values stay in the key, since they can be part of the structure; not
-    so the scales of a quantized network, its zero points and quantized weights, which come with
-    the weights.
+    Whole numbers and single values stay in the key, since they can be part of the structure; but
+    not those that a quantized network computes with, its weights, biases, scales and zero points.
 
     Args:
         model: An ONNX file.
@@ -65,12 +63,13 @@ def network_key(model: Path) -> str:
     """
     proto = load_network(model)
     digest = hashlib.sha256()
-    of_scales = _of_scales(proto.graph)
+    learnt = _of_scales(proto.graph)
     for tensor in proto.graph.initializer:
         digest.update(f"{list(tensor.dims)} {tensor.data_type}".encode())
-        is_structure = tensor.data_type in _WHOLE or math.prod(tensor.dims) == 1
-        if is_structure and tensor.name not in of_scales:
-            digest.update(numpy_helper.to_array(tensor).tobytes())
+        values = numpy_helper.to_array(tensor)
+        is_structure = tensor.data_type in _WHOLE or values.size == 1
+        if is_structure and tensor.name not in learnt:
+            digest.update(values.tobytes())
     for node in proto.graph.node:
         node.ClearField("name")
         node.ClearField("doc_string")
@@ -87,5 +86,5 @@ def _of_scales(graph: onnx.GraphProto) -> set[str]:
     kinds: dict[str, set[bool]] = {}
     for node in graph.node:
         for name in node.input:
-            kinds.setdefault(name, set()).add(node.op_type in _QUANTIZING)
+            kinds.setdefault(name, set()).add(node.op_type in _QUANTIZERS)
     return {name for name, kind in kinds.items() if kind == {True}}

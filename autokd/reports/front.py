@@ -18,6 +18,7 @@ from autokd.reports.points import (
     Point,
     build_accuracy,
     is_tested,
+    label_of,
     latency_errors,
     of_validation,
     shown_students,
@@ -87,7 +88,7 @@ def _draw_picture(front: Front, *, trials: Mapping[int, Point], file: Path) -> P
         fontsize=9.5,
     )
     figure.draw_without_rendering()  # settles the layout, so that pixels are known
-    labels = [(s.latency_ms, a.percent, f"#{s.trial}") for s, a in shown_students(front)]
+    labels = [(s.latency_ms, a.percent, label_of(s)) for s, a in shown_students(front)]
     place_labels(axes, labels=labels, color=FRONT)
     return save_picture(figure, file=file)
 

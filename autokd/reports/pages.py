@@ -11,6 +11,7 @@ from autokd.reports.points import (
     Point,
     build_accuracy,
     is_tested,
+    label_of,
     latency_errors,
     of_validation,
     short_count,
@@ -87,7 +88,7 @@ def _front_trace(front: Front) -> dict[str, Any]:
         "y": [accuracy.percent for _, accuracy in shown],
         "error_y": {"type": "data", "array": [accuracy.ci95 or 0.0 for _, accuracy in shown]},
         "error_x": {"type": "data", "symmetric": False, "array": above, "arrayminus": below},
-        "text": [f"#{student.trial}" for student, _ in shown],
+        "text": [label_of(student) for student, _ in shown],
         "textposition": "top left",
         "hovertext": [_hover(front, student=student) for student, _ in shown],
         "hoverinfo": "text",
@@ -145,6 +146,11 @@ def _hover(front: Front, *, student: FrontStudent) -> str:
         lines.append(f"gain by distillation {gain} points{kept}")
     lines += [
         f"{short_ms(student.latency_ms)} ms [{low}, {high}], {student.speed_up:.1f}x",
+        *(
+            [f"in INT8; in FP32 {short_ms(student.fp32_latency_ms)} ms"]
+            if student.fp32_latency_ms is not None
+            else []
+        ),
         f"{short_count(student.n_params)} parameters, {short_count(student.macs)} MACs",
         "",
         "<b>architecture</b>",

@@ -10,7 +10,9 @@ __all__ = [
     "Accuracy",
     "Point",
     "build_accuracy",
+    "is_quantized",
     "is_tested",
+    "label_of",
     "latency_errors",
     "of_validation",
     "short_count",
@@ -47,6 +49,16 @@ class Accuracy:
 def is_tested(front: Front) -> bool:
     """Whether there is a test accuracy of every student, so that the reports can show it."""
     return bool(front.students) and all(s.test_accuracy is not None for s in front.students)
+
+
+def is_quantized(front: Front) -> bool:
+    """Whether a student of the front is in INT8, so that the reports must tell precisions."""
+    return any(student.recipe.precision == "int8" for student in front.students)
+
+
+def label_of(student: FrontStudent) -> str:
+    """What a student is called in a picture."""
+    return f"#{student.trial}" + (" int8" if student.recipe.precision == "int8" else "")
 
 
 def build_accuracy(student: FrontStudent, *, is_test: bool) -> Accuracy | None:

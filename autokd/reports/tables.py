@@ -6,6 +6,7 @@ from rich.table import Table
 from autokd.reports.points import (
     NOTHING,
     build_accuracy,
+    is_quantized,
     is_tested,
     short_count,
     short_ms,
@@ -40,15 +41,18 @@ def front_table(front: Front) -> Table:
         "latency ms",
         "speed-up",
         "parameters",
+        *(["precision"] if (has_precision := is_quantized(front)) else []),
     ):
         table.add_column(name, justify="right")
     for student in front.students:
-        table.add_row(f"#{student.trial}", *_cells(student, is_test=is_test))
+        precision = [student.recipe.precision] if has_precision else []
+        table.add_row(f"#{student.trial}", *_cells(student, is_test=is_test), *precision)
     table.add_section()
     table.add_row("teacher", *_teacher_cells(front.teacher, is_test=is_test), style="yellow")
     if front.baseline is not None:
         cells = _cells(front.baseline, is_test=is_test)
-        table.add_row("baseline", *cells, style="dim")
+        precision = [front.baseline.recipe.precision] if has_precision else []
+        table.add_row("baseline", *cells, *precision, style="dim")
     return table
 
 
@@ -77,6 +81,8 @@ def _caption(front: Front, *, is_test: bool) -> str:
     if is_test:
         n_seeds = min(student.n_seeds for student in front.students)
         lines.append(f"± is half of a 95 % interval over {n_seeds} seeds; test split read once")
+    if is_quantized(front):
+        lines.append("int8: quantized, scored and timed in the runtime, faster than its FP32 self")
     if any(student.is_twin for student in front.students):
         lines.append("twin: trained without the teacher, better on validation, kept in its place")
     if front.baseline is not None:

@@ -3,11 +3,11 @@
 import itertools
 import json
 import math
-from typing import Any, Literal
+from typing import Any
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import Categorical, CategoricalMultiple, LabeledMutable, Numerical
-from autokd.types import Dimension
+from autokd.types import Dimension, Room
 
 __all__ = ["build_dimension", "decode", "parse_value"]
 
@@ -16,16 +16,14 @@ _CENTRAL = 0.00135  # of a normal distribution outside three standard deviations
 _MOST_SUBSETS = 1000
 
 
-def build_dimension(
-    mutable: LabeledMutable, *, room: Literal["architecture", "recipe"]
-) -> Dimension:
+def build_dimension(mutable: LabeledMutable, *, room: Room) -> Dimension:
     """The dimension of one leaf of NNI's `simplify()`.
 
     A normal distribution has no counterpart in Optuna: its central 99.7 % become a range.
 
     Args:
         mutable: A leaf.
-        room: The half of the space that it belongs to.
+        room: What it belongs to.
 
     Returns:
         The same set or range of values.
@@ -106,7 +104,7 @@ def _encode(value: Any) -> Scalar:  # noqa: ANN401 - NNI's values are free
     return json.dumps(value, default=repr)
 
 
-def _build_range(mutable: Numerical, *, room: Literal["architecture", "recipe"]) -> Dimension:
+def _build_range(mutable: Numerical, *, room: Room) -> Dimension:
     low, high = float(mutable.low), float(mutable.high)
     step = None if mutable.quantize is None else float(mutable.quantize)
     if mutable.sigma is not None:

@@ -13,7 +13,12 @@ from typing import Any
 from autokd.errors import SpaceError
 from autokd.spaces.fixed import adapt_python, adapt_timm
 from autokd.spaces.nni_api import ModelSpace, Mutable
-from autokd.spaces.recipes import load_recipe, settle_resizing, settle_teachers
+from autokd.spaces.recipes import (
+    load_recipe,
+    settle_precision,
+    settle_resizing,
+    settle_teachers,
+)
 from autokd.spaces.space import Space
 from autokd.types import InputShape, Scalar
 
@@ -89,6 +94,7 @@ def build_space(
     n_classes: int,
     overrides: Mapping[str, Scalar] = _NOTHING,
     has_assistant: bool = False,
+    precision: str | None = None,
 ) -> Space:
     """The joint space of an architecture and a recipe.
 
@@ -99,6 +105,7 @@ def build_space(
         n_classes: Of the data.
         overrides: Fields of the recipe that have this plain value, whatever the file says.
         has_assistant: Whether a student can be taught by an assistant, which is then searched.
+        precision: `--precision`; what the recipe says if none.
 
     Returns:
         The space.
@@ -107,6 +114,7 @@ def build_space(
     is_file = path.suffix in (".yaml", ".yml", ".json") or path.exists()
     fields = load_recipe(path if is_file else _bundled(recipe, suffix=".yaml"))
     fields = settle_teachers(fields, has_assistant=has_assistant)
+    fields = settle_precision(fields, asked=precision)
     fields = settle_resizing(fields, side=min(input_shape[1:]))
     architecture = load_architecture(name, input_shape=input_shape, n_classes=n_classes)
     return Space(name, architecture=architecture, recipe={**fields, **overrides})

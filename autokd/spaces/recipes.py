@@ -12,9 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from autokd.errors import SpaceError
 from autokd.spaces.nni_api import Categorical, Mutable, Numerical
-from autokd.types import Recipe, Resizing, TaughtBy, TemperatureSchedule
+from autokd.types import Precision, Recipe, Resizing, TaughtBy, TemperatureSchedule
 
-__all__ = ["load_recipe", "settle_resizing", "settle_teachers", "validate_recipe"]
+__all__ = [
+    "load_recipe",
+    "settle_precision",
+    "settle_resizing",
+    "settle_teachers",
+    "validate_recipe",
+]
 
 _TYPES = get_type_hints(Recipe)
 _BOUNDS = {
@@ -136,6 +142,24 @@ def settle_teachers(fields: Mapping[str, Any], *, has_assistant: bool) -> dict[s
                 "pass --assistant timm:NAME, torchvision:NAME, file:PATH or python:module:function"
             )
     return dict(fields)
+
+
+def settle_precision(fields: Mapping[str, Any], *, asked: str | None) -> dict[str, Any]:
+    """The fields of a recipe with the precision that is asked for.
+
+    Args:
+        fields: As `load_recipe` gives them.
+        asked: `--precision`: fp32, int8, or both, which is then searched; if none, what the
+            recipe says.
+
+    Returns:
+        Field to NNI mutable, or to the plain value.
+    """
+    if asked is None:
+        return dict(fields)
+    is_open = asked == "both"
+    chosen = Categorical(list(get_args(Precision)), label="precision") if is_open else asked
+    return {**fields, "precision": chosen}
 
 
 def settle_resizing(fields: Mapping[str, Any], *, side: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from autokd.spaces.nni_api import (
     SampleValidationError,
 )
 from autokd.spaces.recipes import validate_recipe
-from autokd.types import RECIPE_PRIORS, Dimension, Recipe, Sample
+from autokd.types import RECIPE_PRIORS, Dimension, Recipe, Room, Sample
 
 __all__ = ["Space"]
 
@@ -46,16 +46,20 @@ class Space:
         self._joint = MutableDict(
             {"architecture": architecture, "recipe": MutableDict(dict(recipe))}
         )
-        ours = {value.label for value in recipe.values() if isinstance(value, LabeledMutable)}
+        rooms: dict[str, Room] = {
+            value.label: "precision" if field == "precision" else "recipe"
+            for field, value in recipe.items()
+            if isinstance(value, LabeledMutable)
+        }
         theirs = set(architecture.simplify(is_leaf=_has_label))
-        if both := sorted(ours & theirs):
+        if both := sorted(theirs & rooms.keys()):
             raise SpaceError(
                 f"`{both[0]}` must not be in the architecture and in the recipe; rename its label"
             )
         self._leaves = self._joint.simplify(is_leaf=_has_label)
         self._pinned: Sample = {}
         self._all = {
-            label: build_dimension(leaf, room="recipe" if label in ours else "architecture")
+            label: build_dimension(leaf, room=rooms.get(label, "architecture"))
             for label, leaf in sorted(self._leaves.items())
         }
 
@@ -153,12 +157,20 @@ class Space:
             if dimension.room == "architecture" and label in sample
         }
 
+    def network_of(self, sample: Mapping[str, Any]) -> Sample:
+        """What of a sample tells before it is trained how long it takes: all but the recipe."""
+        return {
+            label: sample[label]
+            for label, dimension in self._all.items()
+            if dimension.room != "recipe" and label in sample
+        }
+
     def prior(self, name: str, *, architecture: Mapping[str, Any] | None = None) -> Sample:
         """A sample that a specialist would try, of the searched dimensions only.
 
         Args:
             name: A key of `RECIPE_PRIORS`.
-            architecture: Values of the architecture; the default one if none.
+            architecture: Values of the architecture, or of the precision; the default ones if none.
 
         Returns:
             Label to value, for each searched dimension.

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from autokd.candidate import load_student
+from autokd.candidate import load_student, score_file
 from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
 from autokd.errors import ConfigError, TrackingError
-from autokd.exporters import Bundle, OnnxNetwork, export_bundle
+from autokd.exporters import Bundle, OnnxNetwork, QuantizedFile, export_bundle
 from autokd.latency import FINAL, device_fingerprint, library_versions
 from autokd.spaces import Space
 from autokd.study.appraisal import Appraiser
@@ -18,7 +18,7 @@ from autokd.study.folder import StudyFolder, find_study
 from autokd.study.front import PICKS, pick_student
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import find_weights
+from autokd.study.refits import find_int8, find_weights, load_accuracy
 from autokd.study.targets import build_target
 from autokd.trackers import register_model
 from autokd.types import DataCard, Front, FrontStudent
@@ -26,6 +26,8 @@ from autokd.types import DataCard, Front, FrontStudent
 __all__ = ["Depot", "build_alias", "export", "export_all", "names_of"]
 
 _UNITS = (("ms", 1), ("us", 1_000), ("ns", 1_000_000))
+
+_TIMES = ("latency_ms", "fp32_latency_ms")  # of the card are those of the files, measured now
 
 
 def export(
@@ -209,17 +211,13 @@ class Depot:
             Files and figures.
         """
         self.progress.say(f"exporting trial {student.trial} of {self.front.study}")
-        network = load_student(
-            self.space,
-            student.architecture,
-            data=self.data,
-            weights=find_weights(self.folder, trial=student.trial, is_twin=student.is_twin),
-        )
+        weights = find_weights(self.folder, trial=student.trial, is_twin=student.is_twin)
+        network = load_student(self.space, student.architecture, data=self.data, weights=weights)
         facts = dataclasses.asdict(student)
         seed = self.config.seed
         card = {
             "study": self.front.study,
-            **{key: value for key, value in facts.items() if key != "latency_ms"},
+            **{key: value for key, value in facts.items() if key not in _TIMES},
             "mean_test_accuracy": student.test_accuracy,
             "searched_latency_ms": student.latency_ms,
             "teacher": dataclasses.asdict(self.front.teacher),
@@ -237,6 +235,7 @@ class Depot:
                 target=target,
                 card={**card, **appraisal.facts},
                 extras=appraisal.files,
+                int8=_find_quantized(student, weights, test=self.test),
             )
         if self.is_registered:
             self._register(bundle, aliases=aliases)
@@ -244,7 +243,8 @@ class Depot:
 
     def _register(self, bundle: Bundle, *, aliases: Sequence[str]) -> None:
         """Logs the student to MLflow; a server that is away costs this, not the files."""
-        model = next(path for path in bundle.files if path.name == "model.onnx")
+        deployed = "model.onnx" if bundle.int8_test_accuracy is None else "model.int8.onnx"
+        model = next(path for path in bundle.files if path.name == deployed)
         pictures = self.test.images[:4]
         inputs = (pictures.float() / 255).numpy()
         outputs = OnnxNetwork(model).predict(pictures).numpy()
@@ -278,6 +278,20 @@ def _render_index(study: str, rows: Sequence[dict[str, object]]) -> str:
             f"| {row['latency_ms']:.4f} ms | {row['n_params']:,} | {aliases} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _find_quantized(
+    student: FrontStudent, weights: Path, *, test: TestData
+) -> QuantizedFile | None:
+    """The INT8 file of a student and the accuracy that it had; none of one in FP32."""
+    if student.recipe.precision == "fp32":
+        return None
+    path, accuracy = find_int8(weights), load_accuracy(weights)
+    if accuracy is None:
+        accuracy = student.test_accuracy
+    if accuracy is None:  # a study that was interrupted before its finals has no table
+        accuracy = score_file(path, test.images, test.labels)
+    return QuantizedFile(path=path, test_accuracy=accuracy)
 
 
 def _describe_data(card: DataCard) -> dict[str, object]:

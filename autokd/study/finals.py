@@ -97,6 +97,7 @@ def build_front_student(result: TrialResult, *, space: Space, teacher_ms: float)
         size_bytes=footprint.size_bytes,
         architecture=space.architecture_of(result.sample),
         recipe=recipe,
+        fp32_latency_ms=None if result.fp32_latency is None else result.fp32_latency.median_ms,
     )
 
 
@@ -313,18 +314,18 @@ class Finals:
 
     def _ask_test(self, result: TrialResult) -> Refit:
         workshop = self._bench.workshop
+        weights = find_weights(self._folder, trial=result.trial, same_as=result.same_as)
         student = load_student(
-            workshop.space,
-            result.sample,
-            data=workshop.data.card,
-            weights=find_weights(self._folder, trial=result.trial, same_as=result.same_as),
+            workshop.space, result.sample, data=workshop.data.card, weights=weights
         )
         return Refit(
             trial=result.trial,
             seed=self._config.seed,
             is_twin=False,
             val_accuracy=result.val_accuracy or 0.0,
-            test_accuracy=measure_test(student, self._bench.test()),
+            test_accuracy=measure_test(
+                student, self._bench.test(), weights=weights, precision=result.precision
+            ),
             epochs=workshop.plan.epochs,
         )
 

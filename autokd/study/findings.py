@@ -145,6 +145,8 @@ class Findings:
                 f"`--min-accuracy` must be met by a student, got {config.min_accuracy:g}; "
                 f"the best of {len(results)} reaches {max(accuracies):.4g}"
             )
+        if line := _explain_int8(results):
+            return line
         reasons = sorted({result.reason for result in results if result.reason})
         return f"no student could be trained in {len(results)} trials: {'; '.join(reasons)}"
 
@@ -161,7 +163,7 @@ class Findings:
         """All results, and after they were timed together only those."""
         if self._timed is None:
             return self._results
-        return [result for result in self._results if result.network in self._timed]
+        return [result for result in self._results if result.artefact in self._timed]
 
     def _build(self, result: TrialResult) -> FrontStudent:
         return build_front_student(result, space=self._space, teacher_ms=self._teacher.latency_ms)
@@ -172,6 +174,23 @@ class Findings:
             chance=1 / self._data.n_classes,
             teacher_ms=self._teacher.latency_ms,
         )
+
+
+def _explain_int8(results: Sequence[TrialResult]) -> str:
+    """What is said where no student was faster in INT8; empty where that is not what happened."""
+    lost = [
+        (one.latency.median_ms / one.fp32_latency.median_ms, one.trial)
+        for one in results
+        if one.state == "pruned" and one.latency is not None and one.fp32_latency is not None
+    ]
+    if not lost or len(lost) < len(results):
+        return ""
+    ratio, trial = min(lost)
+    return (
+        f"`--precision` must leave a student that is faster than in FP32, got none of {len(lost)}; "
+        f"the nearest, trial {trial}, takes {ratio:.3g} times as long in INT8; pass another "
+        "--study with --precision fp32"
+    )
 
 
 def _are_apart(one: TrialResult, other: TrialResult) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from autokd.candidate import check_calibration
 from autokd.config import Config
 from autokd.errors import ConfigError, SpaceError
 from autokd.spaces import Space, build_space, parse_student, pin_student
@@ -20,7 +21,7 @@ def build_joint_space(config: Config, data: DataCard, *, has_assistant: bool) ->
         has_assistant: Whether a sample says who teaches.
 
     Returns:
-        The space.
+        The space; a `DataError` says that there are too few pictures for INT8.
     """
     student = None if config.student is None else parse_student(config.student)
     with _naming("--space" if student is None else "--student"):
@@ -31,10 +32,13 @@ def build_joint_space(config: Config, data: DataCard, *, has_assistant: bool) ->
             n_classes=data.n_classes,
             overrides=config.recipe_fields,
             has_assistant=has_assistant,
+            precision=config.precision,
         )
     if student is not None:
         pin_student(space, student.values)
     space.pin(config.fix)
+    if "int8" in space.values_of("precision"):
+        check_calibration(data)
     return space
 
 

@@ -8,7 +8,7 @@ from typing import Literal, final
 
 import optuna
 
-from autokd.candidate import StudentSurveyor, inherit_candidate, screen_candidate
+from autokd.candidate import StudentSurveyor, inherit_candidate, screen_candidate, settle_latency
 from autokd.config import Config
 from autokd.distillation import Engine
 from autokd.study.crew import Crew, Done, Job
@@ -238,6 +238,7 @@ class TrialLoop:
         training_s = max(0.0, result.training_s - done.paused_s)
         spend(max(0.0, training_s - running.before.training_s))
         result = dataclasses.replace(result, training_s=training_s)
+        result = settle_latency(result, self._workshop)
         if result.state != "stopped":
             self._finish(running.trial, result, take=take)
         elif running.is_stopping:

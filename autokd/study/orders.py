@@ -7,10 +7,13 @@ from pathlib import Path
 from autokd.candidate import Workshop, train_candidate
 from autokd.data import TestData
 from autokd.distillation import OnEpoch
-from autokd.study.refits import Entry, Refit, train_refit
+from autokd.study.refits import Entry, Refit, find_int8, train_refit
 from autokd.types import TrialResult
 
-__all__ = ["Bench", "Order", "Outcome", "carry_out"]
+__all__ = ["INT8", "WEIGHTS", "Bench", "Order", "Outcome", "carry_out"]
+
+WEIGHTS, INT8 = "weights", "int8"
+"""What the files of a trained student are called on their way between machines."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,18 @@ class Bench:
         if order.refit is not None:
             return self.refits / f"{order.refit.name}.safetensors"
         return self.workshop.weights / f"trial-{order.result.trial}.safetensors"
+
+    def files_of(self, order: Order) -> dict[str, Path]:
+        """Where the trained student of an order lies: its weights, and its file in INT8 if any.
+
+        Args:
+            order: Carried out or not.
+
+        Returns:
+            Paths by `WEIGHTS` and `INT8`.
+        """
+        weights = self.weights_of(order)
+        return {WEIGHTS: weights, INT8: find_int8(weights)}
 
 
 def carry_out(order: Order, bench: Bench, on_epoch: OnEpoch) -> Outcome:

@@ -21,10 +21,10 @@ from autokd.study.crew import Done, Job
 from autokd.study.orders import Bench, Order, carry_out
 from autokd.study.ray_cluster import RayCluster
 from autokd.study.remote_crew import (
-    WEIGHTS,
     dump_result,
     load_result,
     read_checkpoints,
+    read_student,
     write_files,
 )
 from autokd.study.stillness import known_as_training
@@ -300,8 +300,7 @@ def train_on_node(
         outcome = carry_out(order, bench, tell)
         paused_s = training.paused_s
     files = read_checkpoints(bench, order.name)
-    path = bench.weights_of(order)
     if outcome.is_final:
-        files = {WEIGHTS: path.read_bytes()} if path.exists() else {}
+        files = read_student(bench, order)
     bench.workshop.checkpoints.drop(order.name)
     return dump_result(outcome, paused_s=paused_s), files

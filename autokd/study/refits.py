@@ -6,17 +6,27 @@ from pathlib import Path
 
 import torch
 
-from autokd.candidate import Workshop, build_student, save_student, train_student
+from autokd.candidate import (
+    INT8_SUFFIX,
+    Workshop,
+    build_student,
+    quantize_student,
+    save_student,
+    score_file,
+    train_student,
+)
 from autokd.data import TestData
 from autokd.distillation import Engine, OnEpoch, Student, evaluate
 from autokd.study.folder import StudyFolder
-from autokd.types import EpochLog, Recipe, TrialResult, dump_json, load_json
+from autokd.types import EpochLog, Precision, Recipe, TrialResult, dump_json, load_json
 
 __all__ = [
     "Entry",
     "Refit",
+    "find_int8",
     "find_weights",
     "keep_refit",
+    "load_accuracy",
     "load_refit",
     "load_refits",
     "measure_test",
@@ -33,8 +43,8 @@ class Refit:
         trial: Of the search.
         seed: Of weights, order and augmentation.
         is_twin: Whether it was trained without distillation for comparison.
-        val_accuracy: In [0, 1].
-        test_accuracy: In [0, 1].
+        val_accuracy: In [0, 1]; of an INT8 student that of its file in the runtime.
+        test_accuracy: In [0, 1]; of the same file.
         epochs: It was trained for.
         curve: One row per epoch; none of a study before there was one.
         engine: How the steps were computed.
@@ -117,7 +127,7 @@ def train_refit(
         result: Of its trial.
         workshop: What the study shares.
         test: The test split.
-        weights: The trained student is written there.
+        weights: The trained student is written there, its file in INT8 beside it.
         on_epoch: Called after each epoch; may end the training.
 
     Returns:
@@ -147,12 +157,21 @@ def train_refit(
     if training.is_stopped:
         return None, seconds
     save_student(student, weights)
+    val_accuracy = training.val_accuracy
+    if result.precision == "int8":
+        val_accuracy = quantize_student(
+            student,
+            find_int8(weights),
+            data=data,
+            float_layers=result.float_layers,  # so that it takes the time that was measured
+            seed=entry.seed,
+        ).val_accuracy
     refit = Refit(
         trial=entry.trial,
         seed=entry.seed,
         is_twin=entry.is_twin,
-        val_accuracy=training.val_accuracy,
-        test_accuracy=measure_test(student, test),
+        val_accuracy=val_accuracy,
+        test_accuracy=measure_test(student, test, weights=weights, precision=result.precision),
         epochs=entry.epochs,
         curve=training.curve,
         engine=str(training.engine),
@@ -161,8 +180,20 @@ def train_refit(
     return refit, seconds
 
 
-def measure_test(student: Student, test: TestData) -> float:
-    """Top-1 on the test split, in [0, 1]."""
+def measure_test(student: Student, test: TestData, *, weights: Path, precision: Precision) -> float:
+    """Top-1 on the test split of what is deployed.
+
+    Args:
+        student: As it was trained.
+        test: The test split.
+        weights: Of the student; its INT8 file lies beside them.
+        precision: In INT8 the file is scored, in the runtime.
+
+    Returns:
+        The accuracy in [0, 1].
+    """
+    if precision == "int8":
+        return score_file(find_int8(weights), test.images, test.labels)
     engine = Engine(device=torch.device("cpu"))
     return evaluate(student, test.images, test.labels, engine=engine)[1]
 
@@ -208,6 +239,19 @@ def find_weights(
         best = max(refits, key=lambda path: (refits[path].val_accuracy, -refits[path].seed))
         return best.with_suffix(".safetensors")
     return folder.weights / f"trial-{trial if same_as is None else same_as}.safetensors"
+
+
+def load_accuracy(weights: Path) -> float | None:
+    """The accuracy on test of the refit whose weights lie here; none where they are a trial's."""
+    path = weights.with_suffix(".json")
+    if not path.exists():
+        return None
+    return load_json(Refit, path.read_text(encoding="utf-8")).test_accuracy
+
+
+def find_int8(weights: Path) -> Path:
+    """Where the INT8 file of a student lies whose weights lie here."""
+    return weights.with_suffix(INT8_SUFFIX)
 
 
 def without_teacher(recipe: Recipe) -> Recipe:

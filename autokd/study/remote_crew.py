@@ -21,12 +21,12 @@ from autokd.types import EpochLog, dump_json, load_json
 
 __all__ = [
     "BEAT_S",
-    "WEIGHTS",
     "RemoteCrew",
     "call_workers",
     "dump_result",
     "load_result",
     "read_checkpoints",
+    "read_student",
     "write_files",
 ]
 
@@ -34,8 +34,6 @@ BEAT_S = 5.0
 LEASE_S = 30.0
 _POLL_S = 0.25
 _MOST_DEATHS = 3
-WEIGHTS = "weights"
-"""The name of the file of a trained student's weights, wherever they will lie."""
 
 
 @dataclass(kw_only=True)
@@ -329,18 +327,23 @@ def read_checkpoints(bench: Bench, name: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in bench.workshop.checkpoints.files(name)}
 
 
+def read_student(bench: Bench, order: Order) -> dict[str, bytes]:
+    """The files of the trained student of an order, as far as there are any."""
+    paths = bench.files_of(order)
+    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+
+
 def write_files(files: dict[str, bytes], *, bench: Bench, order: Order) -> None:
     """Puts files of a job where a training on this machine would have put them.
 
     Args:
-        files: Checkpoints by their own names, weights under `WEIGHTS`.
+        files: Checkpoints by their own names, those of the student as `read_student` names them.
         bench: Whose folders.
         order: That they belong to.
     """
+    known = bench.files_of(order)
     for name, content in files.items():
-        is_weights = name == WEIGHTS
-        checkpoints = bench.workshop.checkpoints
-        path = bench.weights_of(order) if is_weights else checkpoints.path / Path(name).name
+        path = known.get(name, bench.workshop.checkpoints.path / Path(name).name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_bytes(content)

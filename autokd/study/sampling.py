@@ -110,12 +110,16 @@ def first_samples(space: Space, cost: Callable[[nn.Module], float]) -> list[Samp
 
     Returns:
         The default student without distillation (the baseline) and with the textbook recipe,
-        the smallest and the largest student with the textbook recipe.
+        the smallest and the largest student with the textbook recipe; where the precision is
+        searched, the default student in INT8 too.
     """
     small, large = space.extremes(cost)
+    is_open = len(space.values_of("precision")) > 1
+    quantized = [space.prior("textbook", architecture={"precision": "int8"})] if is_open else []
     return [
         space.prior("plain"),
         space.prior("textbook"),
         space.prior("textbook", architecture=small),
         space.prior("textbook", architecture=large),
+        *quantized,
     ]

@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autokd.candidate import Workshop, load_student
+from autokd.candidate import Workshop, explain_int8, load_student
 from autokd.exporters import export_onnx
 from autokd.study.folder import StudyFolder
-from autokd.study.refits import find_weights
+from autokd.study.refits import find_int8, find_weights
 from autokd.types import Latency, Target, TeacherCard, TrialResult
 
 __all__ = ["SideBySide", "measure_side_by_side"]
@@ -25,16 +25,33 @@ class SideBySide:
 
     Attributes:
         teacher_ms: Median of the teacher; of several, the sum of theirs.
-        students: By hash of the network.
+        students: By `TrialResult.artefact`; of an INT8 student, its FP32 self by its network too.
     """
 
     teacher_ms: float
     students: Mapping[str, Latency]
 
     def correct(self, result: TrialResult) -> TrialResult:
-        """A result with the latency that can be compared; as it is if it was not among them."""
-        latency = self.students.get(result.network, result.latency)
-        return dataclasses.replace(result, latency=latency)
+        """A result with the latencies that can be compared.
+
+        Args:
+            result: Of any state.
+
+        Returns:
+            The result; as it is if it was not among them, and pruned if it is in INT8 and is
+            no faster than its FP32 self after all.
+        """
+        latency = self.students.get(result.artefact)
+        if latency is None:
+            return result
+        if result.precision == "fp32":
+            return dataclasses.replace(result, latency=latency)
+        own = self.students.get(result.network, result.fp32_latency)
+        corrected = dataclasses.replace(result, latency=latency, fp32_latency=own)
+        reason = explain_int8(latency, own)
+        if not reason or result.state != "complete":
+            return corrected
+        return dataclasses.replace(corrected, state="pruned", reason=reason)
 
     def correct_teacher(self, card: TeacherCard) -> TeacherCard:
         """The teacher with the latency that can be compared."""
@@ -52,7 +69,7 @@ def measure_side_by_side(
     """Time the teacher and trained students by turns.
 
     Args:
-        results: Complete ones; the same network is timed once.
+        results: Complete ones; the same file is timed once.
         teacher: ONNX files of the teacher, several if it is several.
         target: What they are timed on.
         workshop: Space and pictures.
@@ -61,22 +78,37 @@ def measure_side_by_side(
     Returns:
         All their latencies.
     """
-    networks = {result.network: result for result in results}
+    files = {result.artefact: result for result in results}
+    # In FP32 too, since who is no faster in INT8 is not offered.
+    selves = {one.network: one for one in results if one.network not in files}
     with tempfile.TemporaryDirectory(prefix="autokd-") as scratch:
         models = [
-            _export(result, Path(scratch), workshop=workshop, folder=folder)
-            for result in networks.values()
+            *(
+                _find(one, Path(scratch), workshop=workshop, folder=folder)
+                for one in files.values()
+            ),
+            *(
+                _export(one, Path(scratch), workshop=workshop, folder=folder)
+                for one in selves.values()
+            ),
         ]
         latencies = target.measure_together([*teacher, *models])
     n_teachers = len(teacher)
     return SideBySide(
         teacher_ms=sum(latency.median_ms for latency in latencies[:n_teachers]),
-        students=dict(zip(networks, latencies[n_teachers:], strict=True)),
+        students=dict(zip([*files, *selves], latencies[n_teachers:], strict=True)),
     )
 
 
+def _find(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: StudyFolder) -> Path:
+    """The file that is deployed."""
+    if result.precision == "fp32":
+        return _export(result, scratch, workshop=workshop, folder=folder)
+    return find_int8(find_weights(folder, trial=result.trial, same_as=result.same_as))
+
+
 def _export(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: StudyFolder) -> Path:
-    """The trained student as it would be exported."""
+    """The trained student in FP32, as it would be exported."""
     card = workshop.data.card
     student = load_student(
         workshop.space,

@@ -26,9 +26,9 @@ from autokd.study.orders import Bench, Order, Outcome, carry_out
 from autokd.study.planning import choose_device
 from autokd.study.remote_crew import (
     BEAT_S,
-    WEIGHTS,
     dump_result,
     read_checkpoints,
+    read_student,
     write_files,
 )
 from autokd.study.stillness import wake_abandoned
@@ -248,9 +248,8 @@ class _Worker:
             return
         outcome: Outcome = done.result
         files = read_checkpoints(self._bench, held.claim.name)
-        weights = self._bench.weights_of(held.order)
         if outcome.is_final:
-            files = {WEIGHTS: weights.read_bytes()} if weights.exists() else {}
+            files = read_student(self._bench, held.order)
             self._learn_engine(outcome)
         self._speak(held, result=dump_result(outcome, paused_s=done.paused_s), files=files)
         self.n_done += outcome.is_final

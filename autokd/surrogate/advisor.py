@@ -140,7 +140,7 @@ class Advisor:
     def _shortlist(self, drawn: Sequence[Sample], *, frontier: Frontier) -> None:
         """Looks at the networks that seem best, as far as their traits can be guessed."""
         unknown = {
-            self._encoding.architecture_of(sample): sample
+            self._encoding.network_of(sample): sample
             for sample in drawn
             if not self._prospects.is_seen(sample)
         }

@@ -23,6 +23,13 @@ class Encoding:
 
     A range is one column, evenly in its logarithm where it is searched so; choices that are
     numbers are one column by their rank; other choices are one column each.
+
+    Attributes:
+        dimensions: All that is searched, in the order of the columns.
+        architecture_columns: What a network is.
+        recipe_columns: How it is trained and in which precision it is deployed: what an accuracy
+            depends on besides.
+        network_columns: Architecture and precision: what is known before training depends on.
     """
 
     def __init__(self, dimensions: Sequence[Dimension]) -> None:
@@ -37,9 +44,7 @@ class Encoding:
         if not dimensions:
             raise ValueError("`dimensions` must hold a dimension, got none")
         self.dimensions = tuple(dimensions)
-        self._architecture_labels = [
-            one.label for one in self.dimensions if one.room == "architecture"
-        ]
+        self._network_labels = [one.label for one in self.dimensions if one.room != "recipe"]
         self._ranks = {one.label: _ranks(one) for one in self.dimensions}
         widths = [_width(one) for one in self.dimensions]
         rooms = [
@@ -48,7 +53,8 @@ class Encoding:
             for _ in range(width)
         ]
         self.architecture_columns = tuple(i for i, r in enumerate(rooms) if r == "architecture")
-        self.recipe_columns = tuple(i for i, room in enumerate(rooms) if room == "recipe")
+        self.recipe_columns = tuple(i for i, room in enumerate(rooms) if room != "architecture")
+        self.network_columns = tuple(i for i, room in enumerate(rooms) if room != "recipe")
 
     def encode(self, samples: Sequence[Sample]) -> Float64[np.ndarray, "count columns"]:
         """One row a sample.
@@ -70,14 +76,16 @@ class Encoding:
         """The sample with nothing in it but what is searched."""
         return {one.label: sample[one.label] for one in self.dimensions}
 
-    def architecture_of(self, sample: Sample) -> tuple[Scalar, ...]:
-        """The values of the architecture half, in the order of the dimensions."""
-        return tuple([sample[label] for label in self._architecture_labels])
+    def network_of(self, sample: Sample) -> tuple[Scalar, ...]:
+        """The values of architecture and precision, in the order of the dimensions."""
+        return tuple([sample[label] for label in self._network_labels])
 
     def graft(self, sample: Sample, recipe: Sample) -> Sample:
-        """The architecture of one sample with the recipe of another."""
-        halves = {"architecture": sample, "recipe": recipe}
-        return {one.label: halves[one.room][one.label] for one in self.dimensions}
+        """Architecture and precision of one sample with the recipe of another."""
+        return {
+            one.label: (recipe if one.room == "recipe" else sample)[one.label]
+            for one in self.dimensions
+        }
 
     def random(self, rng: Generator) -> Sample:
         """A sample drawn evenly."""

@@ -108,14 +108,13 @@ class Precedent:
         device; traits are logarithms.
 
         Args:
-            known: What the new study has looked at, by the values of its architecture.
+            known: What the new study has looked at, by the values of architecture and precision.
         """
-        labels = [one.label for one in self._dimensions if one.room == "architecture"]
+        ours = [one for one in self._dimensions if one.room != "recipe"]
         shifts = {
             key: np.subtract(here.traits, there.traits)
             for sample, there in zip(self._lesson.samples, self._lesson.prospects, strict=True)
-            if (here := known.get(key := tuple(sample.get(label, "") for label in labels)))
-            is not None
+            if (here := known.get(key := tuple(_value(sample, one) for one in ours))) is not None
         }
         if shifts:
             self._shift = np.median(np.array(list(shifts.values())), axis=0)
@@ -169,6 +168,11 @@ class Precedent:
             architecture=codes[:, list(self._encoding.architecture_columns)],
             recipe=codes[:, list(self._encoding.recipe_columns)],
         )
+
+
+def _value(sample: Sample, dimension: Dimension) -> Scalar:
+    """What an earlier sample has; before there was a precision to choose, all were the default."""
+    return sample.get(dimension.label, dimension.default if dimension.room == "precision" else "")
 
 
 def _join(new: Dimension, old: Dimension) -> Dimension | None:

@@ -122,7 +122,7 @@ class Prospects:
         if len(seen) < 2:
             return None
         seen = seen[:: math.ceil(len(seen) / _GUESSED_FROM)]
-        columns = list(self._encoding.architecture_columns)
+        columns = list(self._encoding.network_columns)
         ridge = TraitGuess(
             self._encoding.encode([sample for sample, _ in seen])[:, columns],
             np.array([(*one.traits, math.log(one.latency_ms)) for _, one in seen]),
@@ -142,7 +142,7 @@ class Prospects:
         )
 
     def _network(self, sample: Sample) -> Network:
-        return self._encoding.architecture_of(sample)
+        return self._encoding.network_of(sample)
 
     def _of(self, sample: Sample) -> Prospect:
         prospect = self._known[self._network(sample)]

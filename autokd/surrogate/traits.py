@@ -13,7 +13,7 @@ _STRENGTHS = (1e-2, 1e-1, 1.0, 10.0, 100.0)
 
 @final
 class TraitGuess:
-    """Ridge regression from the columns of an architecture to the traits of its network.
+    """Ridge regression from the columns of architecture and precision to the traits of its network.
 
     It never decides what is trained: the few that it likes best are built and measured.
     """

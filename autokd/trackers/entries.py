@@ -52,6 +52,11 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
             "latency_p10_ms": latency.p10_ms,
             "latency_p90_ms": latency.p90_ms,
         }
+    if result.fp32_latency is not None:
+        values |= {
+            "fp32_latency_ms": result.fp32_latency.median_ms,
+            "fp32_val_accuracy": max((row.val_accuracy for row in result.curve), default=None),
+        }
     if (footprint := result.footprint) is not None:
         values |= {
             "n_params": footprint.n_params,
@@ -77,6 +82,8 @@ def result_tags(result: TrialResult) -> dict[str, str]:
         "engine": result.engine,
         "answers": result.answers,
         "network": result.network,
+        "precision": result.precision,
+        "float_layers": ", ".join(result.float_layers),
     }
     if result.latency is not None:
         tags |= {

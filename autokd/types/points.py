@@ -14,8 +14,10 @@ __all__ = [
     "Mix",
     "MixTargets",
     "Optimiser",
+    "Precision",
     "Recipe",
     "Resizing",
+    "Room",
     "Sample",
     "Scalar",
     "Schedule",
@@ -70,8 +72,15 @@ TemperatureSchedule = Literal[Schedule, "decay"]
 Optimiser = Literal["adamw", "sgd"]
 
 
+Precision = Literal["fp32", "int8"]
+"""The numbers that a student is computed in where it is deployed; it is trained in its own."""
+
+
 TaughtBy = Literal["teacher", "assistant", "both"]
 """Who a student listens to; `both` is what teacher and assistant say together."""
+
+
+Room = Literal["architecture", "precision", "recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +89,8 @@ class Dimension:
 
     Attributes:
         label: Unique in the space.
-        room: Which half of the space it belongs to.
+        room: What it belongs to: the network, the numbers that it is deployed in, or how it is
+            trained. What is known before training depends on the first two.
         choices: The values, where they are a set.
         low: Lower end, where they are a range.
         high: Upper end, included.
@@ -90,7 +100,7 @@ class Dimension:
     """
 
     label: str
-    room: Literal["architecture", "recipe"]
+    room: Room
     choices: tuple[Scalar, ...] = ()
     low: float = 0.0
     high: float = 0.0
@@ -101,7 +111,7 @@ class Dimension:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a student is trained; what the recipe half of a sample freezes to.
+    """How a student is trained and deployed; what the recipe half of a sample freezes to.
 
     Attributes:
         alpha: Weight of the distillation loss against the labels' loss at the first epoch,
@@ -147,6 +157,7 @@ class Recipe:
         optimiser: AdamW, or SGD with Nesterov momentum 0.9.
         learning_rate: Peak of a warm-up and cosine schedule.
         weight_decay: As the optimiser understands it; not applied to biases and norms.
+        precision: What the student is deployed in; it is trained in floating point all the same.
     """
 
     alpha: float = 0.9
@@ -177,6 +188,7 @@ class Recipe:
     optimiser: Optimiser = "adamw"
     learning_rate: float = 5e-3
     weight_decay: float = 5e-4
+    precision: Precision = "fp32"
 
     @property
     def has_logit_loss(self) -> bool:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autokd.types.points import InputShape, Recipe, Sample
+from autokd.types.points import InputShape, Precision, Recipe, Sample
 
 __all__ = [
     "DataCard",
@@ -134,8 +134,11 @@ class TrialResult:
         sample: The point of the joint space.
         network: Hash of the frozen network; equal for samples that build the same network.
         recipe: The frozen recipe, or none where freezing failed.
-        val_accuracy: Best top-1 on the validation split, in [0, 1].
-        latency: Of the student's ONNX file.
+        val_accuracy: Best top-1 on the validation split, in [0, 1]; of an INT8 student that of its
+            file in the runtime, while the curve is that of its training.
+        latency: Of the student's ONNX file, in its precision.
+        fp32_latency: Of the same student in FP32, timed by turns with it; none where that is what
+            it is deployed in.
         footprint: Parameters, MACs, bytes.
         curve: One row per epoch.
         reason: Why it was stopped, pruned or failed.
@@ -149,6 +152,8 @@ class TrialResult:
             to begin afresh.
         inherited_share: Of its parameters, in [0, 1]; 0 where those weights were gone when the
             training began, which was afresh then.
+        float_layers: Of an INT8 student, the layers that stay in FP32 since they cost too much
+            accuracy otherwise.
     """
 
     trial: int
@@ -168,6 +173,20 @@ class TrialResult:
     answers: str = ""
     inherited_from: int | None = None
     inherited_share: float | None = None
+    fp32_latency: Latency | None = None
+    float_layers: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> Precision:
+        """What it is deployed in."""
+        return "fp32" if self.recipe is None else self.recipe.precision
+
+    @property
+    def artefact(self) -> str:
+        """Equal for results whose files take the same time: network, precision, layers in it."""
+        if self.precision == "fp32":
+            return self.network
+        return " ".join([self.network, self.precision, *self.float_layers])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +227,7 @@ class FrontStudent:
         recipe: The frozen recipe; of a twin, without distillation.
         is_twin: Whether this is the twin, which was more accurate on validation than the distilled
             student and took its place.
+        fp32_latency_ms: Of an INT8 student, the median of its FP32 self, timed by turns with it.
     """
 
     trial: int
@@ -226,6 +246,7 @@ class FrontStudent:
     architecture: Sample
     recipe: Recipe
     is_twin: bool = False
+    fp32_latency_ms: float | None = None
 
     def is_faster_than(self, other: "FrontStudent") -> bool:
         """Whether its latency is shorter by more than both intervals leave open."""

@@ -37,12 +37,12 @@ class Target(Protocol):
 class Surveyor(Protocol):
     """Looks at candidates before one of them is trained.
 
-    Invariants: what is known of a candidate depends on the architecture half of its sample
-    alone; asked again, it gives the same.
+    Invariants: what is known of a candidate depends on the dimensions of its sample whose room is
+    not the recipe, on architecture and precision; asked again, it gives the same.
     """
 
     def survey(self, samples: Sequence[Sample]) -> Sequence[Prospect | None]:
-        """What is known of each, or none where it cannot be built or measured.
+        """What is known of each, or none where it cannot be built or measured, or is not offered.
 
         The answer may be shorter than the question: looking takes time, and the first samples
         are the ones that matter most. It holds one sample at least.

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,3 +75,20 @@ def test_a_loss_on_features_is_distillation_too():
         feature_weight_end=1.0, feature_schedule="linear",
     )  # fmt: skip
     assert rising.is_distilled
+
+
+def test_what_is_deployed_is_told_apart_by_precision_and_layers():
+    plain = TrialResult(trial=0, state="complete", sample={}, network="n", recipe=Recipe())
+    quantized = dataclasses.replace(plain, recipe=Recipe(precision="int8"))
+    partly = dataclasses.replace(quantized, float_layers=("stem",))
+    assert len({one.artefact for one in (plain, quantized, partly)}) == 3
+    assert (plain.artefact, plain.precision, quantized.precision) == ("n", "fp32", "int8")
+
+
+def test_a_result_from_before_precisions_is_read_as_fp32():
+    values = json.loads(dump_json(TrialResult(trial=0, state="failed", sample={}, recipe=Recipe())))
+    for name in ("fp32_latency", "float_layers"):
+        del values[name]
+    del values["recipe"]["precision"]
+    result = load_json(TrialResult, json.dumps(values))
+    assert (result.precision, result.fp32_latency, result.float_layers) == ("fp32", None, ())

@@ -12,7 +12,15 @@ from safetensors.torch import load_file
 from torch import nn
 
 from autokd.errors import ConfigError, ExportError
-from autokd.exporters import OnnxNetwork, check_folder, export_bundle, export_onnx, has_openvino
+from autokd.exporters import (
+    OnnxNetwork,
+    QuantizedFile,
+    check_folder,
+    export_bundle,
+    export_onnx,
+    has_openvino,
+    quantize_onnx,
+)
 from autokd.exporters.runner import write_runner
 from autokd.testing import FakeTarget
 from autokd.types import DataCard
@@ -199,3 +207,46 @@ def test_a_folder_that_cannot_be_written_is_the_users_fault(tmp_path):
 def test_the_batch_of_the_onnx_file_is_free(tmp_path, batch):
     model = export_onnx(make_student(), tmp_path / "m.onnx", shape=(1, 8, 8))
     assert OnnxNetwork(model).predict(make_test(batch).images).shape == (batch, 3)
+
+
+@pytest.fixture
+def quantized(tmp_path):
+    model = export_onnx(make_student(), tmp_path / "own.onnx", shape=(1, 8, 8))
+    return quantize_onnx(model, tmp_path / "own.int8.onnx", pictures=make_test().images)
+
+
+def export_int8(path, out, *, accuracy=None):
+    test = make_test()
+    right = OnnxNetwork(path).predict(test.images).argmax(1) == test.labels
+    int8 = QuantizedFile(
+        path=path, test_accuracy=float(right.double().mean()) if accuracy is None else accuracy
+    )
+    return export_bundle(
+        make_student(), out, data=CARD, test=test, target=FakeTarget(), card={"study": "s"},
+        int8=int8,
+    )  # fmt: skip
+
+
+def test_a_student_in_int8_comes_in_both_precisions(quantized, tmp_path):
+    bundle = export_int8(quantized, tmp_path / "out")
+    names = {path.name for path in bundle.files}
+    assert {"model.onnx", "model.int8.onnx"} <= names
+    images = make_test().images
+    ours, theirs = (
+        OnnxNetwork(path).predict(images) for path in (tmp_path / "out/model.int8.onnx", quantized)
+    )
+    assert torch.equal(ours, theirs)
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    assert card["int8_test_accuracy"] == bundle.int8_test_accuracy
+    fake = FakeTarget()
+    assert bundle.latency_ms == fake.measure(tmp_path / "out/model.int8.onnx").median_ms
+    assert bundle.fp32_latency_ms == fake.measure(tmp_path / "out/model.onnx").median_ms
+    metadata = onnx.load(tmp_path / "out/model.int8.onnx").metadata_props
+    assert json.loads({p.key: p.value for p in metadata}["classes"]) == ["a", "b", "c"]
+    assert 'InferenceSession("model.int8.onnx")' in (tmp_path / "out/card.md").read_text()
+
+
+def test_an_int8_file_that_is_not_as_good_as_the_table_is_not_written(quantized, tmp_path):
+    with pytest.raises(ExportError, match=r"model\.int8\.onnx must be as accurate as in the table"):
+        export_int8(quantized, tmp_path / "out", accuracy=0.99)
+    assert list((tmp_path / "out").iterdir()) == []

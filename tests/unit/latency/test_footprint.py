@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from autokd.errors import MeasureError
-from autokd.exporters import export_onnx
+from autokd.exporters import export_onnx, quantize_onnx
 from autokd.latency import count_macs, measure_footprint, network_key
 from autokd.spaces import build_space
 
@@ -67,3 +67,13 @@ def test_a_file_that_is_no_network_has_no_key(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"rubbish")
     with pytest.raises(MeasureError, match=r"x\.onnx"):
         network_key(tmp_path / "x.onnx")
+
+
+def test_the_key_of_a_quantized_network_does_not_depend_on_what_it_learnt(tmp_path):
+    def key(seed, pixel):
+        pictures = torch.full((4, 1, 8, 8), pixel, dtype=torch.uint8)
+        model = export_onnx(conv(seed=seed), tmp_path / "n.onnx", shape=(1, 8, 8))
+        return network_key(quantize_onnx(model, tmp_path / "q.onnx", pictures=pictures))
+
+    assert key(0, 100) == key(1, 200)
+    assert key(0, 100) != key_of(conv(), tmp_path)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from autokd.reports import draw_curves, draw_front, front_table
 from autokd.reports.pictures import build_axes, place_labels
-from autokd.reports.points import short_count, short_ms, signed_points
+from autokd.reports.points import label_of, short_count, short_ms, signed_points
 from tests.unit.reports.fake_study import build_front, build_results
 
 
@@ -163,3 +163,18 @@ def test_a_twin_that_was_kept_is_called_one():
     assert "-1.3 ± 0.5, twin" in text
     assert "better on validation, kept in its place" in text
     assert "twin" not in printed(front)
+
+
+def test_precision_is_told_where_a_student_is_in_int8():
+    front = build_front()
+    student = front.students[2]
+    quantized = replace(
+        student, recipe=replace(student.recipe, precision="int8"), fp32_latency_ms=0.2
+    )
+    text = printed(replace(front, students=(*front.students[:2], quantized, *front.students[3:])))
+    assert max(map(len, text.splitlines())) <= 100
+    assert row(text, f"#{student.trial}")[-1] == "int8"
+    assert row(text, "#3")[-1] == row(text, "baseline")[-1] == "fp32"
+    assert "faster than its FP32 self" in text
+    assert "precision" not in printed(front)
+    assert (label_of(quantized), label_of(student)) == ("#15 int8", "#15")

@@ -220,3 +220,34 @@ def test_pictures_from_64_pixels_on_may_be_resized_progressively(side, is_search
     assert space.freeze(space.prior("textbook"))[1].resizing == "none"
     if is_searched:
         assert space.freeze({"resizing": "progressive"})[1].resizing == "progressive"
+
+
+def test_precision_is_searched_only_where_it_is_asked_for():
+    def labels(**options):
+        space = build_space(
+            "mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10, **options
+        )
+        return space, {one.label: one.room for one in space.dimensions}
+
+    space, rooms = labels()
+    assert "precision" not in rooms
+    assert space.freeze({})[1].precision == "fp32"
+    space, rooms = labels(precision="both")
+    assert rooms["precision"] == "precision"
+    assert space.values_of("precision") == {"fp32", "int8"}
+    assert space.prior("plain")["precision"] == "fp32"
+    sample = space.complete({"precision": "int8"})
+    assert space.freeze(sample)[1].precision == "int8"
+    assert space.network_of(sample) == {**space.architecture_of(sample), "precision": "int8"}
+    space, rooms = labels(precision="int8")
+    assert "precision" not in rooms
+    assert space.freeze({})[1].precision == "int8"
+
+
+def test_a_recipe_can_say_the_precision_too(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text("alpha: 0.5\nprecision: {_type: choice, _value: [fp32, int8]}\n")
+    options = {"recipe": str(file), "input_shape": (1, 8, 8), "n_classes": 10}
+    assert build_space("mobile", **options).values_of("precision") == {"fp32", "int8"}
+    held = build_space("mobile", precision="fp32", **options)
+    assert held.values_of("precision") == {"fp32"}

@@ -168,3 +168,36 @@ def test_contenders_are_the_front_and_what_stands_behind_it(find):
     assert len(find([*front, *behind, *far]).contenders()) == 12
     slow_first = [result(0, 0.5, 0.9), *(result(n, 0.9, 0.1 + n / 100) for n in range(1, 40))]
     assert numbers(find(slow_first).contenders())[-1] == 0
+
+
+def test_an_int8_student_that_is_no_faster_than_its_fp32_self_is_not_offered(find):
+    int8 = dataclasses.replace(PLAIN, precision="int8")
+    plain = dataclasses.replace(result(0, 0.8, 0.5), network="one")
+    kept, lost = (
+        dataclasses.replace(
+            result(trial, 0.85, 0.3, recipe=int8), network=name, fp32_latency=plain.latency
+        )
+        for trial, name in ((1, "one"), (2, "two"))
+    )
+    findings = find([plain, kept, lost])
+    times = {"one": 0.5, "one int8": 0.3, "two": 0.2, "two int8": 0.25}
+    students = {name: result(0, 0.5, ms).latency for name, ms in times.items()}
+    findings.settle(SideBySide(teacher_ms=1.0, students=students))
+    front = findings.build_front(None, wall_s=2.0, training_s=1.0)
+    assert [student.trial for student in front.students] == [1]
+    assert front.students[0].fp32_latency_ms == 0.5
+    (pruned,) = (one for one in findings.results if one.state == "pruned")
+    assert pruned.reason == "INT8 takes 0.25 ms, no less than FP32 with 0.2 ms"
+
+
+def test_a_processor_on_which_int8_never_pays_is_named(find):
+    int8 = dataclasses.replace(PLAIN, precision="int8")
+    results = [
+        dataclasses.replace(
+            result(trial, None, ms, state="pruned", reason=str(ms), recipe=int8),
+            fp32_latency=result(0, 0.5, 0.2).latency,
+        )
+        for trial, ms in enumerate((0.5, 0.3, 0.4))
+    ]
+    line = find(results).describe_misery()
+    assert "got none of 3; the nearest, trial 1, takes 1.5 times as long in INT8" in line

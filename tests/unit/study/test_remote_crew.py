@@ -9,9 +9,9 @@ import pytest
 from autokd.candidate import CheckpointFolder
 from autokd.jobs import JobQueue, LeaseLostError, open_engine
 from autokd.study.crew import Crew, Job
-from autokd.study.orders import Bench, Order, Outcome
+from autokd.study.orders import WEIGHTS, Bench, Order, Outcome
 from autokd.study.refits import Entry, Refit
-from autokd.study.remote_crew import WEIGHTS, RemoteCrew, dump_result
+from autokd.study.remote_crew import RemoteCrew, dump_result
 from autokd.types import EpochLog, TrialResult, dump_json
 
 RESULT = TrialResult(trial=3, state="measured", sample={})

@@ -239,3 +239,11 @@ def test_the_sampler_knows_which_samples_are_the_same(space):
     wider = {**plain, "width_1": 8}
     assert _identify(space, plain) == _identify(space, same)
     assert len({_identify(space, one) for one in (plain, other, wider)}) == 3
+
+
+def test_where_precision_is_searched_a_student_in_int8_is_among_the_first():
+    open_space = build_space(
+        "mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10, precision="both"
+    )
+    first = first_samples(open_space, lambda s: float(sum(p.numel() for p in s.parameters())))
+    assert [one["precision"] for one in first] == ["fp32"] * 4 + ["int8"]

@@ -64,7 +64,7 @@ def test_a_grafted_sample_has_one_half_of_each(encoding):
     rng = np.random.default_rng(0)
     one, other = encoding.random(rng), encoding.random(rng)
     both = encoding.graft(one, other)
-    assert encoding.architecture_of(both) == encoding.architecture_of(one)
+    assert encoding.network_of(both) == encoding.network_of(one)
     assert both["rate"] == other["rate"]
 
 
@@ -76,3 +76,18 @@ def test_what_is_not_searched_is_left_out(encoding):
 def test_a_space_must_have_a_dimension():
     with pytest.raises(ValueError, match="`dimensions` must hold a dimension"):
         Encoding([])
+
+
+def test_precision_belongs_to_the_network_and_not_to_the_architecture():
+    precision = Dimension(
+        label="precision", room="precision", choices=("fp32", "int8"), default="fp32"
+    )
+    encoding = Encoding((*DIMENSIONS, precision))
+    assert encoding.architecture_columns == (0, 1, 2, 3)
+    assert encoding.recipe_columns == (4, 5, 6, 7)
+    assert encoding.network_columns == (0, 1, 2, 3, 7)
+    one = {**encoding.random(np.random.default_rng(0)), "precision": "fp32"}
+    other = {**one, "precision": "int8", "rate": 1e-3}
+    assert encoding.network_of(one) != encoding.network_of(other)
+    both = encoding.graft(one, other)
+    assert (both["precision"], both["rate"]) == ("fp32", 1e-3)

@@ -8,6 +8,7 @@ import pytest
 
 from autokd.errors import TrackingError
 from autokd.trackers import MlflowTracker
+from autokd.trackers.entries import result_metrics, result_tags
 from autokd.types import Recipe
 from tests.contracts.tracker_contract import (
     T0_MS,
@@ -238,3 +239,21 @@ def test_mlflow_is_quiet(open_tracker, capfd):
     open_tracker().log_all(study())
     assert logging.getLogger("mlflow").level == logging.WARNING
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_trial_in_int8_shows_both_latencies_and_both_accuracies():
+    result = ended(0).result
+    quantized = replace(
+        result,
+        recipe=Recipe(precision="int8"),
+        fp32_latency=replace(result.latency, median_ms=0.75),
+        val_accuracy=0.5,
+        float_layers=("stem", "head"),
+    )
+    metrics, tags = result_metrics(quantized), result_tags(quantized)
+    assert (metrics["latency_ms"], metrics["fp32_latency_ms"]) == (0.5, 0.75)
+    assert metrics["best_val_accuracy"] == 0.5
+    assert metrics["fp32_val_accuracy"] == max(row.val_accuracy for row in result.curve)
+    assert (tags["autokd.precision"], tags["autokd.float_layers"]) == ("int8", "stem, head")
+    assert "fp32_latency_ms" not in result_metrics(result)
+    assert result_tags(result)["autokd.precision"] == "fp32"

@@ -1,0 +1,73 @@
+"""Students in INT8, from the command line to the file that is deployed."""
+
+import json
+import re
+
+import numpy as np
+import onnxruntime
+import pytest
+from sklearn.datasets import load_digits
+
+OPTIONS = ["--train-limit", "500", "--epochs", "1", "--refit-epochs", "1", "--seeds", "2"]
+SPACE = """
+from nni.nas.nn.pytorch import LayerChoice, ModelSpace
+from torch import nn
+
+class Wide(ModelSpace):
+    \"\"\"So wide that bytes are faster than floats, wherever the tests run.\"\"\"
+
+    def __init__(self, channels, side, n_classes):
+        super().__init__()
+        n = channels * side * side
+        self.net = nn.Sequential(
+            nn.Flatten(), nn.Linear(n, 2048), nn.ReLU(),
+            LayerChoice([nn.Linear(2048, 2048), nn.Identity()], label="middle"),
+            nn.ReLU(), nn.Linear(2048, n_classes),
+        )
+
+    def forward(self, views):
+        return self.net(views)
+
+def build(input_shape, n_classes):
+    return Wide(input_shape[0], input_shape[1], n_classes)
+"""
+
+
+def describe(values):
+    return [(one["trial"], one["recipe"]["precision"]) for one in values["front"]]
+
+
+@pytest.mark.slow
+def test_precision_is_searched_scored_and_exported(run, tmp_path):
+    (tmp_path / "wide.py").write_text(SPACE)
+    code, out, err = run(
+        tmp_path, "search", "--space", "wide.py:build", "--precision", "both", "--budget", 7,
+        "--study", "both", "--json", *OPTIONS,
+    )  # fmt: skip
+    assert code == 0, err
+    values = json.loads(out)
+    precisions = dict(describe(values))
+    assert "int8" in precisions.values(), err
+    assert values["baseline"]["recipe"]["precision"] == "fp32"
+    fastest = values["front"][0]
+    assert fastest["recipe"]["precision"] == "int8"
+    assert fastest["latency_ms"] < fastest["fp32_latency_ms"]
+    code, out, err = run(
+        tmp_path, "export", "--pick", "fastest", "--out", "best", "--json", "--no-register"
+    )
+    assert code == 0, err
+    figures = json.loads(out)
+    session = onnxruntime.InferenceSession(tmp_path / "best/model.int8.onnx")
+    digits = load_digits()
+    pixels = (digits.images * (255 / 16)).round().astype(np.uint8)[:, None] / np.float32(255)
+    (logits,) = session.run(None, {"image": pixels.astype(np.float32)})
+    accuracy = float((logits.argmax(1) == digits.target).mean())
+    assert accuracy == pytest.approx(fastest["test_accuracy"], abs=0.15)
+    assert figures["latency_ms"] < figures["fp32_latency_ms"]
+
+
+def test_a_data_set_that_is_too_small_to_calibrate_is_the_users_fault(invoke):
+    code, output = invoke("search", "--precision", "int8", "--train-limit", 300, "--budget", 2)
+    assert code == 2
+    (line,) = [line for line in output.splitlines() if "calibrate" in line]
+    assert re.search("must have 300 training pictures .* got 240; use --precision fp32", line)
