@@ -83,14 +83,9 @@ def keep_sizes(graph: fx.Graph) -> None:
         graph: As it was captured; changed in place.
     """
     for node in graph.nodes:
-        target: Any = node.target
-        if not isinstance(target, torch._ops.OpOverload):
-            continue
-        is_sized = any(
-            isinstance(one.meta.get("val"), torch.SymInt) for one in node.all_input_nodes
-        )
-        name = target._schema.name.removeprefix("aten::")
-        if is_sized and hasattr(torch.Tensor, name):
+        name, _ = _operation(node)
+        sizes = (one.meta.get("val") for one in node.all_input_nodes)
+        if hasattr(Tensor, name) and any(isinstance(size, torch.SymInt) for size in sizes):
             node.op, node.target = "call_method", name
 
 
@@ -130,7 +125,7 @@ def _simplify(node: fx.Node) -> None:
         node.graph.erase_node(node)
     elif node.target is _aten.sym_size.int:
         node.target = _size  # the tracer of ONNX would take the operation's answer for a constant
-    elif node.op == "call_function" and _is_in_place(node.target):
+    elif _operation(node)[0].endswith("_"):
         _replace_in_place(node)
 
 
@@ -138,8 +133,13 @@ def _size(tensor: Tensor, dim: int) -> Any:  # noqa: ANN401 - a tensor while it 
     return tensor.shape[dim]
 
 
-def _is_in_place(target: object) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+def _operation(node: fx.Node) -> tuple[str, str]:
+    """Name and overload of an operation of torch, such as `add_` and `Tensor`; empty of others."""
+    if not isinstance(node.target, type(_aten.relu.default)):
+        return "", ""
+    target: Any = node.target
+    name, _, overload = target.name().rpartition("::")[2].partition(".")
+    return name, overload or "default"
 
 
 def _replace_in_place(node: fx.Node) -> None:
@@ -148,11 +148,8 @@ def _replace_in_place(node: fx.Node) -> None:
     Raises:
         BuildError: The place is a part of another tensor, or there is no such operation.
     """
-    target: Any = node.target
-    place = node.args[0]
-    name = target._schema.name.removeprefix("aten::")
-    packet = getattr(_aten, name.removesuffix("_"), None)
-    overload = getattr(packet, target._overloadname, None)
+    place, (name, variant) = node.args[0], _operation(node)
+    overload = getattr(getattr(_aten, name.removesuffix("_"), None), variant, None)
     if not isinstance(place, fx.Node) or place.target in _VIEWS or overload is None:
         raise BuildError(
             f"student must not write into a part of a tensor to be quantized, got "

@@ -201,17 +201,14 @@ def _build_layer(module: nn.Module, node: fx.Node, *, weight_bits: int) -> Quant
         return None
     if node.target is _aten.linear.default:
         return QuantizedLinear(weight, bias, weight_bits=weight_bits)
-    stride, padding, dilation, groups = (
-        arguments[3 + index] if len(arguments) > 3 + index else default
-        for index, default in enumerate(((1, 1), (0, 0), (1, 1), 1))
-    )
+    arguments += [None, (1, 1), (0, 0), (1, 1), 1][len(arguments) - 2 :]
     return QuantizedConvolution(
         weight,
         bias,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
+        stride=arguments[3],
+        padding=arguments[4],
+        dilation=arguments[5],
+        groups=arguments[6],
         weight_bits=weight_bits,
     )
 
@@ -250,7 +247,7 @@ def _is_maps(node: fx.Node) -> bool:
 def _is_rectifier(node: fx.Node) -> bool:
     """Whether an operation only cuts off what an unsigned range that begins at 0 cannot hold."""
     if node.target is _aten.hardtanh.default:
-        return len(node.args) > 1 and node.args[1] == 0
+        return len(node.args) > 1 and bool(node.args[1] == 0)
     return node.target in _RECTIFIERS
 
 
@@ -270,9 +267,9 @@ def _insert_quantizers(module: nn.Module, rounded: set[fx.Node]) -> None:
             quantizer = node.graph.call_module(name, (node,))
         quantizer.meta = dict(node.meta)
         names[quantizer] = name
-        node.replace_all_uses_with(
-            quantizer, delete_user_cb=lambda user, own=quantizer: user != own
-        )
+        for user in list(node.users):
+            if user is not quantizer:
+                user.replace_input_with(node, quantizer)
 
 
 def _name_of(node: fx.Node | None, names: dict[fx.Node, str]) -> str | None:

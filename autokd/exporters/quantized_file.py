@@ -84,6 +84,8 @@ class _Graph:
         for node in model.graph.node:
             if node.op_type == "Constant":
                 self.values[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            elif node.op_type == "Identity" and node.input[0] in self.values:
+                self.values[node.output[0]] = self.values[node.input[0]]  # equal ones are one
         self._makers = {name: node for node in model.graph.node for name in node.output}
 
     def store_weight(self, node: onnx.NodeProto) -> None:
@@ -105,7 +107,7 @@ class _Graph:
             integers, axis = np.ascontiguousarray(integers.T), 1 - axis
             self._redirect(turned[0].output[0], reader.output[0])
             self._graph.node.remove(turned[0])
-        name = f"{node.input[0]}_int8"
+        name = f"{node.output[0]}_int8"
         self._store(name, integers)
         reader.input[0] = name
         for one in reader.attribute:
@@ -130,8 +132,7 @@ class _Graph:
         scale = (scales[0] * scales[1]).astype(np.float32)
         bias = self.values[node.input[2]]
         integers = np.rint(bias / scale).clip(-_INT32, _INT32).astype(np.int32)
-        names = [f"{node.input[2]}_{part}_{self.n_weights}" for part in ("int32", "scale", "zero")]
-        self.n_weights += 1
+        names = [f"{node.output[0]}_bias_{part}" for part in ("int32", "scale", "zero")]
         self._store(names[0], integers)
         self._store(names[1], scale)
         self._store(names[2], np.zeros_like(integers))
@@ -144,11 +145,12 @@ class _Graph:
     def drop_unused(self) -> None:
         """Removes fixed values that nothing reads any more."""
         read = {name for node in self._graph.node for name in node.input}
+        for node in [one for one in self._graph.node if one.op_type in ("Constant", "Identity")]:
+            if node.output[0] in self.values and node.output[0] not in read:
+                self._graph.node.remove(node)
+        read = {name for node in self._graph.node for name in node.input}
         for one in [one for one in self._graph.initializer if one.name not in read]:
             self._graph.initializer.remove(one)
-        for node in [node for node in self._graph.node if node.op_type == "Constant"]:
-            if node.output[0] not in read:
-                self._graph.node.remove(node)
 
     def _readers(self, name: str) -> list[onnx.NodeProto]:
         return [node for node in self._graph.node if name in node.input]
