@@ -10,6 +10,7 @@ import torch
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.errors import ConfigError, TrackingError
+from autokd.exporters import check_folder
 from autokd.reports import draw_looks
 from autokd.study.alumni import choose_graduate, recall_student, recall_teacher
 from autokd.study.folder import find_study
@@ -101,6 +102,8 @@ def explain(
             f"`--pick` must not stand beside `--trial`, got {pick} and {trial}; leave one out"
         )
     progress = progress or SearchProgress(is_silent=True)
+    if out is not None:
+        check_folder(out)
     folder = find_study(study, runs_dir=runs_dir)
     config, front = folder.load_config(), folder.load_front()
     config = config.model_copy(update={"runs_dir": runs_dir})

@@ -76,7 +76,8 @@ def test_mlflow_has_a_run_for_each_trial_below_the_search(searched):
     volumes = client.get_metric_history(parent.info.run_id, "hypervolume")
     assert len(volumes) == values["n_trials"]
     artifacts = {item.path for item in client.list_artifacts(parent.info.run_id, "front")}
-    assert {"front/front.png", "front/front.html"} <= artifacts
+    names = ("front.png", "front.html", "curves.png", "coordinates.png", "importance.png")
+    assert {f"front/{name}" for name in names} <= artifacts
     assert parent.inputs.dataset_inputs[0].dataset.digest
     one = next(run for run in trials if run.data.tags["autokd.trial"] == "0")
     assert {"latency_ms", "n_params", "macs", "best_val_accuracy"} <= set(one.data.metrics)
@@ -91,7 +92,15 @@ def test_an_exported_student_does_in_onnxruntime_what_the_table_said(searched, r
     assert figures["top1_agreement"] >= 0.99
     assert figures["onnx_test_accuracy"] == pytest.approx(figures["test_accuracy"], abs=0.01)
     names = {Path(file).name for file in figures["files"]}
-    assert names == {"model.onnx", "model.pt2", "model.safetensors", "card.md", "card.json"}
+    pictures = {f"{one}.png" for one in ("front", "curves", "looks", "calibration", "confusion")}
+    assert names >= {"model.onnx", "model.pt2", "model.safetensors", "card.md", *pictures}
+    card = (folder / "best/card.md").read_text()
+    assert all(f"]({name})" in card for name in pictures)
+    assert "autokd search --study tiny --train-limit 300" in card
+    facts = json.loads((folder / "best/card.json").read_text())
+    assert 0 <= facts["teacher_agreement"] <= 1
+    assert 0 <= facts["ece"] <= 1
+    assert facts["missing"] == {}
     session = onnxruntime.InferenceSession(folder / "best/model.onnx")
     digits = load_digits()
     pixels = (digits.images * (255 / 16)).round().astype(np.uint8)[:, None] / np.float32(255)

@@ -11,6 +11,7 @@ from autokd.config import Config
 from autokd.data import load_data, load_test
 from autokd.errors import BuildError, ConfigError, StudyError
 from autokd.study import distilling
+from autokd.study.appraisal import Appraisal
 from autokd.study.folder import StudyFolder
 from autokd.study.joint_space import build_joint_space
 from autokd.study.planning import build_plan, choose_device
@@ -56,6 +57,9 @@ def build(tmp_path, monkeypatch):
     # Pictures and OpenVINO's files are made by the tests of the whole command.
     monkeypatch.setattr(distilling._Session, "draw", lambda *_: ())
     monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
+    monkeypatch.setattr(
+        "autokd.study.appraisal.Appraiser.appraise", lambda *_, **__: Appraisal(facts={}, files=())
+    )
 
     def build(student="student", **options):
         values = {"epochs": 3, "train_limit": 200, "workers": 1, **options}

@@ -1,0 +1,54 @@
+"""The command of a configuration gives that configuration."""
+
+import shlex
+
+import pytest
+
+from autokd.cli import cli
+from autokd.cli.options import tidy
+from autokd.config import build_config, write_command
+
+
+def read(command):
+    program, name, *words = shlex.split(command)
+    assert program == "autokd"
+    context = cli.commands[name].make_context(name, words)
+    flags = {
+        key: value
+        for key, value in context.params.items()
+        if key not in ("file", "as_json", "out", "is_registered")
+    }
+    return name, build_config(flags=tidy(flags))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"study": "a-b", "budget": 7, "seed": 3, "refit": False, "bank": False},
+        {"data": "npz:my pictures.npz", "teacher": ("timm:resnet18", "python:a:b")},
+        {"teacher_weights": ("a b.pt",), "teacher": ("timm:resnet18",), "teacher_finetune": True},
+        {"fix": {"temperature": "4", "width_1": "16"}, "loss": "dkd+hint", "max_latency_ms": 0.5},
+        {"teacher_mean": ["0.5", "0.25", "0.1"], "teacher_std": ["1", "1", "1"], "views": 4},
+        {"student": "mobile:width=0.5", "alpha": 0.5, "seeds": 3, "baseline": True},
+    ],
+)
+def test_a_command_gives_the_configuration_that_it_was_written_of(flags):
+    config = build_config(flags=flags)
+    name, again = read(write_command(config))
+    assert name == ("distill" if "student" in flags else "search")
+    assert again.model_copy(update={"study": config.study}) == config
+    assert again.study_name == config.study_name
+
+
+def test_what_is_of_the_machine_or_secret_is_left_out():
+    config = build_config(
+        flags={
+            "storage": "postgresql://me:secret@host/db",
+            "tracking_uri": "http://me:secret@host",
+            "workers": 2,
+            "runs_dir": "elsewhere",
+            "study": "s",
+        }
+    )
+    assert write_command(config) == "autokd search --study s"
