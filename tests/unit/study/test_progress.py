@@ -5,7 +5,7 @@ import time
 import pytest
 
 from autokd.study.progress import SearchProgress
-from autokd.types import EpochLog
+from autokd.types import EpochLog, Latency, TrialResult
 
 
 def row(epoch):
@@ -59,3 +59,24 @@ def test_a_silent_one_says_nothing(clock, capsys):
     clock(40)
     progress.epoch("trial 0", row(1), epochs=6)
     assert said(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("whom", "share", "said_of_it"),
+    [(None, None, ""), (3, 0.42, "from trial 3 (42%)"), (3, 0.0, "from trial 3 (gone, began afresh)")],
+)  # fmt: skip
+def test_of_whom_a_student_inherits_is_said(whom, share, said_of_it, capsys):
+    latency = Latency(
+        median_ms=1.0, ci95_low_ms=1.0, ci95_high_ms=1.0, p10_ms=1.0, p90_ms=1.0, n_runs=1,
+        batch=1, threads=1, runtime="r", device="d", drift=1.0,
+    )  # fmt: skip
+    result = TrialResult(
+        trial=7, state="complete", sample={}, val_accuracy=0.9, latency=latency,
+        inherited_from=whom, inherited_share=share,
+    )  # fmt: skip
+    progress = SearchProgress()
+    progress.begin("trials", total=10, done=6)
+    progress.trial(result, n_done=7, budget=10, is_on_front=False)
+    line = said(capsys)[-1]
+    assert said_of_it in line
+    assert ("from trial" in line) is bool(said_of_it)
