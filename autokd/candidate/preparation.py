@@ -115,14 +115,15 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
         model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
         footprint = measure_footprint(student, shape=card.shape, model=model)
-        candidate = Candidate(
-            recipe=recipe,
-            network=network_key(model),
-            latency=workshop.target.measure(model),
-            footprint=footprint,
-        ) if recipe.precision == "fp32" else _prepare_int8(
-            recipe, model, footprint=footprint, workshop=workshop
-        )  # fmt: skip
+        if recipe.precision == "int8":
+            candidate = _prepare_int8(recipe, model, footprint=footprint, workshop=workshop)
+        else:
+            candidate = Candidate(
+                recipe=recipe,
+                network=network_key(model),
+                latency=workshop.target.measure(model),
+                footprint=footprint,
+            )
     workshop.candidates[key] = candidate
     return candidate
 
