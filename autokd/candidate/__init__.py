@@ -11,6 +11,11 @@ from autokd.candidate.evaluation import (
 )
 from autokd.candidate.gaze import find_gaze, watch
 from autokd.candidate.inheritance import Relative, find_relative, inherit_weights
+from autokd.candidate.int8_finalist import (
+    Int8Finalist,
+    count_rounding_epochs,
+    quantize_finalist,
+)
 from autokd.candidate.precision import (
     INT8_SUFFIX,
     Quantized,
@@ -40,6 +45,7 @@ __all__ = [
     "Candidate",
     "CheckpointFile",
     "CheckpointFolder",
+    "Int8Finalist",
     "Known",
     "KnownTeacher",
     "NetworkSample",
@@ -52,6 +58,7 @@ __all__ = [
     "build_student",
     "check_calibration",
     "choose_calibration",
+    "count_rounding_epochs",
     "describe_student",
     "evaluate_candidate",
     "explain_int8",
@@ -61,6 +68,7 @@ __all__ = [
     "inherit_weights",
     "load_student",
     "prepare_candidate",
+    "quantize_finalist",
     "quantize_student",
     "save_student",
     "score_file",

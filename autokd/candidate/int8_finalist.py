@@ -12,6 +12,7 @@ from autokd.candidate.quantization_aware import QuantizationSettings, train_quan
 from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Keeper, OnEpoch, Plan
+from autokd.errors import BuildError, DivergedError, ExportError
 from autokd.types import EpochLog, Recipe
 
 __all__ = ["Int8Finalist", "count_rounding_epochs", "quantize_finalist"]
@@ -29,12 +30,14 @@ class Int8Finalist:
             student as it was before.
         curve: Of the quantization-aware training, its epochs counted on.
         is_stopped: Whether that was ended before its last epoch; nothing is settled then.
+        reason: Why nothing came of that training, where nothing did.
     """
 
     val_accuracy: float
     is_aware: bool
     curve: tuple[EpochLog, ...]
     is_stopped: bool = False
+    reason: str = ""
 
 
 def count_rounding_epochs(epochs: int) -> int:
@@ -84,17 +87,21 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
     def tell(row: EpochLog) -> object:
         return on_epoch(dataclasses.replace(row, epoch=row.epoch + n_before))
 
-    trained = train_quantized_student(
-        student,
-        recipe,
-        data=data,
-        teacher=teacher,
-        plan=plan,
-        model=aware,
-        settings=QuantizationSettings(self_weight=1.0 if is_taught else 0.0),
-        on_epoch=tell,
-        keeper=keeper,
-    )
+    try:
+        trained = train_quantized_student(
+            student,
+            recipe,
+            data=data,
+            teacher=teacher,
+            plan=plan,
+            model=aware,
+            settings=QuantizationSettings(self_weight=1.0 if is_taught else 0.0),
+            on_epoch=tell,
+            keeper=keeper,
+        )
+    except (BuildError, DivergedError, ExportError) as error:  # the first file is there
+        aware.unlink(missing_ok=True)
+        return Int8Finalist(val_accuracy=static, is_aware=False, curve=(), reason=str(error))
     curve = tuple(
         dataclasses.replace(row, epoch=row.epoch + n_before) for row in trained.training.curve
     )

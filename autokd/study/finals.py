@@ -13,7 +13,7 @@ from typing import Protocol, final, runtime_checkable
 
 from scipy import stats
 
-from autokd.candidate import load_student
+from autokd.candidate import count_rounding_epochs, load_student
 from autokd.config import Config
 from autokd.errors import WorkerError
 from autokd.spaces import Space
@@ -252,6 +252,10 @@ class Finals:
                     self._witness.end(outcome.refit)
                 keep_refit(self._folder, entry, outcome.refit)
                 self._bench.workshop.checkpoints.drop(entry.training)
+                if outcome.refit.why_not_aware:
+                    self._progress.say(
+                        f"{entry.title}: quantized as it is, since {outcome.refit.why_not_aware}"
+                    )
                 yield entry, outcome.refit
 
     def _start(self, order: Order, *, is_alone: bool) -> None:
@@ -262,11 +266,13 @@ class Finals:
             is_resumed = entry.training in self._bench.workshop.checkpoints
             self._witness.begin(entry, is_resumed=is_resumed)
         generations = 1 if entry.is_twin or recipe is None else recipe.generations
+        is_int8 = order.result.precision == "int8"
+        n_rounding = count_rounding_epochs(entry.epochs) if is_int8 else 0
         self._crew.start(
             Job(
                 key=entry,
                 title=entry.title,
-                epochs=entry.epochs * generations,
+                epochs=entry.epochs * generations + n_rounding,
                 is_wide=is_alone,
                 work=partial(carry_out, order, self._bench),
                 order=order,

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,7 +11,8 @@ from autokd.candidate import (
     INT8_SUFFIX,
     Workshop,
     build_student,
-    quantize_student,
+    count_rounding_epochs,
+    quantize_finalist,
     save_student,
     score_file,
     train_student,
@@ -49,6 +51,9 @@ class Refit:
         curve: One row per epoch; none of a study before there was one.
         engine: How the steps were computed.
         answers: Where the teacher's came from.
+        is_aware: Whether its INT8 file is that of quantization-aware training, which was better
+            on validation than that of the student quantized as it was.
+        why_not_aware: Why nothing came of that training, where nothing did.
     """
 
     trial: int
@@ -60,6 +65,8 @@ class Refit:
     curve: tuple[EpochLog, ...] = ()
     engine: str = ""
     answers: str = ""
+    is_aware: bool = False
+    why_not_aware: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +117,23 @@ class Entry:
         n_more = n_unlabelled if recipe.is_distilled else 0
         return round(self.epochs * recipe.generations * (n_labelled + n_more) / n_labelled)
 
+    def count_rounding_epochs(self, recipe: Recipe, *, n_labelled: int, n_unlabelled: int) -> int:
+        """Epochs after these in which an INT8 student learns to bear its rounding.
+
+        Args:
+            recipe: Of the student.
+            n_labelled: Training pictures.
+            n_unlabelled: Pictures without labels.
+
+        Returns:
+            As many steps for a twin as for its student; 0 in FP32.
+        """
+        if recipe.precision == "fp32":
+            return 0
+        epochs = count_rounding_epochs(self.epochs)
+        n_more = n_unlabelled if self.is_twin and recipe.is_distilled else 0
+        return round(epochs * (n_labelled + n_more) / n_labelled)
+
 
 def train_refit(
     entry: Entry,
@@ -136,20 +160,23 @@ def train_refit(
     data = workshop.data
     start = time.perf_counter()
     student, recipe = build_student(workshop.space, result.sample, data=data.card, seed=entry.seed)
-    epochs = entry.count_epochs(
-        recipe, n_labelled=len(data.train_images), n_unlabelled=len(data.unlabelled_images)
+    n_pictures = {
+        "n_labelled": len(data.train_images),
+        "n_unlabelled": len(data.unlabelled_images),
+    }
+    plan = dataclasses.replace(
+        workshop.plan,
+        epochs=entry.count_epochs(recipe, **n_pictures),
+        seed=entry.seed,
+        engine=workshop.engines.get(result.network),
     )
+    taught = without_teacher(recipe) if entry.is_twin else recipe
     training = train_student(
         student,
-        without_teacher(recipe) if entry.is_twin else recipe,
+        taught,
         data=data,
         teacher=workshop.teachers[recipe.taught_by],
-        plan=dataclasses.replace(
-            workshop.plan,
-            epochs=epochs,
-            seed=entry.seed,
-            engine=workshop.engines.get(result.network),
-        ),
+        plan=plan,
         on_epoch=on_epoch,
         keepers=workshop.checkpoints.keepers(entry.training),
     )
@@ -157,15 +184,28 @@ def train_refit(
     if training.is_stopped:
         return None, seconds
     save_student(student, weights)
-    val_accuracy = training.val_accuracy
+    val_accuracy, curve = training.val_accuracy, training.curve
+    precision: dict[str, Any] = {}
     if result.precision == "int8":
-        val_accuracy = quantize_student(
+        quantized = quantize_finalist(
             student,
-            find_int8(weights),
+            taught,
+            path=find_int8(weights),
             data=data,
-            float_layers=result.float_layers,  # so that it takes the time that was measured
-            seed=entry.seed,
-        ).val_accuracy
+            teacher=workshop.teachers[recipe.taught_by],
+            plan=dataclasses.replace(
+                plan, epochs=entry.count_rounding_epochs(recipe, **n_pictures)
+            ),
+            float_layers=result.float_layers,
+            n_before=len(curve),
+            on_epoch=on_epoch,
+            keeper=workshop.checkpoints.keepers(entry.training)(taught.generations),
+        )
+        seconds = time.perf_counter() - start
+        if quantized.is_stopped:
+            return None, seconds
+        val_accuracy, curve = quantized.val_accuracy, (*curve, *quantized.curve)
+        precision = {"is_aware": quantized.is_aware, "why_not_aware": quantized.reason}
     refit = Refit(
         trial=entry.trial,
         seed=entry.seed,
@@ -173,9 +213,10 @@ def train_refit(
         val_accuracy=val_accuracy,
         test_accuracy=measure_test(student, test, weights=weights, precision=result.precision),
         epochs=entry.epochs,
-        curve=training.curve,
+        curve=curve,
         engine=str(training.engine),
         answers=training.answers,
+        **precision,
     )
     return refit, seconds
 

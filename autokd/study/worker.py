@@ -277,7 +277,8 @@ def _count_epochs(order: Order, bench: Bench) -> int:
     data = bench.workshop.data
     n_labelled, n_unlabelled = len(data.train_images), len(data.unlabelled_images)
     share = (n_labelled + n_unlabelled) / n_labelled
-    return round(order.refit.epochs * generations * share) + 1
+    epochs = order.refit.epochs * generations + count_rounding_epochs(order.refit.epochs)
+    return round(epochs * share) + 2
 
 
 @contextmanager
