@@ -1,4 +1,4 @@
-"""The INT8 file of a finalist: quantized as it is, or trained on to bear it, whichever is better."""
+"""The INT8 file of a finalist: quantized as it is or trained on to bear it, the better one."""
 
 import dataclasses
 import math

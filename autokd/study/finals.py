@@ -7,7 +7,7 @@ trained network.
 
 import dataclasses
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import Protocol, final, runtime_checkable
 
@@ -189,6 +189,7 @@ class Finals:
         self._witness, self._has_twins = witness, has_twins
         self.training_s = 0.0
         self._refits: dict[int, list[Refit]] = {}
+        self._ratios: dict[tuple[int, bool], float] = {}
 
     def run(self, results: Sequence[TrialResult]) -> None:
         """Trains whatever is missing; without a refit only asks the test split.
@@ -298,16 +299,33 @@ class Finals:
             Fastest first.
         """
         refitted = [self.fill(student) for student in finalists]
+        refitted = [student for student in refitted if not _is_vain(student)] or refitted
         kept: list[FrontStudent] = []
         for student in sorted(refitted, key=lambda s: (-s.val_accuracy, s.latency_ms)):
             if not kept or student.is_faster_than(kept[-1]):
                 kept.append(student)
         return kept[::-1]
 
+    def retime(self, ratios: Mapping[tuple[int, bool], float]) -> None:
+        """Corrects latencies of finalists whose file is another one now.
+
+        Args:
+            ratios: By trial, and whether it is its twin: the new time over the old one.
+        """
+        self._ratios = dict(ratios)
+
     def fill(self, student: FrontStudent) -> FrontStudent:
         """A student that was in the finals, with what came of it."""
         refits = self._refits[student.trial]
-        return fill_student(student, refits) if self._config.refit else _fill(student, refits)
+        filled = fill_student(student, refits) if self._config.refit else _fill(student, refits)
+        ratio = self._ratios.get((student.trial, filled.is_twin), 1.0)
+        low, high = filled.latency_ci95_ms
+        return dataclasses.replace(
+            filled,
+            latency_ms=filled.latency_ms * ratio,
+            latency_ci95_ms=(low * ratio, high * ratio),
+            speed_up=filled.speed_up / ratio,
+        )
 
     def fill_twin(self, student: FrontStudent) -> FrontStudent | None:
         """A student that was in the finals, as it is without distillation; none without a refit."""
@@ -334,6 +352,12 @@ class Finals:
             ),
             epochs=workshop.plan.epochs,
         )
+
+
+def _is_vain(student: FrontStudent) -> bool:
+    """Whether a student is in INT8 and no faster than it would be in FP32."""
+    own_ms = student.fp32_latency_ms
+    return own_ms is not None and student.latency_ms >= own_ms
 
 
 def _is_distilled(result: TrialResult) -> bool:

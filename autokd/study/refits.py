@@ -27,6 +27,7 @@ __all__ = [
     "Refit",
     "find_int8",
     "find_weights",
+    "is_aware",
     "keep_refit",
     "load_accuracy",
     "load_refit",
@@ -288,6 +289,12 @@ def load_accuracy(weights: Path) -> float | None:
     if not path.exists():
         return None
     return load_json(Refit, path.read_text(encoding="utf-8")).test_accuracy
+
+
+def is_aware(weights: Path) -> bool:
+    """Whether the INT8 file beside these weights is of a quantization-aware training."""
+    path = weights.with_suffix(".json")
+    return path.exists() and load_json(Refit, path.read_text(encoding="utf-8")).is_aware
 
 
 def find_int8(weights: Path) -> Path:

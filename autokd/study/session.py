@@ -33,7 +33,7 @@ from autokd.study.ray_crew import build_ray_crew
 from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
-from autokd.study.side_by_side import measure_side_by_side
+from autokd.study.side_by_side import measure_finals, measure_side_by_side
 from autokd.study.storages import held_alone, open_storage
 from autokd.study.targets import build_target
 from autokd.study.teaching import Faculty
@@ -237,6 +237,13 @@ class _Session:
             first = self.findings.first()
             with ending_gently(self._halt):
                 finals.run([*self.findings.finalists(), *([first] if first else [])])
+            finals.retime(
+                measure_finals(
+                    self.findings.finalists(),
+                    target=build_target(self.config, form=FINAL, cluster=self._cluster),
+                    folder=self.folder,
+                )
+            )
         finally:
             self._training_s += finals.training_s
             self._keep_time()

@@ -13,10 +13,10 @@ from pathlib import Path
 from autokd.candidate import Workshop, explain_int8, load_student
 from autokd.exporters import export_onnx
 from autokd.study.folder import StudyFolder
-from autokd.study.refits import find_int8, find_weights
+from autokd.study.refits import find_int8, find_weights, is_aware
 from autokd.types import Latency, Target, TeacherCard, TrialResult
 
-__all__ = ["SideBySide", "measure_side_by_side"]
+__all__ = ["SideBySide", "measure_finals", "measure_side_by_side"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,41 @@ def measure_side_by_side(
         teacher_ms=sum(latency.median_ms for latency in latencies[:n_teachers]),
         students=dict(zip([*files, *selves], latencies[n_teachers:], strict=True)),
     )
+
+
+def measure_finals(
+    results: Sequence[TrialResult], *, target: Target, folder: StudyFolder
+) -> dict[tuple[int, bool], float]:
+    """How long INT8 files take that came of the finals, against those of the search.
+
+    Quantization-aware training may quantize other layers than static quantization has.
+
+    Args:
+        results: Finalists.
+        target: What they are timed on.
+        folder: Where both files of each lie.
+
+    Returns:
+        By trial, and whether it is its twin: the new time over the old one.
+    """
+    pairs: dict[tuple[int, bool], tuple[Path, Path]] = {}
+    for result in results:
+        if result.precision == "fp32":
+            continue
+        number = result.trial if result.same_as is None else result.same_as
+        before = find_int8(folder.weights / f"trial-{number}.safetensors")
+        for is_twin in (False, True):
+            weights = find_weights(folder, trial=result.trial, is_twin=is_twin)
+            if is_aware(weights):
+                pairs[result.trial, is_twin] = before, find_int8(weights)
+    if not pairs:
+        return {}
+    latencies = target.measure_together([file for pair in pairs.values() for file in pair])
+    times = [latency.median_ms for latency in latencies]
+    return {
+        key: after / before
+        for key, before, after in zip(pairs, times[::2], times[1::2], strict=True)
+    }
 
 
 def _find(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: StudyFolder) -> Path:

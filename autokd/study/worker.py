@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
+from autokd.candidate import count_rounding_epochs
 from autokd.distillation import Engine
 from autokd.errors import AutoKDError, ConfigError, StudyError
 from autokd.jobs import Claim, JobQueue, LeaseLostError, Posting, open_engine
