@@ -1,5 +1,6 @@
 """One candidate: sample, student, latency, distillation, result; where the rooms meet."""
 
+from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.evaluation import (
     Architecture,
@@ -27,6 +28,7 @@ __all__ = [
     "build_student",
     "describe_student",
     "evaluate_candidate",
+    "export_for",
     "load_student",
     "prepare_candidate",
     "save_student",

@@ -5,6 +5,7 @@ failed result with its reason. Any other exception is a bug and passes through.
 """
 
 import dataclasses
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import torch
 
+from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFolder
 from autokd.candidate.students import build_student, save_student
 from autokd.candidate.training import KnownTeacher, train_student
 from autokd.data import SearchData
 from autokd.distillation import Engine, OnEpoch, Plan
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
-from autokd.exporters import export_onnx
 from autokd.latency import measure_footprint, network_key
 from autokd.spaces import Space
 from autokd.types import (
@@ -43,6 +44,8 @@ __all__ = [
     "train_candidate",
 ]
 
+_logger = logging.getLogger(__name__)
+
 Architecture = tuple[tuple[str, Scalar], ...]
 """The architecture half of a sample, label beside value."""
 
@@ -63,6 +66,7 @@ class Workshop:
         max_latency_ms: A slower candidate is not trained.
         weights: Folder that the students' weights are kept in.
         checkpoints: Where trainings are kept, so that they go on if they are cut off.
+        others: What it is measured on besides, by name.
         engines: The fastest way to compute a step, by network, as far as it is known.
         candidates: What has been measured in this session, by architecture.
     """
@@ -75,6 +79,7 @@ class Workshop:
     max_latency_ms: float | None
     weights: Path
     checkpoints: CheckpointFolder
+    others: Mapping[str, Target] = dataclasses.field(default_factory=dict[str, Target])
     engines: dict[str, Engine] = dataclasses.field(default_factory=dict[str, Engine])
     candidates: "dict[Architecture, Candidate]" = dataclasses.field(
         default_factory=dict["Architecture", "Candidate"]
@@ -94,12 +99,14 @@ class Candidate:
         network: Hash of its structure.
         latency: Of its ONNX file.
         footprint: Parameters, MACs, bytes.
+        latencies: Of the same file on the other targets, by name.
     """
 
     recipe: Recipe
     network: str
     latency: Latency
     footprint: Footprint
+    latencies: Mapping[str, Latency] = dataclasses.field(default_factory=dict[str, Latency])
 
 
 def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
@@ -118,15 +125,33 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
         return dataclasses.replace(known, recipe=workshop.space.freeze(sample)[1])
     student, recipe = build_student(workshop.space, sample, data=card, seed=workshop.plan.seed)
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
-        model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
+        model = export_for(
+            (workshop.target, *workshop.others.values()),
+            student,
+            Path(folder) / "model.onnx",
+            architecture=dict(architecture),
+            shape=card.shape,
+        )
         candidate = Candidate(
             recipe=recipe,
             network=network_key(model),
             latency=workshop.target.measure(model),
             footprint=measure_footprint(student, shape=card.shape, model=model),
+            latencies=_measure_others(model, workshop.others),
         )
     workshop.candidates[architecture] = candidate
     return candidate
+
+
+def _measure_others(model: Path, targets: Mapping[str, Target]) -> dict[str, Latency]:
+    """Latencies on further targets; one that cannot run the file has none of it, and says so."""
+    found: dict[str, Latency] = {}
+    for name, target in targets.items():
+        try:
+            found[name] = target.measure(model)
+        except MeasureError as error:
+            _logger.warning("not on the front of the target %s: %s", name, error)
+    return found
 
 
 def evaluate_candidate(
@@ -193,6 +218,7 @@ def screen_candidate(
             network=candidate.network,
             recipe=candidate.recipe,
             latency=candidate.latency,
+            latencies=candidate.latencies,
             footprint=candidate.footprint,
             reason=f"latency {latency_ms:.4g} ms is over the limit of {limit:g} ms"
             if limit is not None and is_slow

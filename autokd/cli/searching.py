@@ -105,13 +105,14 @@ def worker_command(
 
 @cli.command("front")
 @STUDY
+@click.option("--target", default="", help="One of the study's [default: its first].")
 @RUNS_DIR
 @AS_JSON
-def front_command(study: str | None, *, runs_dir: Path, as_json: bool) -> None:
+def front_command(study: str | None, *, target: str, runs_dir: Path, as_json: bool) -> None:
     """Show the Pareto-best students of a study."""
     from autokd.study import load_front
 
-    print_front(load_front(study, runs_dir=runs_dir), as_json=as_json)
+    print_front(load_front(study, runs_dir=runs_dir, target=target), as_json=as_json)
 
 
 def _tidy(flags: Mapping[str, object]) -> dict[str, object]:

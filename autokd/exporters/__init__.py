@@ -3,6 +3,7 @@
 from autokd.exporters.bundle import Bundle, Pictures, export_bundle
 from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
+from autokd.exporters.program import export_program
 
 __all__ = [
     "Bundle",
@@ -10,5 +11,6 @@ __all__ = [
     "Pictures",
     "export_bundle",
     "export_onnx",
+    "export_program",
     "render_card",
 ]

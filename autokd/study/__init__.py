@@ -1,9 +1,9 @@
 """The Optuna loop: sampler, resume, front, finals; the only room that imports optuna."""
 
 from autokd.study.delivery import export
-from autokd.study.folder import find_study, list_studies
+from autokd.study.folder import find_study, list_studies, load_front
 from autokd.study.measuring import compare, measure
-from autokd.study.session import load_front, search
+from autokd.study.session import search
 from autokd.study.worker import work
 
 __all__ = [

@@ -18,12 +18,13 @@ from autokd.study.crew import Crew, InlineCrew
 from autokd.study.crews import build_crew
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
-from autokd.study.folder import StudyFolder, find_study
+from autokd.study.folder import StudyFolder
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space, without_assistant
 from autokd.study.lessons import choose_noise, read_earlier
 from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
+from autokd.study.other_fronts import OtherFronts
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
 from autokd.study.ray_cluster import RayCluster, join_cluster
@@ -33,7 +34,7 @@ from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_side_by_side
 from autokd.study.storages import held_alone, open_storage
-from autokd.study.targets import build_target
+from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty, build_teachers, check_features
 from autokd.study.trials import Trials, count_trials
 from autokd.trackers import build_tracker
@@ -46,7 +47,7 @@ from autokd.types import (
     TrialResult,
 )
 
-__all__ = ["load_front", "search"]
+__all__ = ["search"]
 
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
@@ -85,19 +86,6 @@ def search(
         return folder.load_front()
 
 
-def load_front(study: str | None = None, *, runs_dir: Path = Path("mlruns")) -> Front:
-    """The front of a study that has been searched, or is being searched.
-
-    Args:
-        study: Its name; the last one worked on if none.
-        runs_dir: Where studies lie.
-
-    Returns:
-        The front as it was last saved.
-    """
-    return find_study(study, runs_dir=runs_dir).load_front()
-
-
 @final
 class _Session:
     """What one process knows of the study that it is working on."""
@@ -128,6 +116,14 @@ class _Session:
         surveyor.remember(self.results)
         space, data = self.workshop.space, self.workshop.data.card
         self.findings = Findings(config, self.results, space=space, data=data, teacher=self.teacher)
+        self._others = OtherFronts(
+            config,
+            space=space,
+            data=data,
+            teacher=self.teacher,
+            models=faculty.models,
+            targets=self.workshop.others,
+        )
         self._mark, self._training_s = start, faculty.training_s
 
     # ------------------------------------------------------------------ the trials
@@ -261,6 +257,7 @@ class _Session:
         wall_s, training_s = self.folder.read_time()
         front = self.findings.build_front(finals, wall_s=wall_s, training_s=training_s)
         self.folder.save_front(front)
+        self._others.save(self.results, folder=self.folder)
 
     def draw(self) -> tuple[Path, ...]:
         """Pictures of what was found so far."""
@@ -313,11 +310,13 @@ def _open_session(
     lessons = [one.teach(space) for one in earlier]
     folder.check_settings(config, dimensions=wanted)
     target = build_target(config, form=SCREENING, cluster=cluster)
+    others = build_others(config, cluster=cluster)
     faculty = build_teachers(
         config,
         data,
         space=space,
         target=target,
+        others=tuple(others.values()),
         models=folder.teacher,
         device=device,
         crew=crew,
@@ -332,6 +331,7 @@ def _open_session(
         data=data,
         teachers=faculty.teachers,
         target=target,
+        others=others,
         plan=build_plan(config, data=data, device=device),
         max_latency_ms=config.max_latency_ms,
         weights=folder.weights,

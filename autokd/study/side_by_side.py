@@ -10,8 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autokd.candidate import Workshop, load_student
-from autokd.exporters import export_onnx
+from autokd.candidate import Workshop, export_for, load_student
 from autokd.study.folder import StudyFolder
 from autokd.study.refits import find_weights
 from autokd.types import Latency, Target, TeacherCard, TrialResult
@@ -64,7 +63,7 @@ def measure_side_by_side(
     networks = {result.network: result for result in results}
     with tempfile.TemporaryDirectory(prefix="autokd-") as scratch:
         models = [
-            _export(result, Path(scratch), workshop=workshop, folder=folder)
+            _export(result, Path(scratch), target=target, workshop=workshop, folder=folder)
             for result in networks.values()
         ]
         latencies = target.measure_together([*teacher, *models])
@@ -75,7 +74,14 @@ def measure_side_by_side(
     )
 
 
-def _export(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: StudyFolder) -> Path:
+def _export(
+    result: TrialResult,
+    scratch: Path,
+    *,
+    target: Target,
+    workshop: Workshop,
+    folder: StudyFolder,
+) -> Path:
     """The trained student as it would be exported."""
     card = workshop.data.card
     student = load_student(
@@ -84,4 +90,10 @@ def _export(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: S
         data=card,
         weights=find_weights(folder, trial=result.trial, same_as=result.same_as),
     )
-    return export_onnx(student, scratch / f"trial-{result.trial}.onnx", shape=card.shape)
+    return export_for(
+        (target,),
+        student,
+        scratch / f"trial-{result.trial}.onnx",
+        architecture=workshop.space.architecture_of(result.sample),
+        shape=card.shape,
+    )

@@ -1,6 +1,7 @@
 """What is measured and found: latencies, results, the front, and what data and teacher are."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -145,6 +146,7 @@ class TrialResult:
         engine: How the steps were computed, for example `bf16 channels_last`.
         answers: Where the teacher's came from: `live`, `kept` in the bank, or `mixed` of those
             to two pictures; empty without a teacher.
+        latencies: Of the same file on the further targets, by name, where they could run it.
     """
 
     trial: int
@@ -162,6 +164,7 @@ class TrialResult:
     same_as: int | None = None
     engine: str = ""
     answers: str = ""
+    latencies: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
 
 
 @dataclass(frozen=True, kw_only=True)
