@@ -1,5 +1,6 @@
 """One candidate: sample, student, latency, distillation, result; where the rooms meet."""
 
+from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.evaluation import (
     Known,
@@ -62,6 +63,7 @@ __all__ = [
     "describe_student",
     "evaluate_candidate",
     "explain_int8",
+    "export_for",
     "find_gaze",
     "find_relative",
     "inherit_candidate",

@@ -104,6 +104,7 @@ def screen_candidate(
             recipe=candidate.recipe,
             latency=candidate.latency,
             fp32_latency=candidate.fp32_latency,
+            latencies=candidate.latencies,
             footprint=candidate.footprint,
             reason=reason,
             overhead_s=spent,

@@ -1,16 +1,19 @@
 """What can be known of a candidate before it is trained: built, exported, quantized, timed."""
 
 import dataclasses
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFolder
 from autokd.candidate.precision import choose_calibration
 from autokd.candidate.students import build_student
 from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Engine, Plan
+from autokd.errors import MeasureError
 from autokd.exporters import export_onnx, quantize_onnx
 from autokd.latency import measure_footprint, network_key
 from autokd.spaces import Space
@@ -37,6 +40,8 @@ __all__ = [
 NetworkSample = tuple[tuple[str, Scalar], ...]
 """Architecture and precision of a sample, label beside value."""
 
+_logger = logging.getLogger(__name__)
+
 _FEW = 32  # pictures to calibrate with where only the time matters
 
 
@@ -53,6 +58,7 @@ class Workshop:
         max_latency_ms: A slower candidate is not trained.
         weights: Folder that the students' weights are kept in.
         checkpoints: Where trainings are kept, so that they go on if they are cut off.
+        others: What it is measured on besides, by name.
         engines: The fastest way to compute a step, by network, as far as it is known.
         candidates: What has been measured in this session, by architecture and precision.
     """
@@ -65,6 +71,7 @@ class Workshop:
     max_latency_ms: float | None
     weights: Path
     checkpoints: CheckpointFolder
+    others: Mapping[str, Target] = dataclasses.field(default_factory=dict[str, Target])
     engines: dict[str, Engine] = dataclasses.field(default_factory=dict[str, Engine])
     candidates: "dict[NetworkSample, Candidate]" = dataclasses.field(
         default_factory=dict["NetworkSample", "Candidate"]
@@ -85,6 +92,7 @@ class Candidate:
         latency: Of its ONNX file, in its precision.
         fp32_latency: Of its FP32 self, timed by turns with it; none of an FP32 candidate.
         footprint: Parameters, MACs, bytes.
+        latencies: Of the same file on the other targets, by name.
     """
 
     recipe: Recipe
@@ -92,6 +100,7 @@ class Candidate:
     latency: Latency
     fp32_latency: Latency | None = None
     footprint: Footprint
+    latencies: Mapping[str, Latency] = dataclasses.field(default_factory=dict[str, Latency])
 
 
 def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
@@ -113,7 +122,13 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
         return dataclasses.replace(known, recipe=workshop.space.freeze(sample)[1])
     student, recipe = build_student(workshop.space, sample, data=card, seed=workshop.plan.seed)
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
-        model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
+        model = export_for(
+            (workshop.target, *workshop.others.values()),
+            student,
+            Path(folder) / "model.onnx",
+            architecture=workshop.space.architecture_of(sample),
+            shape=card.shape,
+        )
         footprint = measure_footprint(student, shape=card.shape, model=model)
         if recipe.precision == "int8":
             candidate = _prepare_int8(recipe, model, footprint=footprint, workshop=workshop)
@@ -123,6 +138,7 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
                 network=network_key(model),
                 latency=workshop.target.measure(model),
                 footprint=footprint,
+                latencies=_measure_others(model, workshop.others),
             )
     workshop.candidates[key] = candidate
     return candidate
@@ -140,7 +156,19 @@ def _prepare_int8(
         latency=latency,
         fp32_latency=fp32_latency,
         footprint=dataclasses.replace(footprint, size_bytes=file.stat().st_size),
+        latencies=_measure_others(file, workshop.others),
     )
+
+
+def _measure_others(model: Path, targets: Mapping[str, Target]) -> dict[str, Latency]:
+    """Latencies on further targets; one that cannot run the file has none of it, and says so."""
+    found: dict[str, Latency] = {}
+    for name, target in targets.items():
+        try:
+            found[name] = target.measure(model)
+        except MeasureError as error:
+            _logger.warning("not on the front of the target %s: %s", name, error)
+    return found
 
 
 def _quantize(model: Path, *, workshop: Workshop, float_layers: tuple[str, ...] = ()) -> Path:

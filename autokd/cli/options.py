@@ -18,6 +18,7 @@ _SEVERAL: Mapping[str, dict[str, Any]] = {
     "teacher": {},
     "teacher_weights": {},
     "assistant": {},
+    "target": {},
 }
 _SHORT = {"learning_rate": "--lr"}
 

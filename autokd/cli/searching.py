@@ -80,15 +80,16 @@ def worker_command(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to draw the front, learning curves, dimensions and their importance in.",
 )
+@click.option("--target", default="", help="One of the study's [default: its first].")
 @RUNS_DIR
 @AS_JSON
 def front_command(
-    study: str | None, *, figures: Path | None, runs_dir: Path, as_json: bool
+    study: str | None, *, figures: Path | None, target: str, runs_dir: Path, as_json: bool
 ) -> None:
     """Show the Pareto-best students of a study."""
     from autokd.study import draw_study, load_front
 
-    print_front(load_front(study, runs_dir=runs_dir), as_json=as_json)
+    print_front(load_front(study, runs_dir=runs_dir, target=target), as_json=as_json)
     if figures is not None:
         for file in draw_study(study, folder=figures, runs_dir=runs_dir):
             click.echo(file, err=True)

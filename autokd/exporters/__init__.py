@@ -10,6 +10,7 @@ from autokd.exporters.bundle import (
 from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
 from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
+from autokd.exporters.program import export_program
 from autokd.exporters.quantized_file import export_quantized, safe_weight_bits
 from autokd.exporters.quantizing import Quantizer, products_saturate, quantize_onnx
 
@@ -24,6 +25,7 @@ __all__ = [
     "export_bundle",
     "export_onnx",
     "export_openvino",
+    "export_program",
     "export_quantized",
     "has_openvino",
     "products_saturate",

@@ -16,6 +16,7 @@ from autokd.errors import ConfigError, ExportError
 from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, annotate_onnx, export_onnx
 from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
+from autokd.exporters.program import export_program
 from autokd.exporters.runner import write_runner
 from autokd.types import DataCard, Latency, Target
 
@@ -133,7 +134,7 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
     try:
         metadata = {"classes": json.dumps(data.classes), "autokd": json.dumps(card, default=str)}
         model = export_onnx(student, scratch / "model.onnx", shape=data.shape, metadata=metadata)
-        _export_program(student, scratch / "model.pt2", data=data)
+        export_program(student, scratch / "model.pt2", shape=data.shape)
         weights = {name: value.contiguous() for name, value in student.state_dict().items()}
         (scratch / "model.safetensors").write_bytes(save(weights))
         if has_openvino():
@@ -228,17 +229,6 @@ def _describe_input(data: DataCard) -> dict[str, Any]:
         "range": [0, 1],
         "normalisation": "inside the network",
     }
-
-
-def _export_program(student: nn.Module, path: Path, *, data: DataCard) -> None:
-    example = torch.zeros(2, *data.shape)
-    batch = {0: torch.export.Dim("batch", min=1)}
-    try:
-        program = torch.export.export(student, (example,), dynamic_shapes=(batch,))
-    except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ExportError(f"student must be exportable by torch.export, got {reason}") from error
-    torch.export.save(program, path)
 
 
 @torch.no_grad()

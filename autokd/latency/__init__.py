@@ -10,10 +10,9 @@ from autokd.latency.paths import PATH_COUNTS, count_paths
 from autokd.latency.stopwatch.rounds import Form
 from autokd.latency.stopwatch_target import FINAL, SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
-from autokd.latency.table_target import ARCHITECTURE, TableTarget, load_table
+from autokd.latency.table_target import TableTarget, load_table
 
 __all__ = [
-    "ARCHITECTURE",
     "FINAL",
     "PATH_COUNTS",
     "SCREENING",

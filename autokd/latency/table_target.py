@@ -14,13 +14,11 @@ from autokd.latency.footprint import network_key
 from autokd.latency.network_file import load_network
 from autokd.types import Latency, Target
 
-__all__ = ["ARCHITECTURE", "TableTarget", "load_table"]
-
-ARCHITECTURE = "architecture"
-"""Where an ONNX file keeps the architecture half of its sample, as JSON."""
+__all__ = ["TableTarget", "load_table"]
 
 _TIMES = ("ms", "latency_ms", "median_ms")
 _NETWORK = "network"
+_CARD = "autokd"  # metadata of an exported student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +181,14 @@ def _fits(wanted: Mapping[str, str], architecture: Mapping[str, str]) -> bool:
 
 
 def _read_architecture(model: Path) -> dict[str, str]:
-    """What the file says of itself; empty where it says nothing."""
-    for entry in load_network(model).metadata_props:
-        if entry.key == ARCHITECTURE:
-            return {label: _as_text(value) for label, value in json.loads(entry.value).items()}
-    return {}
+    """What lies beside the file, or what an exported student says of itself; empty if nothing."""
+    beside = model.with_suffix(".json")
+    if beside.exists():
+        values = json.loads(beside.read_text())
+    else:
+        cards = [one.value for one in load_network(model).metadata_props if one.key == _CARD]
+        values = json.loads(cards[0]).get("architecture", {}) if cards else {}
+    return {label: _as_text(value) for label, value in values.items()}
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401 - a cell of a table

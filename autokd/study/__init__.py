@@ -4,9 +4,9 @@ from autokd.study.delivery import export, export_all
 from autokd.study.distilling import Distilled, distill
 from autokd.study.explaining import Explanation, explain
 from autokd.study.figures import draw_study
-from autokd.study.folder import find_study, list_studies
+from autokd.study.folder import find_study, list_studies, load_front
 from autokd.study.measuring import compare, measure
-from autokd.study.session import load_front, search
+from autokd.study.session import search
 from autokd.study.worker import work
 
 __all__ = [

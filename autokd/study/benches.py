@@ -1,6 +1,8 @@
 """Where the students of a study are trained: data, space, teachers, folders."""
 
+from collections.abc import Mapping
 from functools import cache, partial
+from types import MappingProxyType
 
 from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config
@@ -18,13 +20,14 @@ from autokd.types import Target
 __all__ = ["build_bench"]
 
 
-def build_bench(
+def build_bench(  # noqa: PLR0913 - all that trainings need
     config: Config,
     folder: StudyFolder,
     *,
     data: SearchData,
     space: Space,
     target: Target,
+    others: Mapping[str, Target] = MappingProxyType({}),
     crew: Crew,
     progress: SearchProgress,
 ) -> tuple[Bench, Faculty]:
@@ -36,6 +39,7 @@ def build_bench(
         data: What is learnt from.
         space: As `build_joint_space` gave it.
         target: What latencies are measured on.
+        others: What they are measured on besides, by name.
         crew: Who trains the teachers that have to be.
         progress: Shows that.
 
@@ -49,6 +53,7 @@ def build_bench(
         data,
         space=space,
         target=target,
+        others=tuple(others.values()),
         models=folder.teacher,
         device=device,
         crew=crew,
@@ -63,6 +68,7 @@ def build_bench(
         data=data,
         teachers=faculty.teachers,
         target=target,
+        others=others,
         plan=build_plan(config, data=data, device=device),
         max_latency_ms=config.max_latency_ms,
         weights=folder.weights,

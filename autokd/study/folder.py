@@ -1,8 +1,10 @@
 """The study's own folder: settings, lock, clock, refits, front; every file written at once."""
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -14,7 +16,7 @@ from autokd.config import Config, build_config
 from autokd.errors import StudyError
 from autokd.types import Dimension, Front, dump_json, load_json
 
-__all__ = ["StudyFolder", "find_study", "list_studies"]
+__all__ = ["StudyFolder", "find_study", "list_studies", "load_front"]
 
 _FREE = frozenset(
     {
@@ -174,20 +176,27 @@ class StudyFolder:
         clock = self._read("clock.json")
         return clock["wall_s"], clock["training_s"]
 
-    def save_front(self, front: Front) -> None:
-        """Keeps the front, for `autokd front` and `autokd export`."""
-        self._write_text("front.json", dump_json(front))
+    def save_front(self, front: Front, *, target: str = "") -> None:
+        """Keeps the front, for `autokd front` and `autokd export`; or that of a further target."""
+        self._write_text(_front_name(target), dump_json(front))
 
-    def load_front(self) -> Front:
+    def load_front(self, *, target: str = "") -> Front:
         """The front as it was last saved.
+
+        Args:
+            target: A further one of the study; the one that is searched for if empty.
 
         Returns:
             The front.
 
         Raises:
-            StudyError: No trial has finished yet.
+            StudyError: No trial has finished yet, or the study has no such target.
         """
-        path = self.path / "front.json"
+        known = self.load_config().target if target else ()
+        if target and target not in known:
+            shown = ", ".join(known) or "onnxruntime"
+            raise StudyError(f"`--target` must be one of the study's ({shown}), got {target}")
+        path = self.path / _front_name("" if target in known[:1] else target)
         if not path.exists():
             raise StudyError(
                 f"study `{self.path.name}` must have a finished trial, got none; "
@@ -205,6 +214,13 @@ class StudyFolder:
         temporary = self.path / f".{name}.{os.getpid()}.{time.monotonic_ns()}"
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
+
+
+def _front_name(target: str) -> str:
+    """The file of a target's front."""
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", target)[:40]
+    digest = hashlib.sha256(target.encode()).hexdigest()[:8]
+    return f"front-{slug}-{digest}.json" if target else "front.json"
 
 
 def _shape(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
@@ -238,3 +254,19 @@ def find_study(name: str | None, *, runs_dir: Path) -> StudyFolder:
         shown = ", ".join(known[:5])
         raise StudyError(f"`--study` must be one of {shown}, got {name}")
     return StudyFolder(runs_dir / "studies" / (name or known[0]))
+
+
+def load_front(
+    study: str | None = None, *, runs_dir: Path = Path("mlruns"), target: str = ""
+) -> Front:
+    """The front of a study that has been searched, or is being searched.
+
+    Args:
+        study: Its name; the last one worked on if none.
+        runs_dir: Where studies lie.
+        target: A further one of the study; the one that is searched for if empty.
+
+    Returns:
+        The front as it was last saved.
+    """
+    return find_study(study, runs_dir=runs_dir).load_front(target=target)

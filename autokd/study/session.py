@@ -20,12 +20,13 @@ from autokd.study.crews import build_crew
 from autokd.study.figures import draw_figures
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
-from autokd.study.folder import StudyFolder, find_study
+from autokd.study.folder import StudyFolder
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space
 from autokd.study.lessons import choose_noise, read_earlier
 from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
+from autokd.study.other_fronts import OtherFronts
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
 from autokd.study.ray_cluster import RayCluster, join_cluster
@@ -35,7 +36,7 @@ from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_finals, measure_side_by_side
 from autokd.study.storages import held_alone, open_storage
-from autokd.study.targets import build_target
+from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty
 from autokd.study.trials import Trials, count_trials
 from autokd.trackers import build_tracker
@@ -47,7 +48,7 @@ from autokd.types import (
     TrialResult,
 )
 
-__all__ = ["load_front", "search"]
+__all__ = ["search"]
 
 _HOPELESS = 10  # trials over the latency limit, the smallest student among them
 
@@ -87,19 +88,6 @@ def search(
         return folder.load_front()
 
 
-def load_front(study: str | None = None, *, runs_dir: Path = Path("mlruns")) -> Front:
-    """The front of a study that has been searched, or is being searched.
-
-    Args:
-        study: Its name; the last one worked on if none.
-        runs_dir: Where studies lie.
-
-    Returns:
-        The front as it was last saved.
-    """
-    return find_study(study, runs_dir=runs_dir).load_front()
-
-
 @final
 class _Session:
     """What one process knows of the study that it is working on."""
@@ -130,6 +118,14 @@ class _Session:
         surveyor.remember(self.results)
         space, data = self.workshop.space, self.workshop.data.card
         self.findings = Findings(config, self.results, space=space, data=data, teacher=self.teacher)
+        self._others = OtherFronts(
+            config,
+            space=space,
+            data=data,
+            teacher=self.teacher,
+            models=faculty.models,
+            targets=self.workshop.others,
+        )
         self._mark, self._training_s = start, faculty.training_s
 
     # ------------------------------------------------------------------ the trials
@@ -253,6 +249,7 @@ class _Session:
         wall_s, training_s = self.folder.read_time()
         front = self.findings.build_front(finals, wall_s=wall_s, training_s=training_s)
         self.folder.save_front(front)
+        self._others.save(self.results, folder=self.folder)
 
     def draw(self) -> tuple[Path, ...]:
         """Pictures of what was found so far."""
@@ -299,7 +296,14 @@ def _open_session(
     lessons = [one.teach(space) for one in earlier]
     target = build_target(config, form=SCREENING, cluster=cluster)
     bench, faculty = build_bench(
-        config, folder, data=data, space=space, target=target, crew=crew, progress=progress
+        config,
+        folder,
+        data=data,
+        space=space,
+        target=target,
+        others=build_others(config, cluster=cluster),
+        crew=crew,
+        progress=progress,
     )
     workshop, space = bench.workshop, bench.workshop.space
     surveyor = StudentSurveyor(workshop)

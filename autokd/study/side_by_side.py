@@ -10,8 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autokd.candidate import Workshop, explain_int8, load_student
-from autokd.exporters import export_onnx
+from autokd.candidate import Workshop, explain_int8, export_for, load_student
 from autokd.study.folder import StudyFolder
 from autokd.study.refits import find_int8, find_weights, is_aware
 from autokd.types import Latency, Target, TeacherCard, TrialResult
@@ -84,11 +83,11 @@ def measure_side_by_side(
     with tempfile.TemporaryDirectory(prefix="autokd-") as scratch:
         models = [
             *(
-                _find(one, Path(scratch), workshop=workshop, folder=folder)
+                _find(one, Path(scratch), target=target, workshop=workshop, folder=folder)
                 for one in files.values()
             ),
             *(
-                _export(one, Path(scratch), workshop=workshop, folder=folder)
+                _export(one, Path(scratch), target=target, workshop=workshop, folder=folder)
                 for one in selves.values()
             ),
         ]
@@ -135,14 +134,28 @@ def measure_finals(
     }
 
 
-def _find(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: StudyFolder) -> Path:
+def _find(
+    result: TrialResult,
+    scratch: Path,
+    *,
+    target: Target,
+    workshop: Workshop,
+    folder: StudyFolder,
+) -> Path:
     """The file that is deployed."""
     if result.precision == "fp32":
-        return _export(result, scratch, workshop=workshop, folder=folder)
+        return _export(result, scratch, target=target, workshop=workshop, folder=folder)
     return find_int8(find_weights(folder, trial=result.trial, same_as=result.same_as))
 
 
-def _export(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: StudyFolder) -> Path:
+def _export(
+    result: TrialResult,
+    scratch: Path,
+    *,
+    target: Target,
+    workshop: Workshop,
+    folder: StudyFolder,
+) -> Path:
     """The trained student in FP32, as it would be exported."""
     card = workshop.data.card
     student = load_student(
@@ -151,4 +164,10 @@ def _export(result: TrialResult, scratch: Path, *, workshop: Workshop, folder: S
         data=card,
         weights=find_weights(folder, trial=result.trial, same_as=result.same_as),
     )
-    return export_onnx(student, scratch / f"trial-{result.trial}.onnx", shape=card.shape)
+    return export_for(
+        [target],
+        student,
+        scratch / f"trial-{result.trial}.onnx",
+        architecture=workshop.space.architecture_of(result.sample),
+        shape=card.shape,
+    )

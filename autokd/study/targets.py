@@ -2,6 +2,7 @@
 
 from autokd.config import Config
 from autokd.latency import (
+    SCREENING,
     CachedTarget,
     Form,
     StopwatchTarget,
@@ -13,7 +14,7 @@ from autokd.study.ray_cluster import RayCluster, RayTarget
 from autokd.study.stillness import still
 from autokd.types import Target
 
-__all__ = ["build_target"]
+__all__ = ["build_others", "build_target"]
 
 _DEFAULT = "onnxruntime"
 
@@ -37,6 +38,22 @@ def build_target(config: Config, *, form: Form, cluster: RayCluster | None) -> T
     if config.latency_table is None:
         return target
     return load_table(config.latency_table, target=target)
+
+
+def build_others(config: Config, *, cluster: RayCluster | None) -> dict[str, Target]:
+    """The further targets of a study, by name.
+
+    Args:
+        config: As for `build_target`.
+        cluster: As for `build_target`.
+
+    Returns:
+        None of them is searched for; each has its own front.
+    """
+    return {
+        name: _open(config, name=name, form=SCREENING, cluster=cluster)
+        for name in config.target[1:]
+    }
 
 
 def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) -> CachedTarget:

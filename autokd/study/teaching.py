@@ -13,7 +13,7 @@ from autokd.config import Config, find_cache
 from autokd.data import SearchData
 from autokd.distillation import OnEpoch, Plan
 from autokd.errors import ExportError, TeacherError, WorkerError
-from autokd.exporters import export_onnx
+from autokd.exporters import export_onnx, export_program
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
 from autokd.study.progress import SearchProgress
@@ -65,6 +65,7 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
     device: torch.device,
     crew: Crew,
     progress: SearchProgress,
+    others: Sequence[Target] = (),
 ) -> Faculty:
     """The teachers behind `--teacher` and `--assistant`, with validation accuracy and latency.
 
@@ -79,6 +80,7 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
         device: Where they will be asked.
         crew: Who trains them.
         progress: Shows their training.
+        others: Further targets, which may want more files than the first.
 
     Returns:
         The teachers.
@@ -87,7 +89,8 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
     school = School(config, data, device=device, train=trainer, say=progress.say)
     networks = _gather(config, space=space, school=school)
     teacher = networks["teacher"]
-    files = _export(teacher, models, data=data)
+    has_program = any(one.needs_program for one in (target, *others))
+    files = _export(teacher, models, data=data, has_program=has_program)
     teacher.to(device)
     card = TeacherCard(
         name=teacher.name,
@@ -276,24 +279,32 @@ class _Trainer:
         return network
 
 
-def _export(teacher: AnyTeacher, folder: Path, *, data: SearchData) -> tuple[Path, ...]:
+def _export(
+    teacher: AnyTeacher, folder: Path, *, data: SearchData, has_program: bool
+) -> tuple[Path, ...]:
     """Its own ONNX file, or its export; of a committee, those of its members."""
     if isinstance(teacher, Committee):
         return tuple(
             file
             for number, member in enumerate(teacher.members)
-            for file in _export(member, folder / str(number), data=data)
+            for file in _export(member, folder / str(number), data=data, has_program=has_program)
         )
     if teacher.onnx_file is not None:
+        if has_program:
+            raise TeacherError(
+                "`--teacher` must be a torch network where torch is the target, got "
+                f"{teacher.onnx_file}"
+            )
         return (teacher.onnx_file,)
     folder.mkdir(parents=True, exist_ok=True)
+    network = teacher.build_exportable() if teacher.is_exportable else teacher
+    shape = data.card.shape
     try:
         model = export_onnx(
-            teacher.build_exportable() if teacher.is_exportable else teacher,
-            folder / "teacher.onnx",
-            shape=data.card.shape,
-            is_traced=teacher.is_exportable,
+            network, folder / "teacher.onnx", shape=shape, is_traced=teacher.is_exportable
         )
+        if has_program:
+            export_program(network, folder / "teacher.pt2", shape=shape)
     except ExportError as error:
         raise TeacherError(
             f"`--teacher` must be exportable to ONNX, so that its latency can be compared; {error}"

@@ -1,6 +1,7 @@
 """What is measured and found: latencies, results, the front, and what data and teacher are."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -154,6 +155,7 @@ class TrialResult:
             training began, which was afresh then.
         float_layers: Of an INT8 student, the layers that stay in FP32 since they cost too much
             accuracy otherwise.
+        latencies: Of the same file on the further targets, by name, where they could run it.
     """
 
     trial: int
@@ -187,6 +189,8 @@ class TrialResult:
         if self.precision == "fp32":
             return self.network
         return " ".join([self.network, self.precision, *self.float_layers])
+
+    latencies: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,18 @@
 """Every target keeps the contract."""
 
+import importlib.util
+import sys
+
 import pytest
 
-from autokd.latency import CachedTarget, Form, StopwatchTarget
+from autokd.latency import (
+    CachedTarget,
+    CommandTarget,
+    Form,
+    StopwatchTarget,
+    StrictTarget,
+    load_table,
+)
 from autokd.testing import FakeTarget, TargetContract
 
 SHORT = Form(least_s=0.05, most_s=0.5, precision=0.1)
@@ -27,3 +37,41 @@ class TestStopwatchTarget(TargetContract):
 class TestCachedTarget(TargetContract):
     def build_target(self, folder):
         return CachedTarget(FakeTarget(), folder=folder / "cache")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="autokd[openvino] is absent")
+class TestOpenVinoTarget(TargetContract):
+    def build_target(self, folder):  # noqa: ARG002 - needs none
+        return StopwatchTarget(runtime="openvino", form=SHORT)
+
+
+PROGRAM = """
+import json, sys, time
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+picture = {"image": numpy.zeros((1, 1, 8, 8), numpy.float32)}
+times = []
+for _ in range(100):
+    start = time.perf_counter()
+    session.run(None, picture)
+    times.append(1e3 * (time.perf_counter() - start))
+print(json.dumps({"times_ms": times}))
+"""
+
+
+class TestCommandTarget(TargetContract):
+    def build_target(self, folder):
+        program = folder / "program.py"
+        program.write_text(PROGRAM)
+        return CommandTarget(command=f"{sys.executable} {program} {{model}}")
+
+
+class TestStrictTarget(TargetContract):
+    def build_target(self, folder):  # noqa: ARG002 - needs none
+        return StrictTarget(FakeTarget())
+
+
+class TestTableTarget(TargetContract):
+    def build_target(self, folder):
+        (folder / "table.json").write_text('{"none": 1}')
+        return load_table(folder / "table.json", target=FakeTarget())

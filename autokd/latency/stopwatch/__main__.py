@@ -31,7 +31,10 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, choose_cores(arguments.threads))
     setting = Setting(
-        threads=arguments.threads, batch=arguments.batch, shape=tuple(arguments.shape)
+        threads=arguments.threads,
+        batch=arguments.batch,
+        shape=tuple(arguments.shape),
+        scratch=arguments.reference.parent,
     )
     faulthandler.dump_traceback_later(_LOADED_WITHIN_S, exit=True)
     alone = Setting(threads=1, batch=1)

@@ -1,8 +1,8 @@
 """What runs a network once, for each runtime; its inputs and outputs lie ready."""
 
+import hashlib
 import importlib
 import importlib.metadata
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +39,18 @@ class Setting:
         threads: Of the runtime.
         batch: Pictures per run.
         shape: Of one picture, for inputs that leave it open; empty if none does.
+        scratch: Folder for what is compiled or converted, kept for the next process.
     """
 
     threads: int
     batch: int
     shape: tuple[int, ...] = ()
+    scratch: Path = Path()
+
+    def place_for(self, path: Path, *, suffix: str) -> Path:
+        """Where to put what is made of a file."""
+        digest = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+        return self.scratch / f"{digest}{suffix}"
 
 
 def build_run(runtime: str, path: Path, *, setting: Setting) -> tuple[Callable[[], Any], str]:
@@ -162,10 +169,11 @@ def _build_torch(runtime: str, path: Path, setting: Setting) -> tuple[Callable[[
     if runtime == "torch":
         network: Any = program.module()
     else:
-        folder = tempfile.mkdtemp(prefix="autokd-")
         inductor: Any = importlib.import_module("torch._inductor")
-        package = inductor.aoti_compile_and_package(program, package_path=f"{folder}/model.pt2")
-        network, name = inductor.aoti_load_package(package), f"{name} compiled"
+        package = setting.place_for(path, suffix=".pt2")
+        if not package.exists():
+            inductor.aoti_compile_and_package(program, package_path=str(package))
+        network, name = inductor.aoti_load_package(str(package)), f"{name} compiled"
 
     @torch.inference_mode()
     def run() -> None:
@@ -176,7 +184,9 @@ def _build_torch(runtime: str, path: Path, setting: Setting) -> tuple[Callable[[
 
 def _build_tflite(_: str, path: Path, setting: Setting) -> tuple[Callable[[], Any], str]:
     litert: Any = importlib.import_module("ai_edge_litert.interpreter")
-    interpreter = litert.Interpreter(model_path=str(_as_tflite(path)), num_threads=setting.threads)
+    interpreter = litert.Interpreter(
+        model_path=str(_as_tflite(path, setting)), num_threads=setting.threads
+    )
     for node in interpreter.get_input_details():
         sides = [setting.batch, *map(int, node["shape"][1:])]
         interpreter.resize_tensor_input(node["index"], sides)
@@ -189,15 +199,16 @@ def _build_tflite(_: str, path: Path, setting: Setting) -> tuple[Callable[[], An
     return interpreter.invoke, f"tflite {importlib.metadata.version('ai-edge-litert')} CPU"
 
 
-def _as_tflite(path: Path) -> Path:
+def _as_tflite(path: Path, setting: Setting) -> Path:
     """The file beside the network, or one that is made of it now."""
     if (beside := path.with_suffix(".tflite")).exists():
         return beside
-    onnx2tf: Any = importlib.import_module("onnx2tf")
-    folder = Path(tempfile.mkdtemp(prefix="autokd-"))
-    onnx2tf.convert(
-        input_onnx_file_path=str(path), output_folder_path=str(folder), non_verbose=True
-    )
+    folder = setting.place_for(path, suffix=".tflite")
+    if not folder.exists():
+        onnx2tf: Any = importlib.import_module("onnx2tf")
+        onnx2tf.convert(
+            input_onnx_file_path=str(path), output_folder_path=str(folder), non_verbose=True
+        )
     return next(folder.glob("*_float32.tflite"))
 
 

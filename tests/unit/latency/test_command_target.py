@@ -1,0 +1,115 @@
+import sys
+import time
+
+import pytest
+
+from autokd.errors import ConfigError, MeasureError, TargetError
+from autokd.latency import CommandTarget, StrictTarget, TargetOptions, open_target
+
+
+def command(tmp_path, code: str, **options) -> CommandTarget:
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    return CommandTarget(command=f"{sys.executable} {program} {{model}}", **options)
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "a model.onnx"
+    path.write_bytes(b"\x08")
+    return path
+
+
+def test_the_times_of_a_program_become_a_latency(tmp_path, model):
+    code = 'print("warming up"); print(\'{"times_ms": [3, 1, 2, 10], "device": "phone"}\')'
+    latency = command(tmp_path, code, batch=4).measure(model)
+    assert latency.median_ms == 2.5
+    assert latency.ci95_low_ms <= 2.5 <= latency.ci95_high_ms
+    assert (latency.n_runs, latency.batch, latency.device) == (4, 4, "phone")
+
+
+def test_a_median_alone_is_enough(tmp_path, model):
+    latency = command(tmp_path, "print('{\"median_ms\": 1.5}')").measure(model)
+    assert (latency.median_ms, latency.ci95_low_ms, latency.ci95_high_ms) == (1.5, 1.5, 1.5)
+
+
+def test_the_program_gets_the_path_in_one_piece(tmp_path, model):
+    code = "import sys; assert len(sys.argv) == 2; open(sys.argv[1]); print('{\"median_ms\": 1}')"
+    assert command(tmp_path, code).measure(model).median_ms == 1
+
+
+def test_files_take_turns(tmp_path, model):
+    code = f"open({str(tmp_path / 'log')!r}, 'a').write('x'); print('{{\"times_ms\": [1, 2]}}')"
+    latencies = command(tmp_path, code, n_turns=2).measure_together([model, model])
+    assert [one.n_runs for one in latencies] == [4, 4]
+    assert (tmp_path / "log").read_text() == "xxxx"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import sys; sys.exit('no such device')", "exit code 1: no such device"),
+        ("print('1.5 ms')", r"must print .*, got 1\.5 ms"),
+        ("print('{}')", "got {}"),
+        ("print('{\"times_ms\": [1, -2]}')", "must print"),
+        ('print(\'{"times_ms": "fast"}\')', "must print"),
+        ("print('{\"median_ms\": NaN}')", "must print"),
+        ("", "got nothing"),
+    ],
+)
+def test_what_is_no_time_is_told_with_its_reason(tmp_path, model, code, reason):
+    with pytest.raises(MeasureError, match=reason):
+        command(tmp_path, code).measure(model)
+
+
+def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path, model):
+    late = tmp_path / "late"
+    child = f"import time; time.sleep(3); open({str(late)!r}, 'w')"
+    code = (
+        "import subprocess, sys, time\n"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+        "time.sleep(60)"
+    )
+    start = time.monotonic()
+    with pytest.raises(MeasureError, match="within 1 s, got no result"):
+        command(tmp_path, code, timeout_s=1.0).measure(model)
+    assert time.monotonic() - start < 30
+    time.sleep(3.5)
+    assert not late.exists()
+
+
+def test_three_failures_in_a_row_are_the_targets(tmp_path, model):
+    target = StrictTarget(command(tmp_path, "import sys; sys.exit('unplugged')"))
+    for _ in range(2):
+        with pytest.raises(MeasureError, match="unplugged"):
+            target.measure(model)
+    with pytest.raises(TargetError, match=r"failed 3 times in a row, the last time: .*unplugged"):
+        target.measure(model)
+
+
+def test_a_success_between_failures_forgives_them(tmp_path, model):
+    flag = tmp_path / "works"
+    code = f"import os; print('{{\"median_ms\": 1}}') if os.path.exists({str(flag)!r}) else exit(1)"
+    target = StrictTarget(command(tmp_path, code))
+    for _ in range(2):
+        for _ in range(2):
+            with pytest.raises(MeasureError):
+                target.measure(model)
+        flag.touch()
+        assert target.measure(model).median_ms == 1
+        flag.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("command:true", r"must have the word \{model\}"),
+        ("command:no-such-program {model}", "got no-such-program, which is not found"),
+        ("command:'true {model}", "must be a command"),
+        ("phone", "must be one of onnxruntime, .* or command:PROGRAM, got phone"),
+        ("onnxruntime:cuda", "got onnxruntime:cuda; install onnxruntime-gpu"),
+    ],
+)
+def test_a_target_that_cannot_be_is_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
+        open_target(name, TargetOptions())

@@ -1,0 +1,76 @@
+import json
+
+import pytest
+from torch import nn
+
+from autokd.errors import ConfigError, MeasureError
+from autokd.exporters import export_onnx
+from autokd.latency import load_table, network_key
+from autokd.testing import FakeTarget
+
+
+@pytest.fixture
+def model(tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    return export_onnx(network, tmp_path / "m.onnx", shape=(1, 8, 8))
+
+
+def table(tmp_path, text: str, *, name: str = "phone.csv", target=None):
+    path = tmp_path / name
+    path.write_text(text)
+    return load_table(path, target=target)
+
+
+def test_a_network_is_found_by_its_hash(tmp_path, model):
+    key = network_key(model)
+    for name, text in (
+        ("a.csv", f"network,ms\nother,1\n{key},2.5\n"),
+        ("b.json", json.dumps({"other": 1, key: 2.5})),
+        ("c.json", json.dumps([{"network": key, "latency_ms": 2.5}])),
+    ):
+        latency = table(tmp_path, text, name=name).measure(model)
+        assert (latency.median_ms, latency.device) == (2.5, name)
+
+
+def test_a_student_is_found_by_its_architecture(tmp_path, model):
+    model.with_suffix(".json").write_text(json.dumps({"width": 16, "kind": "mb", "se": True}))
+    rows = "width,kind,se,ms\n8,mb,True,1\n16.0,mb,,2.5\n16,mb,True,3\n"
+    assert table(tmp_path, rows).measure(model).median_ms == 2.5  # an open label fits any value
+
+
+def test_a_row_with_other_labels_fits_nothing(tmp_path, model):
+    model.with_suffix(".json").write_text(json.dumps({"width": 16, "depth": 2}))
+    with pytest.raises(MeasureError, match=f"m.onnx must be in the table .*{network_key(model)}"):
+        table(tmp_path, "width,ms\n16,1\n").measure(model)
+
+
+def test_what_the_table_does_not_hold_is_measured_on_its_device(tmp_path, model):
+    other = export_onnx(nn.Flatten(), tmp_path / "other.onnx", shape=(1, 8, 8))
+    inner = FakeTarget()
+    target = table(tmp_path, f"network,ms\n{network_key(model)},2.5\n", target=inner)
+    known, measured = target.measure_together([model, other])
+    assert known.median_ms == 2.5
+    assert inner.measured == ["other.onnx"]
+    assert measured.device == "fake"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("network,time\na,1\n", "must have a column ms in row 1"),
+        ("network,ms\na,fast\n", "must have a number of milliseconds in row 1 of .*, got fast"),
+        ("network,ms\na,1\nb,-1\n", "must have a positive latency in row 2"),
+        ("network,ms\n,1\n", "must have a network or an architecture"),
+        ("", "which is empty"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        table(tmp_path, text)
+
+
+def test_a_table_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="must be a CSV or JSON file"):
+        load_table(tmp_path / "nix.csv")
+    with pytest.raises(ConfigError, match="must be a CSV or JSON file"):
+        table(tmp_path, "[1]", name="x.json")
