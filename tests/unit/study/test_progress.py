@@ -63,8 +63,12 @@ def test_a_silent_one_says_nothing(clock, capsys):
 
 @pytest.mark.parametrize(
     ("whom", "share", "said_of_it"),
-    [(None, None, ""), (3, 0.42, "from trial 3 (42%)"), (3, 0.0, "from trial 3 (gone, began afresh)")],
-)  # fmt: skip
+    [
+        (None, None, ""),
+        (3, 0.42, "from trial 3 (42%)"),
+        (3, 0.0, "from trial 3 (gone, began afresh)"),
+    ],
+)
 def test_of_whom_a_student_inherits_is_said(whom, share, said_of_it, capsys):
     latency = Latency(
         median_ms=1.0, ci95_low_ms=1.0, ci95_high_ms=1.0, p10_ms=1.0, p90_ms=1.0, n_runs=1,
