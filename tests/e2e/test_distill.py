@@ -107,7 +107,7 @@ def test_mlflow_shows_each_training_and_the_registered_student(distilled):
 
 
 def test_a_killed_student_goes_on_from_its_last_epoch(start, run, tmp_path):
-    words = ["distill", *STUDENT, "--study", "cut", "--train-limit", 300, "--epochs", 60]
+    words = ["distill", *STUDENT, "--study", "cut", "--train-limit", 300, "--epochs", 20]
     words += ["--workers", 1, "--no-register", "--json"]
     process = start(tmp_path, *words)
     checkpoints = tmp_path / "mlruns/studies/cut/checkpoints"
@@ -122,16 +122,16 @@ def test_a_killed_student_goes_on_from_its_last_epoch(start, run, tmp_path):
     import torch
 
     passed = len(torch.load(kept, weights_only=True)["curve"])
-    assert 1 <= passed < 60
+    assert 1 <= passed < 20
     code, out, err = run(tmp_path, *words)
     assert code == 0, err
     assert json.loads(out)["student"]["n_seeds"] == 1
     events = (tmp_path / "mlruns/studies/cut/tracking/events.jsonl").read_text().splitlines()
     trained = [json.loads(line) for line in events]
     epochs = [event["epoch"]["epoch"] for event in trained if event.get("kind") == "epoch_ended"]
-    assert set(epochs) <= set(range(1, 61))
-    assert epochs.count(60) == 1
-    assert len(epochs) <= 61, "at most the epoch that was cut is trained twice"
+    assert set(epochs) <= set(range(1, 21))
+    assert epochs.count(20) == 1
+    assert len(epochs) <= 21, "at most the epoch that was cut is trained twice"
     assert [e["kind"] for e in trained].count("trial_resumed") == 1
 
 

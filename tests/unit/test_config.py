@@ -150,6 +150,32 @@ def test_without_a_loss_the_recipe_is_left_alone():
     assert Config().loss_fields == {}
 
 
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ({"student": "mobile"}, "digits-mobile"),
+        ({"student": "mobile:width=0.5,depth=2"}, "digits-mobile-width-0.5-depth-2"),
+        ({"student": "timm:resnet18", "loss": "dkd"}, "digits-timm-resnet18-loss-dkd"),
+        ({"student": "python:my/net.py:build", "epochs": 30}, "digits-net-build-epochs-30"),
+        (
+            {"student": "vit", "alpha": 0.5, "temperature": 4, "learning_rate": 0.01},
+            "digits-vit-alpha-0.5-temperature-4-lr-0.01",
+        ),
+    ],
+)
+def test_the_study_of_one_student_is_named_after_it_and_its_training(flags, name):
+    assert build_config(flags=flags).study_name == name
+
+
+def test_options_of_one_student_pin_fields_of_the_recipe():
+    flags = {"loss": "dkd", "alpha": 0.5, "temperature": 2, "learning_rate": 0.01}
+    fields = build_config(flags=flags).recipe_fields
+    recipe = TypeAdapter(Recipe).validate_python(fields)
+    assert (recipe.loss, recipe.alpha, recipe.alpha_end) == ("dkd", 0.5, 0.5)
+    assert (recipe.temperature, recipe.learning_rate) == (2, 0.01)
+    assert Config().recipe_fields == {}
+
+
 def test_the_order_of_the_words_of_a_loss_does_not_matter():
     first = build_config(flags={"loss": "attention+dkd+standardised"})
     assert first.loss == build_config(flags={"loss": "standardised+dkd+attention"}).loss
