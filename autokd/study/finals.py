@@ -196,6 +196,9 @@ class Finals:
 
         Args:
             results: The finalists and the baseline; one that is both counts once.
+
+        Raises:
+            KeyboardInterrupt: The user has halted the crew before all were trained.
         """
         finalists = {result.trial: result for result in results}
         if not self._config.refit:
@@ -226,6 +229,8 @@ class Finals:
             done[entry] = refit
             self._progress.step(done=sum(one is not None for one in done.values()))
         self._progress.end()
+        if None in done.values():  # the user has halted the last of them; they go on next time
+            raise KeyboardInterrupt
         for entry, refit in done.items():
             if refit is not None:
                 self._refits.setdefault(entry.trial, []).append(refit)

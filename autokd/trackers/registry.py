@@ -4,7 +4,8 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,21 +62,32 @@ def register_model(
         runs = StudyRuns(client, study=config.study_name, artifacts=artifact_folder(config))
         tags = {"autokd.alias": ",".join(aliases)}
         run_id = runs.create("export", kind="export", **tags).info.run_id
-        for file in files:
-            client.log_artifact(run_id, str(file))
-        client.log_dict(run_id, dict(card), "card.json")
-        model = client.create_logged_model(
-            runs.experiment_id, name=name, source_run_id=run_id, model_type="classifier"
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder, "model")
-            _save_model(local, onnx_file=onnx_file, card=card, example=example, model=model)
-            client.log_model_artifacts(model.model_id, str(local))
-        client.finalize_logged_model(model.model_id, "READY")
-        _link(client, run_id=run_id, model_id=model.model_id)
-        _add_version(client, model=model, aliases=aliases, card=card)
-        client.set_terminated(run_id, status="FINISHED")
+        with _ended(client, run_id):
+            for file in files:
+                client.log_artifact(run_id, str(file))
+            client.log_dict(run_id, dict(card), "card.json")
+            model = client.create_logged_model(
+                runs.experiment_id, name=name, source_run_id=run_id, model_type="classifier"
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                local = Path(folder, "model")
+                _save_model(local, onnx_file=onnx_file, card=card, example=example, model=model)
+                client.log_model_artifacts(model.model_id, str(local))
+            client.finalize_logged_model(model.model_id, "READY")
+            _link(client, run_id=run_id, model_id=model.model_id)
+            _add_version(client, model=model, aliases=aliases, card=card)
     return f"models:/{name}@{aliases[0]}"
+
+
+@contextmanager
+def _ended(client: "MlflowClient", run_id: str) -> Generator[None]:
+    """A run that is over afterwards, as a failed one if something is raised within."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        client.set_terminated(run_id, status=status)
 
 
 def _require_alias(alias: str) -> None:

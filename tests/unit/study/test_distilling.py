@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import pytest
 
@@ -19,7 +21,15 @@ from autokd.study.progress import SearchProgress
 from autokd.study.refits import Entry, load_refits, train_refit
 from autokd.study.teaching import recall_teachers
 from autokd.testing import FakeTarget, MemoryTracker
-from autokd.types import EpochEnded, TrialEnded, TrialResumed, TrialStarted
+from autokd.types import (
+    EpochEnded,
+    StudyClosed,
+    TrialEnded,
+    TrialInterrupted,
+    TrialResult,
+    TrialResumed,
+    TrialStarted,
+)
 
 TEACHER = """
 import torch
@@ -131,8 +141,6 @@ def test_the_student_is_what_the_finals_of_a_search_train(build, tmp_path):
 
 
 def _measured(space):
-    from autokd.types import TrialResult
-
     sample = space.complete(space.prior("textbook"))
     return TrialResult(trial=0, state="measured", sample=sample)
 
@@ -176,6 +184,26 @@ def test_a_student_that_was_cut_off_goes_on_after_its_last_epoch(build):
     (ended,) = second.of(TrialEnded)
     assert [row.epoch for row in ended.result.curve] == [1, 2, 3]
     assert (again.val_accuracy, again.test_accuracy) == (whole.val_accuracy, whole.test_accuracy)
+
+
+class HaltingNotes(Notes):
+    """Presses Ctrl-C, once, after the first epoch."""
+
+    def log(self, event):
+        super().log(event)
+        if len(self.of(EpochEnded)) == 1 and isinstance(event, EpochEnded):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_after_the_epoch_and_the_rest_is_trained_next_time(build):
+    first, second = HaltingNotes(), Notes()
+    with pytest.raises(KeyboardInterrupt):
+        train(build(), first)
+    (interrupted,) = first.of(TrialInterrupted)
+    assert (interrupted.trial, first.of(StudyClosed)[0].is_finished) == (0, False)
+    assert train(build(), second).student.n_seeds == 1
+    epochs = [event.epoch.epoch for event in [*first.of(EpochEnded), *second.of(EpochEnded)]]
+    assert epochs == [1, 2, 3]
 
 
 def test_a_finished_student_is_not_trained_again(build):

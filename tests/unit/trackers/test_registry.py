@@ -124,6 +124,12 @@ def test_an_alias_that_mlflow_or_the_house_forbids_is_refused(config, onnx_file,
         register(config, onnx_file, example, aliases=["knee", alias])
 
 
-def test_a_missing_file_is_a_tracking_error(config, tmp_path, example):
+def test_a_missing_file_is_a_tracking_error_and_a_failed_run(config, tmp_path, example):
+    from mlflow import MlflowClient
+
     with pytest.raises(TrackingError):
         register(config, tmp_path / "gone.onnx", example)
+    client = MlflowClient(f"sqlite:///{config.runs_dir}/mlflow.db")
+    experiment = client.get_experiment_by_name("digits")
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`autokd.kind` = 'export'")
+    assert run.info.status == "FAILED"
