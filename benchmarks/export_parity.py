@@ -1,6 +1,6 @@
 """Whether what is exported does what the table said: every bundled space, both precisions.
 
-Random students of each space, trained for an epoch so that their predictions are no coin tosses,
+Random students of each space, trained for some epochs so that their predictions are no coin tosses,
 are exported as `autokd export` does it. FP32: share of the test pictures on which onnxruntime says
 what torch says. INT8: the accuracy that the quantization has told, and that of the exported file,
 scored anew in the runtime, on validation and on test.
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--train-limit", type=int, help="pictures for training and validation")
     parser.add_argument("--spaces", nargs="+", default=list(SPACES))
     parser.add_argument("--students", type=int, default=10, help="of each space")
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=5)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.train_limit, arguments.students = 600, 2

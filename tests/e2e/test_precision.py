@@ -41,8 +41,8 @@ def describe(values):
 def test_precision_is_searched_scored_and_exported(run, tmp_path):
     (tmp_path / "wide.py").write_text(SPACE)
     code, out, err = run(
-        tmp_path, "search", "--space", "wide.py:build", "--precision", "both", "--budget", 7,
-        "--study", "both", "--json", *OPTIONS,
+        tmp_path, "search", "--space", "wide.py:build", "--precision", "both", "--budget", 5,
+        "--fix", "middle=0", "--study", "both", "--json", *OPTIONS,
     )  # fmt: skip
     assert code == 0, err
     values = json.loads(out)
