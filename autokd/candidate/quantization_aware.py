@@ -26,7 +26,8 @@ from autokd.distillation import (
     OriginalTeaching,
     Plan,
     Training,
-    quantize_student,
+    alpha_at,
+    build_quantized_student,
 )
 from autokd.errors import ExportError
 from autokd.exporters import OnnxNetwork, export_quantized, safe_weight_bits
@@ -95,7 +96,8 @@ def train_quantized_student(  # noqa: PLR0913 - everything that meets in a train
         recipe: As it was trained; loss, alpha, temperature, augmentation and optimiser are kept.
         data: Training and validation pictures.
         teacher: Who teaches; may be none where the recipe does not distil.
-        plan: Epochs of this training, batch, seed and device.
+        plan: Epochs of this training (a quarter of the student's own is a good start), batch,
+            seed and device.
         model: The file to write.
         settings: Learning rate, loss and bits.
         on_epoch: Called after each epoch; may end the training.
@@ -105,20 +107,22 @@ def train_quantized_student(  # noqa: PLR0913 - everything that meets in a train
         Curve, file and its accuracy in onnxruntime.
     """
     weight_bits = settings.weight_bits or safe_weight_bits()
+    original = _original_of(student, recipe, plan=plan, settings=settings)
+    recipe = _recipe_of(recipe, settings)
     pictures = join_unlabelled(data) if recipe.is_distilled else data
     n_pictures = len(pictures.train_images)
     n_steps = n_pictures // min(plan.batch_size, n_pictures) * plan.epochs
     example = data.train_images[:2].float() / 255
-    rounded = quantize_student(student, example, n_steps=n_steps, weight_bits=weight_bits)
+    rounded = build_quantized_student(student, example, n_steps=n_steps, weight_bits=weight_bits)
     training = train_once(
         rounded,
-        _recipe_of(recipe, settings),
+        recipe,
         data=data,
         teacher=teacher,
         plan=_plan_of(plan),
         on_epoch=on_epoch,
         keeper=keeper,
-        original=_original_of(student, recipe, plan=plan, settings=settings),
+        original=original,
     )
     if training.is_stopped:
         return QuantizedTraining(
@@ -137,10 +141,11 @@ def train_quantized_student(  # noqa: PLR0913 - everything that meets in a train
 
 
 def _recipe_of(recipe: Recipe, settings: QuantizationSettings) -> Recipe:
-    """The recipe without what only a training from the beginning needs."""
+    """The recipe, its teacher at its loudest, without what only a first training needs."""
     return dataclasses.replace(
         recipe,
         learning_rate=recipe.learning_rate * settings.learning_rate_ratio,
+        alpha=max(recipe.alpha, alpha_at(recipe, 1.0)),
         alpha_schedule="constant",
         temperature_schedule="constant",
         feature_loss="none",
@@ -179,8 +184,9 @@ def _score(model: Path, data: SearchData, *, expected: float) -> float:
     Raises:
         ExportError: It is not that of the student.
     """
-    right = OnnxNetwork(model).predict(data.val_images).argmax(1) == data.val_labels
-    accuracy, n = float(right.float().mean()), len(right)
+    network = OnnxNetwork(model, threads=torch.get_num_threads())
+    right = network.predict(data.val_images).argmax(1) == data.val_labels
+    accuracy, n = float(right.double().mean()), len(right)
     if abs(accuracy - expected) * n > _TOLERANCE * max(_LEAST_PICTURES, n):
         raise ExportError(
             f"{model.name} must be as accurate as the student it was written from "

@@ -26,7 +26,7 @@ from autokd.distillation.logit_losses import (
 )
 from autokd.distillation.losses import distillation_loss, label_loss, teacher_loss
 from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
-from autokd.distillation.quantization import QuantizedStudent, quantize_student
+from autokd.distillation.quantization import QuantizedStudent, build_quantized_student
 from autokd.distillation.schedules import alpha_at, feature_weight_at, scale_at, temperature_at
 from autokd.distillation.student import Student
 from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
@@ -69,6 +69,7 @@ __all__ = [
     "attention_loss",
     "build_exits",
     "build_feature_objective",
+    "build_quantized_student",
     "contrastive_loss",
     "dist_loss",
     "distance_loss",
@@ -87,7 +88,6 @@ __all__ = [
     "measure_engine",
     "multi_temperature_loss",
     "named_taps",
-    "quantize_student",
     "scale_at",
     "soft_target_loss",
     "standardise",

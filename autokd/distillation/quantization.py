@@ -29,7 +29,7 @@ from autokd.distillation.fake_quantization import (
 )
 from autokd.errors import BuildError
 
-__all__ = ["QuantizedStudent", "Stage", "quantize_student", "stage_at"]
+__all__ = ["QuantizedStudent", "Stage", "build_quantized_student", "stage_at"]
 
 Stage = Literal["observers", "weights", "activations", "fixed"]
 """`observers` computes as the float network does; then the weights are rounded, then activations
@@ -144,7 +144,7 @@ class QuantizedStudent(nn.Module):
         return settled
 
 
-def quantize_student(
+def build_quantized_student(
     student: nn.Module,
     example: Float[Tensor, "batch channels height width"],
     *,

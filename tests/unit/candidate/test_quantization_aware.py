@@ -34,13 +34,13 @@ SPACE = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes
 
 @pytest.fixture(scope="module")
 def data():
-    return load_data(Config(train_limit=400))
+    return load_data(Config(train_limit=300))
 
 
 @pytest.fixture(scope="module")
 def trained(data):
     student, _ = build_student(SPACE, TINY, data=data.card, seed=0)
-    plan = plan_of(6)
+    plan = plan_of(5)
     training = train_student(student, PLAIN, data=data, teacher=None, plan=plan)
     return student, training.val_accuracy
 
@@ -49,7 +49,7 @@ def plan_of(epochs):
     return Plan(epochs=epochs, batch_size=32, seed=0, device=CPU, engine=Engine(device=CPU))
 
 
-def run(student, data, path, *, recipe=PLAIN, teacher=None, epochs=3, **options):
+def run(student, data, path, *, recipe=PLAIN, teacher=None, epochs=2, **options):
     return train_quantized_student(
         student, recipe, data=data, teacher=teacher, plan=plan_of(epochs), model=path, **options
     )
@@ -64,8 +64,8 @@ def test_the_file_is_as_accurate_as_the_curve_says_and_as_the_float_student(
     assert result.model == tmp_path / "int8.onnx"
     n = len(data.val_labels)
     assert abs(result.val_accuracy - result.training.val_accuracy) <= 2 / n
-    assert result.val_accuracy > float_accuracy - 0.03
-    assert len(result.training.curve) == 3
+    assert result.val_accuracy > float_accuracy - 0.05
+    assert len(result.training.curve) == 2
     right = OnnxNetwork(result.model, threads=1).predict(data.val_images).argmax(1)
     assert (right == data.val_labels).float().mean().item() == pytest.approx(result.val_accuracy)
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
@@ -82,10 +82,11 @@ def test_teacher_and_float_self_are_heard(trained, data, tmp_path):
             asked.append(len(views))
             return views.mean((1, 2, 3), keepdim=False)[:, None].expand(-1, 10)
 
-    recipe = dataclasses.replace(PLAIN, alpha=0.5, alpha_end=0.5)
+    recipe = dataclasses.replace(PLAIN, alpha=0.0, alpha_end=0.5, alpha_schedule="linear")
     teacher = KnownTeacher(network=Teacher())
     result = run(student, data, tmp_path / "a.onnx", recipe=recipe, teacher=teacher, epochs=1)
     assert sum(asked) == len(data.train_images) // 32 * 32
+    assert result.training.curve[0].alpha == 0.5  # as loud as the recipe ever has it
     alone = run(
         student,
         data,
@@ -103,7 +104,7 @@ def test_a_training_that_was_cut_off_goes_on_and_gives_the_same(trained, data, t
     whole = run(student, data, tmp_path / "whole.onnx")
     keeper = CheckpointFile(tmp_path / "one.checkpoint")
     cut = run(
-        student, data, tmp_path / "cut.onnx", keeper=keeper, on_epoch=lambda row: row.epoch < 2
+        student, data, tmp_path / "cut.onnx", keeper=keeper, on_epoch=lambda row: row.epoch < 1
     )
     assert cut.training.is_stopped
     assert cut.model is None
@@ -127,7 +128,7 @@ def test_what_a_recipe_wants_of_a_training_from_the_beginning_is_left_out(traine
     recipe = dataclasses.replace(
         PLAIN, generations=2, exits=1, resizing="progressive", learning_rate=0.01
     )
-    result = run(student, data, tmp_path / "int8.onnx", recipe=recipe, epochs=2)
+    result = run(student, data, tmp_path / "int8.onnx", recipe=recipe)
     rates = [row.learning_rate for row in result.training.curve]
     assert len(rates) == 2
     assert max(rates) <= 0.001

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from autokd.distillation import QuantizedStudent, Student, quantize_student
+from autokd.distillation import QuantizedStudent, Student, build_quantized_student
 from autokd.distillation.fake_quantization import ActivationQuantizer, QuantizedLayer
 from autokd.distillation.quantization import stage_at
 from autokd.errors import BuildError
@@ -57,7 +57,7 @@ def build(network=Residual, *, n_steps=10, **options):
     for _ in range(5):
         student.train()(torch.rand(16, 1, 8, 8))
     pictures = torch.rand(16, 1, 8, 8)
-    rounded = quantize_student(student, pictures[:2], n_steps=n_steps, **options)
+    rounded = build_quantized_student(student, pictures[:2], n_steps=n_steps, **options)
     return student.eval(), rounded, pictures
 
 
@@ -177,11 +177,11 @@ def test_settled_scales_are_constants_and_the_student_goes_on():
 
 def test_a_student_without_such_layers_is_refused():
     with pytest.raises(BuildError, match="must have convolutions of pictures or linear layers"):
-        quantize_student(nn.Flatten(), torch.rand(2, 1, 8, 8), n_steps=1)
+        build_quantized_student(nn.Flatten(), torch.rand(2, 1, 8, 8), n_steps=1)
 
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="`weight_bits` must be 7 or 8, got 4"):
-        quantize_student(Residual(), torch.rand(2, 1, 8, 8), n_steps=1, weight_bits=4)
+        build_quantized_student(Residual(), torch.rand(2, 1, 8, 8), n_steps=1, weight_bits=4)
     with pytest.raises(ValueError, match="`n_steps` must be at least 1, got 0"):
-        quantize_student(Residual(), torch.rand(2, 1, 8, 8), n_steps=0)
+        build_quantized_student(Residual(), torch.rand(2, 1, 8, 8), n_steps=0)

@@ -8,7 +8,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from autokd.distillation import Student, quantize_student
+from autokd.distillation import Student, build_quantized_student
 from autokd.errors import ExportError
 from autokd.exporters import OnnxNetwork, export_quantized, safe_weight_bits
 
@@ -54,7 +54,7 @@ def write(network, path, *, n=40):
     for _ in range(5):
         student.train()(pictures.float() / 255)
     student.eval()
-    rounded = quantize_student(
+    rounded = build_quantized_student(
         student, pictures[:2].float() / 255, n_steps=1, weight_bits=safe_weight_bits()
     )
     rounded.observe(pictures.float() / 255)
