@@ -138,15 +138,18 @@ class StopwatchTarget:
 
     def _warn(self, models: Sequence[Path], latencies: Sequence[Latency]) -> None:
         """Says what could not be measured as surely as was wanted."""
-        for model, latency in zip(models, latencies, strict=True):
-            if latency.precision > self.form.precision:
-                _logger.warning(
-                    "latency of %s is known to ±%.1f %% only, wanted was ±%.1f %%: the machine is "
-                    "too noisy, something else uses it",
-                    model.name,
-                    100 * latency.precision,
-                    100 * self.form.precision,
-                )
+        known = [(one.precision, model.name) for one, model in zip(latencies, models, strict=True)]
+        width, name = max(known)
+        n_wide = sum(one.precision > self.form.precision for one in latencies)
+        if n_wide:
+            _logger.warning(
+                "latency of %s is known to ±%.1f %% only%s, wanted was ±%.1f %%: the machine is "
+                "too noisy, something else uses it",
+                name,
+                100 * width,
+                f", of {n_wide - 1} others hardly better" if n_wide > 1 else "",
+                100 * self.form.precision,
+            )
         if latencies[0].drift < _FASTER:
             _logger.warning(
                 "the machine is %.2f times as fast as when its reference was timed; latencies "

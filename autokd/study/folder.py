@@ -43,6 +43,7 @@ _FREE = frozenset(
         "checkpoints_gb",
         "runs_dir",
         "tracking_uri",
+        "latency_timeout_s",
         "download",
         "data_root",
     }

@@ -1,5 +1,8 @@
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from autokd.errors import MeasureError
@@ -77,3 +80,25 @@ def test_the_key_of_a_quantized_network_does_not_depend_on_what_it_learnt(tmp_pa
 
     assert key(0, 100) == key(1, 200)
     assert key(0, 100) != key_of(conv(), tmp_path)
+
+
+def quantized(path, *, scale: float):
+    """A product of a quantized matrix, as QDQ writes it."""
+    inputs = [
+        numpy_helper.from_array(np.full((4, 4), int(scale * 100), np.int8), "w"),
+        numpy_helper.from_array(np.array(scale, np.float32), "scale"),
+        numpy_helper.from_array(np.array(0, np.int8), "zero"),
+    ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "scale", "zero"], ["f"]),
+        helper.make_node("MatMul", ["x", "f"], ["y"]),
+    ]
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4])] for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", *ends, inputs)
+    onnx.save(helper.make_model(graph, ir_version=8), path)
+    return path
+
+
+def test_the_scales_of_a_quantized_network_are_not_its_structure(tmp_path):
+    one, other = (quantized(tmp_path / f"{s}.onnx", scale=s) for s in (0.5, 0.25))
+    assert network_key(one) == network_key(other)

@@ -5,6 +5,7 @@ import pytest
 from autokd.config import Config
 from autokd.errors import StudyError
 from autokd.study.folder import StudyFolder
+from autokd.types import Front, TeacherCard
 
 NEW = ("teacher_vote", "assistant")
 
@@ -54,3 +55,23 @@ def test_other_teachers_are_another_study(folder, options, message):
 def test_a_study_that_never_began_holds_nobody_to_its_settings(folder):
     folder.check_settings(Config(teacher="timm:resnet999"), dimensions=())
     folder.check_settings(Config(), dimensions=())
+
+
+def front(n_trials: int) -> Front:
+    teacher = TeacherCard(name="t", digest="d", n_params=1, val_accuracy=1.0, latency_ms=1.0)
+    return Front(
+        study="s", n_trials=n_trials, n_failed=0, n_pruned=0, wall_s=1.0, training_s=1.0,
+        hypervolume=0.0, teacher=teacher, baseline=None,
+    )  # fmt: skip
+
+
+def test_each_further_target_has_its_own_front(folder):
+    config = Config(target=["onnxruntime", "openvino"])
+    folder.keep_settings(config, dimensions=[])
+    mine, other = front(n_trials=1), front(n_trials=2)
+    folder.save_front(mine)
+    folder.save_front(other, target="openvino")
+    assert folder.load_front() == folder.load_front(target="onnxruntime") == mine
+    assert folder.load_front(target="openvino") == other
+    with pytest.raises(StudyError, match=r"one of the study's \(onnxruntime, openvino\), got tfl"):
+        folder.load_front(target="tflite")

@@ -1,0 +1,104 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+from torch import nn
+
+from autokd.cli import cli
+from autokd.errors import ConfigError
+from autokd.exporters import export_onnx, export_program
+from autokd.study import compare, measure
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """A cache of the session's own, so that the reference is timed once."""
+    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def export(tmp_path, n: int, *, name: str = ""):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, n), nn.ReLU(), nn.Linear(n, 10))
+    return export_onnx(network, tmp_path / f"{name or n}.onnx", shape=(1, 8, 8))
+
+
+def says(tmp_path, text: str) -> str:
+    """A target that says the same of each file."""
+    (tmp_path / "answer.json").write_text(text)
+    return f"command:env MODEL={{model}} cat {tmp_path / 'answer.json'}"
+
+
+def run(*words: object):
+    return CliRunner().invoke(cli, ["measure", *map(str, words)])
+
+
+def test_any_network_has_a_latency(tmp_path):
+    latency = measure(export(tmp_path, 16), batch=3, seconds=0.1)
+    assert latency.ci95_low_ms <= latency.median_ms <= latency.ci95_high_ms
+    assert latency.batch == 3
+
+
+def test_the_faster_of_two_is_named_with_its_odds(tmp_path):
+    small, large = export(tmp_path, 16), export(tmp_path, 4096)
+    found = compare(large, small, seconds=0.2)
+    assert found.ratio_ci95[0] <= found.ratio <= found.ratio_ci95[1]
+    assert found.ratio > 1
+    assert found.probability > 0.9
+
+
+def test_two_copies_of_a_network_cannot_be_told_apart(tmp_path):
+    one, other = export(tmp_path, 64, name="one"), export(tmp_path, 64, name="other")
+    found = compare(one, other, target=says(tmp_path, '{"median_ms": 2}'))
+    assert (found.ratio, found.probability) == (1.0, 0.5)
+    assert not found.is_sure
+
+
+def test_what_is_no_network_is_refused(tmp_path):
+    (tmp_path / "x.onnx").write_text("no network")
+    for model in (tmp_path / "x.onnx", tmp_path / "nix.onnx"):
+        with pytest.raises(ConfigError, match=r"`MODEL` must be an ONNX file, got .*\.onnx"):
+            measure(model)
+    (tmp_path / "x.onnx").write_bytes(b"")
+    with pytest.raises(ConfigError, match="without a network"):
+        measure(tmp_path / "x.onnx")
+
+
+def test_the_command_prints_one_object(tmp_path):
+    models = export(tmp_path, 16), export(tmp_path, 4096)
+    printed = run("--compare", *models, "--seconds", 0.2, "--json")
+    (values,) = json.loads(printed.stdout)["targets"]
+    assert values["faster"] == str(models[0])
+    assert [one["model"] for one in values["latencies"]] == list(map(str, models))
+    assert all(one["precision"] > 0 and len(one["network"]) == 64 for one in values["latencies"])
+
+
+def test_the_command_says_it_in_words(tmp_path):
+    model = export(tmp_path, 16)
+    command = says(tmp_path, '{"times_ms": [1, 2, 3]}')
+    printed = run(model, "--target", command)
+    assert printed.stdout.startswith("16.onnx  2 ms ± ")
+    again = run("--compare", model, model, "--target", command)
+    assert "cannot be told apart" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--compare", "a.onnx"), "`--compare` must have two models, got 1"),
+        (("a.onnx", "--shape", "3,x"), "`--shape` must be C,H,W"),
+        (("a.onnx", "--target", "phone"), "`MODEL` must be an ONNX file, got a.onnx"),
+    ],
+)
+def test_a_wrong_request_is_a_line(words, message):
+    failed = run(*words)
+    assert isinstance(failed.exception, ConfigError)
+    assert message in str(failed.exception)
+
+
+@pytest.mark.slow
+def test_torch_times_the_program_beside_the_file(tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model = export_onnx(network, tmp_path / "m.onnx", shape=(1, 8, 8))
+    export_program(network, tmp_path / "m.pt2", shape=(1, 8, 8))
+    latency = measure(model, target="torch", batch=2, seconds=0.1)
+    assert latency.runtime.startswith("torch")
+    assert latency.median_ms > 0
