@@ -161,15 +161,15 @@ class Appraiser:
     def _compare_gazes(self, network: nn.Module, *, name: str, file: Path) -> dict[str, Any]:
         """How alike student and teacher look at validation pictures."""
         gazes = compare_gazes(network, self._gaze)
+        similarity = mean_similarity(gazes.similarities, seed=self.config.seed)
         draw_gazes(
             gazes,
             n_shown=_N_SHOWN,
             card=self.data.card,
             title=f"Where {name} and its teacher look",
-            seed=self.config.seed,
+            similarity=similarity,
             file=file,
         )
-        similarity = mean_similarity(gazes.similarities, seed=self.config.seed)
         shuffled = mean_similarity(gazes.shuffled, seed=self.config.seed)
         return {
             "cam_similarity": None if similarity is None else similarity.mean,

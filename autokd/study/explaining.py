@@ -146,7 +146,13 @@ def similarity_metrics(explanation: Explanation) -> dict[str, float]:
 
 
 def draw_gazes(
-    gazes: Gazes, *, n_shown: int, card: DataCard, title: str, seed: int, file: Path
+    gazes: Gazes,
+    *,
+    n_shown: int,
+    card: DataCard,
+    title: str,
+    similarity: Similarity | None,
+    file: Path,
 ) -> Path:
     """The sheet of some of the pictures.
 
@@ -155,7 +161,7 @@ def draw_gazes(
         n_shown: Pictures on it.
         card: Names of the classes.
         title: Of the sheet.
-        seed: Of the interval.
+        similarity: Over all of them, to be told.
         file: Where it goes.
 
     Returns:
@@ -165,7 +171,7 @@ def draw_gazes(
     return draw_looks(
         [gazes.build_look(place, classes=card.classes) for place in places],
         title=title,
-        subtitle=_summarise(mean_similarity(gazes.similarities, seed=seed)),
+        subtitle=_summarise(similarity),
         file=file,
     )
 
@@ -221,7 +227,7 @@ def _write(gazes: Gazes, explanation: Explanation, *, folder: Path, card: DataCa
             n_shown=len(explanation.pictures),
             card=card,
             title=f"Trial {explanation.trial} of {explanation.study} and its teacher",
-            seed=0,
+            similarity=explanation.similarity,
             file=sheet,
         )
         explanation = dataclasses.replace(explanation, files=(sheet, figures))
