@@ -1,6 +1,7 @@
 """The folder that a user deploys from, and the proof that it does what the table said."""
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from autokd.exporters.runner import write_runner
 from autokd.types import DataCard, Latency, Target
 
 __all__ = ["Bundle", "Pictures", "check_folder", "export_bundle"]
+
+_logger = logging.getLogger(__name__)
 
 _LEAST_AGREEMENT = 0.999
 _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
@@ -106,8 +109,7 @@ def export_bundle(
         _export_program(student, scratch / "model.pt2", data=data)
         weights = {name: value.contiguous() for name, value in student.state_dict().items()}
         (scratch / "model.safetensors").write_bytes(save(weights))
-        if has_openvino():
-            export_openvino(model, scratch / "model.xml")
+        left_out = _try_openvino(model, scratch / "model.xml") if has_openvino() else {}
         write_runner(scratch)
         figures = _check(student, scratch, test=test)
         latency = target.measure(model)
@@ -116,6 +118,7 @@ def export_bundle(
             **card,
             **figures,
             "protocol": _describe_protocol(latency),
+            "left_out": left_out,
             "classes": list(data.classes),
             "input": _describe_input(data),
         }
@@ -131,6 +134,16 @@ def export_bundle(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle(files=tuple(out / name for name in names), card=full, **figures)
+
+
+def _try_openvino(model: Path, path: Path) -> dict[str, str]:
+    """OpenVINO's files; where it lacks an operator, the student goes without them and says so."""
+    try:
+        export_openvino(model, path)
+    except ExportError as error:
+        _logger.warning("%s is left out: %s", path.name, error)
+        return {path.name: str(error)}
+    return {}
 
 
 def check_folder(out: Path) -> None:
