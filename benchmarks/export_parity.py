@@ -25,7 +25,7 @@ from autokd.data import SearchData, TestData, load_data, load_test
 from autokd.distillation import Plan
 from autokd.errors import BuildError, ExportError, SpaceError
 from autokd.exporters import QuantizedFile, export_bundle
-from autokd.latency import OnnxRuntimeTarget
+from autokd.latency import StopwatchTarget
 from autokd.spaces import Space, build_space
 from autokd.types import Recipe
 
@@ -87,7 +87,7 @@ def check(
         out / "exported",
         data=data.card,
         test=test,
-        target=OnnxRuntimeTarget(),
+        target=StopwatchTarget(),
         card={"study": "parity", "trial": seed},
         int8=QuantizedFile(path=quantized.path, test_accuracy=told),
     )

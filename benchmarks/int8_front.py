@@ -24,7 +24,7 @@ from autokd.candidate import load_student
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.exporters import export_onnx
-from autokd.latency import OnnxRuntimeTarget
+from autokd.latency import FINAL, SCREENING, Form, StopwatchTarget
 from autokd.study import search
 from autokd.study.folder import StudyFolder
 from autokd.study.front import hypervolume
@@ -52,7 +52,7 @@ def find_file(student: FrontStudent, config: Config, folder: Path) -> Path:
 
 
 def time_together(
-    fronts: Sequence[tuple[Config, Front]], *, seconds: float
+    fronts: Sequence[tuple[Config, Front]], *, form: Form
 ) -> tuple[float, list[list[FrontStudent]]]:
     """The students of several fronts with latencies that can be compared, and the teacher's."""
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +62,7 @@ def time_together(
             for one in front.students
         ]
         teacher = sorted(StudyFolder(fronts[0][0].study_dir).teacher.rglob("*.onnx"))
-        target = OnnxRuntimeTarget(seconds=seconds)
+        target = StopwatchTarget(form=form)
         times = [one.median_ms for one in target.measure_together([*teacher, *files])]
     rest = iter(times[len(teacher) :])
     students = [
@@ -98,14 +98,14 @@ def print_table(fronts: dict[str, list[FrontStudent]]) -> None:
     Console(stderr=True, highlight=False).print(table)
 
 
-def compare(options: dict[str, Any], *, runs: Path, seconds: float) -> dict[str, Any]:
+def compare(options: dict[str, Any], *, runs: Path, form: Form) -> dict[str, Any]:
     """Both searches and their figures."""
     fronts: list[tuple[Config, Front]] = []
     for precision in ("fp32", "both"):
         config = Config(precision=precision, study=precision, runs_dir=runs, **options)
         front = search(config, progress=SearchProgress(), tracker=MemoryTracker())
         fronts.append((config, front))
-    teacher_ms, (fp32, both) = time_together(fronts, seconds=seconds)
+    teacher_ms, (fp32, both) = time_together(fronts, form=form)
     print_table({"fp32": fp32, "both": both})
     chance = 1 / load_data(fronts[0][0]).card.n_classes
     volumes = [
@@ -167,7 +167,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as scratch:
         runs = arguments.runs or Path(scratch)
-        figures = compare(options, runs=runs, seconds=COMPARED_S)
+        figures = compare(options, runs=runs, form=FINAL)
     told = {**figures, **options, **describe_machine()}
     json.dump(told, sys.stdout, indent=None if arguments.json else 2)
     sys.stdout.write("\n")

@@ -41,7 +41,7 @@ from autokd.candidate import (
 )
 from autokd.distillation import OnEpoch, Plan
 from autokd.exporters import OnnxNetwork, export_onnx, safe_weight_bits
-from autokd.latency import OnnxRuntimeTarget
+from autokd.latency import StopwatchTarget
 from autokd.spaces import build_space
 from autokd.study.crew import Job
 from autokd.study.finals import estimate
@@ -143,7 +143,7 @@ class Trainer:
     def _measure(self, files: Mapping[str, Path]) -> dict[str, float]:
         """Milliseconds of one picture on one thread, by turns."""
         kinds = ("fp32", "static", "qat_kd")
-        latencies = OnnxRuntimeTarget().measure_together([files[kind] for kind in kinds])
+        latencies = StopwatchTarget().measure_together([files[kind] for kind in kinds])
         return {kind: one.median_ms for kind, one in zip(kinds, latencies, strict=True)}
 
 

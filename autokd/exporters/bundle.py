@@ -1,6 +1,7 @@
 """The folder that a user deploys from, and the proof that it does what the table said."""
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from autokd.exporters.runner import write_runner
 from autokd.types import DataCard, Latency, Target
 
 __all__ = ["Bundle", "Pictures", "QuantizedFile", "check_folder", "export_bundle"]
+
+_logger = logging.getLogger(__name__)
 
 _LEAST_AGREEMENT = 0.999
 _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
@@ -137,8 +140,7 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
         export_program(student, scratch / "model.pt2", shape=data.shape)
         weights = {name: value.contiguous() for name, value in student.state_dict().items()}
         (scratch / "model.safetensors").write_bytes(save(weights))
-        if has_openvino():
-            export_openvino(model, scratch / "model.xml")
+        left_out = _try_openvino(model, scratch / "model.xml") if has_openvino() else {}
         write_runner(scratch, model="model.onnx" if int8 is None else "model.int8.onnx")
         for file in extras:
             shutil.copy(file, scratch)
@@ -153,6 +155,7 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
             **card,
             **figures,
             "protocol": _describe_protocol(latency),
+            "left_out": left_out,
             "classes": list(data.classes),
             "input": _describe_input(data),
         }
@@ -168,6 +171,16 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Bundle(files=tuple(out / name for name in names), card=full, **figures)
+
+
+def _try_openvino(model: Path, path: Path) -> dict[str, str]:
+    """OpenVINO's files; where it lacks an operator, the student goes without them and says so."""
+    try:
+        export_openvino(model, path)
+    except ExportError as error:
+        _logger.warning("%s is left out: %s", path.name, error)
+        return {path.name: str(error)}
+    return {}
 
 
 def check_folder(out: Path) -> None:

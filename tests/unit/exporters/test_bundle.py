@@ -155,6 +155,18 @@ def test_the_program_without_a_picture_says_how_to_use_it(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_student_that_openvino_cannot_take_goes_without_its_files(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise ExportError("no such operator")
+
+    monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: True)
+    monkeypatch.setattr("autokd.exporters.bundle.export_openvino", refuse)
+    bundle = bundle_of(make_student(), tmp_path)
+    assert bundle.card["left_out"] == {"model.xml": "no such operator"}
+    assert "model.xml is left out: no such operator" in caplog.text
+    assert (tmp_path / "model.onnx").exists()
+
+
 def test_openvino_files_of_an_earlier_student_do_not_stay(tmp_path, monkeypatch):
     monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
     (tmp_path / "model.xml").write_text("of another student")

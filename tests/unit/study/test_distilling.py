@@ -63,7 +63,7 @@ def build(tmp_path, monkeypatch):
     name = f"networks_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(TEACHER)
     monkeypatch.setattr(distilling, "build_target", lambda *_, **__: FakeTarget())
-    monkeypatch.setattr("autokd.study.delivery.OnnxRuntimeTarget", lambda **_: FakeTarget())
+    monkeypatch.setattr("autokd.study.delivery.build_target", lambda *_, **__: FakeTarget())
     # Pictures and OpenVINO's files are made by the tests of the whole command.
     monkeypatch.setattr(distilling._Session, "draw", lambda *_: ())
     monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
