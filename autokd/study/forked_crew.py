@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from typing import Any, final
 import torch
 
 from autokd.study.crew import Done, Job
-from autokd.study.stillness import known_as_training
+from autokd.study.stillness import known_as_training, wake_abandoned
 from autokd.types import EpochLog
 
 __all__ = ["ForkedCrew", "can_fork", "settle_child"]
@@ -30,6 +31,7 @@ __all__ = ["ForkedCrew", "can_fork", "settle_child"]
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _TRIAL_S = 10.0  # for a forked process to show that it can train
+_LOOK_S = 5.0  # after processes that were stopped and forgotten
 _MOST_DEATHS = 3  # in a row, without an epoch in between
 
 
@@ -102,9 +104,12 @@ class ForkedCrew:
             The job and its result; none where patience is at its end. What the job raised is
             raised here.
         """
+        end = None if patience_s is None else time.monotonic() + patience_s
         while True:
-            ready = wait([worker.pipe for worker in self._workers], timeout=patience_s)
-            if not ready:
+            left_s = _LOOK_S if end is None else min(_LOOK_S, end - time.monotonic())
+            ready = wait([worker.pipe for worker in self._workers], timeout=max(0.0, left_s))
+            wake_abandoned()
+            if not ready and end is not None and time.monotonic() >= end:
                 return None
             for worker in [one for one in self._workers if one.pipe in ready]:
                 kind, value = _receive(worker.pipe)

@@ -51,7 +51,9 @@ class _Running:
 
     @property
     def so_far(self) -> TrialResult:
-        """The result as it would be if it ended now."""
+        """The result as it would be if it was stopped now."""
+        if not self.rows:
+            return self.before
         curve = tuple(self.rows[epoch] for epoch in sorted(self.rows))
         best = max(row.val_accuracy for row in curve)
         return dataclasses.replace(self.before, state="stopped", curve=curve, val_accuracy=best)
@@ -226,7 +228,7 @@ class TrialLoop:
     def _end(self, done: Done, *, take: Take, spend: Callable[[float], None]) -> None:
         running: _Running = done.job.key
         if done.fault:
-            result = dataclasses.replace(running.before, state="failed", reason=done.fault)
+            result = dataclasses.replace(running.so_far, state="failed", reason=done.fault)
         else:
             result = done.result.result
         training_s = max(0.0, result.training_s - done.paused_s)

@@ -106,7 +106,6 @@ class RayCrew:
         bench: Bench,
         call: str,
         weights: Mapping[str, bytes],
-        say: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Nothing runs yet; what a training needs is handed to the cluster.
 
@@ -115,9 +114,8 @@ class RayCrew:
             bench: Where checkpoints and weights are kept.
             call: What a node has to know of the study, as `write_call` says it.
             weights: Of teachers that were trained for the study.
-            say: Shows a line to the user.
         """
-        self._cluster, self._ray, self._bench, self._say = cluster, cluster.ray, bench, say
+        self._cluster, self._ray, self._bench = cluster, cluster.ray, bench
         checkpoints = bench.workshop.checkpoints.path.absolute()
         desk = self._ray.remote(num_cpus=0)(Desk)
         strategy = cluster.on_node(cluster.own_node)
@@ -125,15 +123,13 @@ class RayCrew:
         self._call, self._weights = self._ray.put(call), self._ray.put(dict(weights))
         self._train = self._ray.remote(max_retries=_RETRIES, **cluster.trial)(train_on_node)
         self._sent: dict[str, _Sent] = {}
-        self._size = 0
         self._has_told_to_halt = False
         self.is_halting = False
 
     @property
     def size(self) -> int:
         """Trials that fit into the cluster, and one where there is no room: nodes may come."""
-        self._size = max(1, self._cluster.n_slots)
-        return self._size
+        return max(1, self._cluster.n_slots)
 
     @property
     def running(self) -> Sequence[Job]:
@@ -175,7 +171,7 @@ class RayCrew:
             What a job raised on its node is raised here.
         """
         end = None if patience_s is None else time.monotonic() + patience_s
-        before = self._size
+        before = self.size
         while True:
             if self.is_halting and not self._has_told_to_halt:
                 self._ray.get(self._desk.halt.remote())
@@ -247,7 +243,7 @@ def build_ray_crew(
     call = write_call(config, data=data, space=space, faculty=faculty)
     weights = {path.name: path.read_bytes() for path in faculty.trained}
     say(f"Ray cluster of {len(cluster.ray.nodes())} nodes, {cluster.n_slots} trials side by side")
-    return RayCrew(cluster, bench=bench, call=call, weights=weights, say=say)
+    return RayCrew(cluster, bench=bench, call=call, weights=weights)
 
 
 # ---------------------------------------------------------------------- on a node

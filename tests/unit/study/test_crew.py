@@ -4,9 +4,11 @@ import resource
 import signal
 import time
 
+import psutil
 import pytest
 import torch
 
+from autokd.study import forked_crew
 from autokd.study.crew import Crew, InlineCrew, Job
 from autokd.study.crews import build_crew
 from autokd.study.forked_crew import ForkedCrew
@@ -133,6 +135,19 @@ def test_nothing_moves_while_the_crew_is_paused(tmp_path):
     done = crew.wait(ignore)
     assert ticks.stat().st_size == 40
     assert done.paused_s == pytest.approx(0.4, abs=0.2)
+
+
+def test_what_a_dead_measurer_left_stopped_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(forked_crew, "_LOOK_S", 0.2)
+    ticks = tmp_path / "ticks"
+    crew = ForkedCrew(1)
+    crew.start(job(lambda _: tick(ticks, n=10) or os.getpid()))
+    while not ticks.exists():
+        time.sleep(0.01)
+    (child,) = psutil.Process().children()
+    child.suspend()
+    assert crew.wait(ignore).result == child.pid
+    assert ticks.stat().st_size == 10
 
 
 def test_closing_kills_what_runs():

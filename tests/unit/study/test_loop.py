@@ -18,7 +18,7 @@ from autokd.spaces import build_space
 from autokd.study import loop as loop_module
 from autokd.study import orders as orders_module
 from autokd.study.auto_sampler import AutoSampler
-from autokd.study.crew import InlineCrew
+from autokd.study.crew import Done, InlineCrew
 from autokd.study.journal import open_journal
 from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
@@ -172,6 +172,25 @@ def test_most_trials_are_stopped_and_none_is_trained_twice(world, data, tmp_path
         for one in results
     }
     assert not any(f"trial-{number}" in study.checkpoints for number in states)
+
+
+def test_a_trial_that_is_given_up_keeps_the_epochs_that_were_told(world, data, tmp_path):
+    study = Study(tmp_path, data, rungs=(), budget=2)
+    do = study.crew.wait
+
+    def wait(on_epoch):
+        done = do(on_epoch)
+        is_first = done.job.key.trial.number == 0
+        return Done(job=done.job, fault="it was killed") if is_first else done
+
+    study.crew.wait = wait
+    first, second = study.run()
+    assert (first.state, first.reason) == ("failed", "it was killed")
+    assert first.curve == tuple(
+        row(epoch, accuracy_of(first, epoch)) for epoch in range(1, EPOCHS + 1)
+    )
+    assert second.state == "complete"
+    assert len(world.trained) == 2 * EPOCHS
 
 
 def test_without_rungs_all_are_trained_to_the_end(world, data, tmp_path):
