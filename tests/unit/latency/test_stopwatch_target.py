@@ -84,7 +84,7 @@ def test_an_interval_that_stays_too_wide_is_said(tmp_path, caplog):
         latency = StopwatchTarget(form=form).measure(export(tmp_path, 16))
     assert latency.precision > 0
     assert "16.onnx is known to ±" in caplog.text
-    assert "busy" in caplog.text
+    assert "too noisy" in caplog.text
 
 
 def test_the_reference_is_timed_once_on_a_device(tmp_path, monkeypatch):
@@ -107,9 +107,9 @@ def test_the_machine_being_faster_than_it_was_known_is_said(tmp_path, monkeypatc
 
 def test_which_of_two_is_faster_is_seen_in_one_process(tmp_path):
     small, large = export(tmp_path, 16), export(tmp_path, 4096)
-    spread = StopwatchTarget(form=SHORT).compare(small, large)
-    assert spread.value < spread.high < 1
-    assert StopwatchTarget(form=SHORT).compare(large, small).low > 1
+    found = StopwatchTarget(form=SHORT).compare(small, large)
+    assert found.ratio <= found.ratio_ci95[1] < 1
+    assert StopwatchTarget(form=SHORT).compare(large, small).ratio_ci95[0] > 1
 
 
 def test_several_processes_count_together(tmp_path):
@@ -117,4 +117,4 @@ def test_several_processes_count_together(tmp_path):
     models = [export(tmp_path, 16), export(tmp_path, 4096)]
     one, other = StopwatchTarget(form=form).measure_together(models)
     assert one.median_ms < other.median_ms  # although the second process has them reversed
-    assert one.n_runs >= 200
+    assert one.n_runs >= 2 * 3 * 8  # processes, runs of a block, the fewest rounds
