@@ -24,7 +24,7 @@ from autokd.candidate import load_student
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.exporters import export_onnx
-from autokd.latency import FINAL, SCREENING, Form, StopwatchTarget
+from autokd.latency import FINAL, Form, StopwatchTarget
 from autokd.study import search
 from autokd.study.folder import StudyFolder
 from autokd.study.front import hypervolume
@@ -33,8 +33,6 @@ from autokd.study.progress import SearchProgress
 from autokd.study.refits import find_int8, find_weights
 from autokd.trackers import MemoryTracker
 from autokd.types import Front, FrontStudent
-
-COMPARED_S = 0.5  # that each file is timed
 
 
 def find_file(student: FrontStudent, config: Config, folder: Path) -> Path:

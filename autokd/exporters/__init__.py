@@ -11,8 +11,9 @@ from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
 from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
 from autokd.exporters.program import export_program
-from autokd.exporters.quantized_file import export_quantized, safe_weight_bits
-from autokd.exporters.quantizing import Quantizer, products_saturate, quantize_onnx
+from autokd.exporters.quantized_file import export_quantized
+from autokd.exporters.quantizing import Quantizer, quantize_onnx
+from autokd.exporters.saturation import safe_weight_bits
 
 __all__ = [
     "Bundle",
@@ -28,7 +29,6 @@ __all__ = [
     "export_program",
     "export_quantized",
     "has_openvino",
-    "products_saturate",
     "quantize_onnx",
     "render_card",
     "safe_weight_bits",

@@ -1,7 +1,6 @@
 """INT8: a network in ONNX becomes one of whole numbers, without any training."""
 
 import contextlib
-import functools
 import logging
 import tempfile
 from collections.abc import Collection, Generator
@@ -11,9 +10,7 @@ from typing import final
 
 import numpy as np
 import onnx
-import onnxruntime
 from jaxtyping import UInt8
-from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantType,
@@ -24,8 +21,9 @@ from torch import Tensor
 
 from autokd.errors import ExportError
 from autokd.exporters.onnx_file import annotate_onnx
+from autokd.exporters.saturation import safe_weight_bits
 
-__all__ = ["Quantizer", "products_saturate", "quantize_onnx"]
+__all__ = ["Quantizer", "quantize_onnx"]
 
 _PARTS = 16  # pictures at once: while they are calibrated on, every layer's output is there
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -68,7 +66,7 @@ class Quantizer:
         self._scratch = tempfile.TemporaryDirectory(prefix="autokd-int8-")
         folder = Path(self._scratch.name)
         self._prepared, self._ranges = folder / "prepared.onnx", folder / "ranges.json"
-        self._bits = 7 if products_saturate() else 8
+        self._bits = safe_weight_bits()
         try:
             with _quietly(model.name):
                 self._metadata = {one.key: one.value for one in onnx.load(model).metadata_props}
@@ -163,44 +161,6 @@ def quantize_onnx(
     """
     with Quantizer(model, pictures=pictures) as quantizer:
         return quantizer.write(path, float_layers=float_layers)
-
-
-@functools.cache
-def products_saturate() -> bool:
-    """Whether the runtime cuts off sums of products of bytes on this processor.
-
-    x86 processors without VNNI add two products in 16 bits. Asked by a product whose result is
-    known, since no flag of a processor says what a version of the runtime makes of it.
-
-    Returns:
-        True where weights of eight bits would cost accuracy.
-    """
-    n = 64
-    one = numpy_helper.from_array(np.array(1.0, np.float32), "one")
-    zero = numpy_helper.from_array(np.array(0, np.uint8), "zero")
-    even = numpy_helper.from_array(np.array(0, np.int8), "even")
-    weights = numpy_helper.from_array(np.full((n, n), 127, np.int8), "weights")
-    shape = [1, n]
-    graph = helper.make_graph(
-        [
-            helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
-            helper.make_node("DequantizeLinear", ["q", "one", "zero"], ["a"]),
-            helper.make_node("DequantizeLinear", ["weights", "one", "even"], ["b"]),
-            helper.make_node("MatMul", ["a", "b"], ["y"]),
-        ],
-        "probe",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [one, zero, even, weights],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    (found,) = session.run(None, {"x": np.full(shape, 255, np.float32)})
-    return bool(np.any(np.asarray(found) < 255 * 127 * n))
 
 
 @final

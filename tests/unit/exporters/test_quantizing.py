@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from autokd.errors import ExportError
-from autokd.exporters import OnnxNetwork, Quantizer, export_onnx, products_saturate, quantize_onnx
+from autokd.exporters import OnnxNetwork, Quantizer, export_onnx, quantize_onnx, safe_weight_bits
 
 SHAPE = (1, 8, 8)
 
@@ -97,4 +97,4 @@ def test_weights_have_as_many_bits_as_the_processor_can_multiply(quantized):
     weights = [onnx.numpy_helper.to_array(one) for one in onnx.load(quantized).graph.initializer
                if len(one.dims) > 1]  # fmt: skip
     largest = max(abs(one.astype(int)).max() for one in weights)
-    assert largest <= 64 if products_saturate() else largest > 64
+    assert largest <= 64 if safe_weight_bits() == 7 else largest > 64
