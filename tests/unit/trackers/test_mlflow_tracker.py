@@ -242,7 +242,7 @@ def test_mlflow_is_quiet(open_tracker, capfd):
 
 
 def test_a_trial_in_int8_shows_both_latencies_and_both_accuracies():
-    result = ended(0).result
+    result = ended(0, after_ms=4000).result
     quantized = replace(
         result,
         recipe=Recipe(precision="int8"),
