@@ -50,7 +50,7 @@ def test_the_knee_is_explained_for_people_where_no_trial_is_named(searched, invo
         (["tiny", "--study", "two"], "must be named once, got tiny and two"),
         (["tiny", "--trial", "77"], "`--trial` must be one that was trained to its end"),
         (["tiny", "--trial", "1", "--pick", "knee"], "`--pick` must not stand beside `--trial`"),
-        (["tiny", "--out", "file"], "`--out` must be a folder to write to"),
+        (["tiny", "--out", "file"], "is a file"),
         (["tiny", "--pictures", "1"], "1 is not in the range"),
     ],
 )
