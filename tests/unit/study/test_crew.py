@@ -206,7 +206,7 @@ def test_an_error_that_cannot_travel_is_told_in_words():
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
 def test_a_forked_job_keeps_what_it_frees():
     def count_faults(_on_epoch):
-        for _ in range(2):
+        for _ in range(5):  # a small piece may come to lie in the first hole
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             torch.ones(2**24).sum()  # 64 MiB
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
