@@ -36,6 +36,8 @@ INT8 = {**TINY, "precision": "int8"}
 class NamedTarget:
     """A target that knows an INT8 file by its name."""
 
+    needs_program = False
+
     def __init__(self, int8_ms):
         self.int8_ms, self.measured = int8_ms, []
 

@@ -67,6 +67,8 @@ def test_what_a_trial_has_measured_is_not_measured_again(workshop):
 
 def test_a_student_that_cannot_be_measured_is_none(workshop):
     class Broken:
+        needs_program = False
+
         def measure(self, model):
             raise MeasureError(f"{model.name} does not run")
 
