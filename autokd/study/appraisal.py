@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from autokd.config import Config, write_command
 from autokd.data import SearchData, TestData
 from autokd.errors import StudyError, TeacherError
+from autokd.exporters import OnnxNetwork
 from autokd.reports import (
     count_confusions,
     draw_calibration,
@@ -84,20 +85,33 @@ class Appraiser:
     test: TestData
     progress: SearchProgress
 
-    def appraise(self, network: nn.Module, student: FrontStudent, *, folder: Path) -> Appraisal:
+    def appraise(
+        self,
+        network: nn.Module,
+        student: FrontStudent,
+        *,
+        folder: Path,
+        int8: Path | None = None,
+    ) -> Appraisal:
         """Judges a student on the test split, and compares it with its teacher.
 
         Args:
             network: The trained student, in evaluation mode, on the CPU.
             student: What is known of it.
             folder: For the files; an empty one.
+            int8: Its INT8 file, if that is what is deployed; what it says is judged then, while
+                the gaze is that of the network.
 
         Returns:
             Facts and files. What cannot be found, as the gaze of an ONNX teacher, is told as
             missing.
         """
         name = f"trial {student.trial} of {self.front.study}"
-        logits = _predict(network, self.test.images)
+        logits = (
+            _predict(network, self.test.images)
+            if int8 is None
+            else OnnxNetwork(int8).predict(self.test.images)
+        )
         facts, figures = self._judge(logits, name=name, folder=folder)
         pictures = {"calibration": "calibration.png", "confusion": "confusion.png"}
         missing: dict[str, str] = {}

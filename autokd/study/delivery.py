@@ -225,8 +225,14 @@ class Depot:
             "made_with": {**library_versions(), "device": device_fingerprint(), "seed": seed},
         }
         target = build_target(self.config, form=FINAL, cluster=None)
+        quantized = _find_quantized(student, weights, test=self.test)
         with tempfile.TemporaryDirectory(prefix="autokd-") as pictures:
-            appraisal = self.appraiser.appraise(network, student, folder=Path(pictures))
+            appraisal = self.appraiser.appraise(
+                network,
+                student,
+                folder=Path(pictures),
+                int8=None if quantized is None else quantized.path,
+            )
             bundle = export_bundle(
                 network,
                 out,
@@ -235,7 +241,7 @@ class Depot:
                 target=target,
                 card={**card, **appraisal.facts},
                 extras=appraisal.files,
-                int8=_find_quantized(student, weights, test=self.test),
+                int8=quantized,
             )
         if self.is_registered:
             self._register(bundle, aliases=aliases)

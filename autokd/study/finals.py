@@ -39,6 +39,8 @@ __all__ = [
     "compare_with_twin",
     "estimate",
     "fill_student",
+    "is_vain",
+    "retime_student",
 ]
 
 
@@ -156,6 +158,31 @@ def _fill(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
         test_accuracy_ci95=test.ci95,
         n_seeds=test.n,
     )
+
+
+def retime_student(student: FrontStudent, ratio: float) -> FrontStudent:
+    """A student whose file is another one than that which was timed.
+
+    Args:
+        student: As it was timed.
+        ratio: The time of its file now over that of the one before.
+
+    Returns:
+        It, with the time of its file.
+    """
+    low, high = student.latency_ci95_ms
+    return dataclasses.replace(
+        student,
+        latency_ms=student.latency_ms * ratio,
+        latency_ci95_ms=(low * ratio, high * ratio),
+        speed_up=student.speed_up / ratio,
+    )
+
+
+def is_vain(student: FrontStudent) -> bool:
+    """Whether a student is in INT8 and no faster than it would be in FP32."""
+    own_ms = student.fp32_latency_ms
+    return own_ms is not None and student.latency_ms >= own_ms
 
 
 @final
@@ -304,7 +331,7 @@ class Finals:
             Fastest first.
         """
         refitted = [self.fill(student) for student in finalists]
-        refitted = [student for student in refitted if not _is_vain(student)] or refitted
+        refitted = [student for student in refitted if not is_vain(student)] or refitted
         kept: list[FrontStudent] = []
         for student in sorted(refitted, key=lambda s: (-s.val_accuracy, s.latency_ms)):
             if not kept or student.is_faster_than(kept[-1]):
@@ -323,14 +350,7 @@ class Finals:
         """A student that was in the finals, with what came of it."""
         refits = self._refits[student.trial]
         filled = fill_student(student, refits) if self._config.refit else _fill(student, refits)
-        ratio = self._ratios.get((student.trial, filled.is_twin), 1.0)
-        low, high = filled.latency_ci95_ms
-        return dataclasses.replace(
-            filled,
-            latency_ms=filled.latency_ms * ratio,
-            latency_ci95_ms=(low * ratio, high * ratio),
-            speed_up=filled.speed_up / ratio,
-        )
+        return retime_student(filled, self._ratios.get((student.trial, filled.is_twin), 1.0))
 
     def fill_twin(self, student: FrontStudent) -> FrontStudent | None:
         """A student that was in the finals, as it is without distillation; none without a refit."""
@@ -357,12 +377,6 @@ class Finals:
             ),
             epochs=workshop.plan.epochs,
         )
-
-
-def _is_vain(student: FrontStudent) -> bool:
-    """Whether a student is in INT8 and no faster than it would be in FP32."""
-    own_ms = student.fp32_latency_ms
-    return own_ms is not None and student.latency_ms >= own_ms
 
 
 def _is_distilled(result: TrialResult) -> bool:

@@ -1,8 +1,10 @@
 """What the finals make of trainings with and without distillation."""
 
+import dataclasses
+
 import pytest
 
-from autokd.study.finals import fill_student
+from autokd.study.finals import fill_student, is_vain, retime_student
 from autokd.study.folder import StudyFolder
 from autokd.study.refits import Refit, find_weights
 from autokd.types import FrontStudent, Recipe, dump_json
@@ -69,3 +71,16 @@ def test_the_weights_are_those_of_the_one_that_was_kept(tmp_path, is_twin, name)
         path.write_text(dump_json(refit), encoding="utf-8")
     found = find_weights(folder, trial=7, is_twin=is_twin)
     assert found == folder.refits / f"{name}.safetensors"
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 3.0])
+def test_a_file_of_another_time_takes_its_interval_and_its_gain_along(ratio):
+    timed = retime_student(STUDENT, ratio)
+    assert timed.latency_ms == pytest.approx(0.1 * ratio)
+    assert timed.latency_ci95_ms == pytest.approx((0.09 * ratio, 0.11 * ratio))
+    assert timed.speed_up * timed.latency_ms == pytest.approx(5.0 * 0.1), "the teacher's time"
+
+
+@pytest.mark.parametrize(("own_ms", "expected"), [(None, False), (0.2, False), (0.1, True)])
+def test_int8_that_is_no_faster_is_vain(own_ms, expected):
+    assert is_vain(dataclasses.replace(STUDENT, fp32_latency_ms=own_ms)) is expected
