@@ -8,11 +8,12 @@ from autokd.latency.footprint import count_macs, measure_footprint, network_key
 from autokd.latency.opening import TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
 from autokd.latency.stopwatch.rounds import Form
-from autokd.latency.stopwatch_target import FINAL, SCREENING, StopwatchTarget
+from autokd.latency.stopwatch_target import COMPARING, FINAL, SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
 from autokd.latency.table_target import TableTarget, load_table
 
 __all__ = [
+    "COMPARING",
     "FINAL",
     "PATH_COUNTS",
     "SCREENING",

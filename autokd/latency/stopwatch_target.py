@@ -23,12 +23,14 @@ from autokd.latency.runtimes import runtime_version
 from autokd.latency.stopwatch.rounds import Form
 from autokd.types import Latency
 
-__all__ = ["FINAL", "SCREENING", "StopwatchTarget"]
+__all__ = ["COMPARING", "FINAL", "SCREENING", "StopwatchTarget"]
 
 SCREENING = Form(least_s=0.1, most_s=1.0, precision=0.015)
 """For each candidate of a study, before it is trained."""
+COMPARING = Form(least_s=0.2, most_s=1.0, precision=0.01, n_processes=2)
+"""For a dozen students and their teacher, by turns, when the trials of a study are over."""
 FINAL = Form(least_s=0.3, most_s=3.0, precision=0.007, n_processes=3)
-"""For what is shown at the end, and what a user asks for."""
+"""For what is exported, and what a user asks for."""
 
 _logger = logging.getLogger(__name__)
 _HOME = Path(__file__).parent

@@ -12,7 +12,7 @@ from autokd.config import Config, check_options
 from autokd.data import load_data
 from autokd.errors import BuildError, ConfigError, SpaceError
 from autokd.exporters import Bundle, check_folder
-from autokd.latency import FINAL, SCREENING
+from autokd.latency import COMPARING, SCREENING
 from autokd.reports import draw_curves, draw_front
 from autokd.study.announcements import announce, dismiss
 from autokd.study.appraisal import Appraiser
@@ -223,7 +223,7 @@ class _Session:
         times = measure_side_by_side(
             [result],
             teacher=self.faculty.models,
-            target=build_target(self.config, form=FINAL, cluster=None),
+            target=build_target(self.config, form=COMPARING, cluster=None),
             workshop=self.bench.workshop,
             folder=self.folder,
         )

@@ -12,7 +12,7 @@ from autokd.config import Config, check_options
 from autokd.data import load_data
 from autokd.errors import ConstraintError
 from autokd.jobs import JobQueue, open_engine
-from autokd.latency import FINAL, SCREENING, count_macs
+from autokd.latency import COMPARING, SCREENING, count_macs
 from autokd.study.announcements import announce, dismiss
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew, InlineCrew
@@ -214,7 +214,7 @@ class _Session:
         times = measure_side_by_side(
             self.findings.contenders(),
             teacher=self._teacher_models,
-            target=build_target(self.config, form=FINAL, cluster=self._cluster),
+            target=build_target(self.config, form=COMPARING, cluster=self._cluster),
             workshop=self.workshop,
             folder=self.folder,
         )
@@ -236,7 +236,7 @@ class _Session:
             finals.retime(
                 measure_finals(
                     self.findings.finalists(),
-                    target=build_target(self.config, form=FINAL, cluster=self._cluster),
+                    target=build_target(self.config, form=COMPARING, cluster=self._cluster),
                     folder=self.folder,
                 )
             )
