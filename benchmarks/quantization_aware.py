@@ -22,16 +22,9 @@ from typing import Any
 
 import onnxruntime
 from matched import Bench, describe_machine, open_bench
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    QuantFormat,
-    QuantType,
-    quant_pre_process,
-    quantize_static,
-)
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from autokd.candidate import (
     QuantizationSettings,
@@ -40,7 +33,7 @@ from autokd.candidate import (
     train_student,
 )
 from autokd.distillation import OnEpoch, Plan
-from autokd.exporters import OnnxNetwork, export_onnx, safe_weight_bits
+from autokd.exporters import OnnxNetwork, export_onnx, quantize_onnx, safe_weight_bits
 from autokd.latency import StopwatchTarget
 from autokd.spaces import build_space
 from autokd.study.crew import Job
@@ -96,7 +89,8 @@ class Trainer:
         with tempfile.TemporaryDirectory() as scratch:
             files = {kind: Path(scratch) / f"{kind}.onnx" for kind in KINDS}
             export_onnx(student, files["fp32"], shape=card.shape)
-            write_static(files["fp32"], files["static"], images=data.train_images)
+            pictures = data.train_images[:N_CALIBRATION]
+            quantize_onnx(files["fp32"], files["static"], pictures=pictures)
             for kind, recipe, settings in (
                 ("qat", plain, alone),
                 ("qat_kd", BASE, self.settings),
@@ -145,34 +139,6 @@ class Trainer:
         kinds = ("fp32", "static", "qat_kd")
         latencies = StopwatchTarget().measure_together([files[kind] for kind in kinds])
         return {kind: one.median_ms for kind, one in zip(kinds, latencies, strict=True)}
-
-
-class Calibration(CalibrationDataReader):
-    """Training pictures in small batches, as onnxruntime asks for them."""
-
-    def __init__(self, images: Tensor) -> None:
-        self._parts = iter(images.split(16))
-
-    def get_next(self) -> dict[str, Any] | None:  # type: ignore[override] - ends with none
-        """The next batch; none at the end."""
-        part = next(self._parts, None)
-        return None if part is None else {"image": (part.float() / 255).numpy()}
-
-
-def write_static(model: Path, path: Path, *, images: Tensor) -> None:
-    """Static quantization as onnxruntime does it, weights with as many bits as here."""
-    prepared = path.with_suffix(".prepared.onnx")
-    quant_pre_process(model, prepared, skip_symbolic_shape=True)
-    quantize_static(
-        prepared,
-        path,
-        Calibration(images[:N_CALIBRATION]),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        reduce_range=safe_weight_bits() == 7,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
 
 
 def run_all(trainer: Trainer, *, students: Sequence[str], seeds: int) -> list[Outcome]:

@@ -51,7 +51,7 @@ def running_postgres() -> Generator[PostgresServer]:
         pytest.skip("PostgreSQL's server is not installed")
     if os.getuid() == 0 and shutil.which("runuser") is None:
         pytest.skip("PostgreSQL does not run as root, and runuser is not installed")
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="pip install 'autokd[postgres]'")
     folder = Path(tempfile.mkdtemp(prefix="autokd-postgres-"))
     if os.getuid() == 0:
         shutil.chown(folder, "postgres")

@@ -14,9 +14,9 @@ import copy
 import dataclasses
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from autokd.candidate.precision import score_file
 from autokd.candidate.training import KnownTeacher, train_once
 from autokd.data import SearchData, join_unlabelled
 from autokd.distillation import (
@@ -30,7 +30,7 @@ from autokd.distillation import (
     build_quantized_student,
 )
 from autokd.errors import ExportError
-from autokd.exporters import OnnxNetwork, export_quantized, safe_weight_bits
+from autokd.exporters import export_quantized, safe_weight_bits
 from autokd.types import Recipe
 
 __all__ = ["QuantizationSettings", "QuantizedTraining", "train_quantized_student"]
@@ -174,7 +174,6 @@ def _original_of(
     )
 
 
-@torch.no_grad()
 def _score(model: Path, data: SearchData, *, expected: float) -> float:
     """Accuracy of a file in onnxruntime.
 
@@ -184,9 +183,7 @@ def _score(model: Path, data: SearchData, *, expected: float) -> float:
     Raises:
         ExportError: It is not that of the student.
     """
-    network = OnnxNetwork(model, threads=torch.get_num_threads())
-    right = network.predict(data.val_images).argmax(1) == data.val_labels
-    accuracy, n = float(right.double().mean()), len(right)
+    accuracy, n = score_file(model, data.val_images, data.val_labels), len(data.val_labels)
     if abs(accuracy - expected) * n > _TOLERANCE * max(_LEAST_PICTURES, n):
         raise ExportError(
             f"{model.name} must be as accurate as the student it was written from "

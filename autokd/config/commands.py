@@ -25,6 +25,7 @@ OF_SEARCH = frozenset(
         "cpus_per_trial",
         "gpus_per_trial",
         "rungs",
+        "warm_start",
         "checkpoints_gb",
         "refit",
         "refit_epochs",

@@ -289,6 +289,7 @@ class Config(BaseModel):
             "temperature": self.temperature,
             "lr": self.learning_rate,
             "epochs": self.epochs,
+            "precision": self.precision,
         }
         words = [
             f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"

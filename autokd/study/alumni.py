@@ -81,7 +81,7 @@ def choose_graduate(
     results = read_results(config.study_name, storage=storage)
     able = {result.trial: result for result in results if result.state == "complete"}
     if trial not in able:
-        known = ", ".join(map(str, sorted(able)))
+        known = ", ".join(map(str, sorted({*able, *(student.trial for student in students)})))
         raise StudyError(
             f"`--trial` must be one that was trained to its end ({known}), got {trial}"
         )

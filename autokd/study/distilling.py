@@ -134,6 +134,13 @@ def _settle(config: Config) -> Config:
             "timm:NAME or python:FILE.py:FUNCTION"
         )
     check_options(config, command="distill")
+    if config.precision == "both":
+        raise ConfigError("`--precision` must be fp32 or int8 for one student, got both; name one")
+    if len(config.target) > 1:
+        raise ConfigError(
+            f"`--target` must be one device for one student, got {', '.join(config.target)}; "
+            "`autokd measure` times its files on others"
+        )
     changes: dict[str, Any] = {"refit_epochs": config.epochs}
     if "seeds" not in config.model_fields_set:
         changes["seeds"] = _SEEDS[config.baseline]

@@ -4,6 +4,7 @@ import socket
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 
@@ -147,10 +148,8 @@ CASES = [
 def test_a_wrong_input_is_one_line_and_exit_code_2(words, message, make, invoke, tmp_path):
     if make is not None:
         make(tmp_path)
-    if "--device" in words:
-        torch = pytest.importorskip("torch")
-        if torch.cuda.is_available():
-            pytest.skip("there is a CUDA device, so nothing is wrong")
+    if "--device" in words and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device, so nothing is wrong")
     code, output = invoke(*words)
     assert code == 2, output
     assert message in output

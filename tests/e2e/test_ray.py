@@ -16,7 +16,7 @@ import pytest
 from autokd.study.journal import open_journal
 from tests.e2e.agreement import check, count_done, wait_until
 
-pytest.importorskip("ray")
+pytest.importorskip("ray", reason="pip install 'autokd[ray]'")
 
 BUDGET = 12
 SEARCH = ["search", "--study", "s", "--budget", BUDGET, "--train-limit", 300, "--epochs", 4,

@@ -155,6 +155,7 @@ def test_without_a_loss_the_recipe_is_left_alone():
     [
         ({"student": "mobile"}, "digits-mobile"),
         ({"student": "mobile:width=0.5,depth=2"}, "digits-mobile-width-0.5-depth-2"),
+        ({"student": "resnet", "precision": "int8"}, "digits-resnet-precision-int8"),
         ({"student": "timm:resnet18", "loss": "dkd"}, "digits-timm-resnet18-loss-dkd"),
         ({"student": "python:my/net.py:build", "epochs": 30}, "digits-net-build-epochs-30"),
         (

@@ -252,6 +252,9 @@ def test_nothing_is_left_in_the_folder_by_finding_out(build, tmp_path):
     [
         ({"budget": 4}, "`budget` must be left to `autokd search`, got 4"),
         ({"sampler": "random"}, "`sampler` must be left to `autokd search`"),
+        ({"warm_start": "relatives"}, "`warm_start` must be left to `autokd search`"),
+        ({"precision": "both"}, "`--precision` must be fp32 or int8 for one student, got both"),
+        ({"target": ("onnxruntime", "torch")}, "`--target` must be one device for one student"),
     ],
 )
 def test_options_of_a_search_are_refused(build, options, message):
