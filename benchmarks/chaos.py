@@ -39,7 +39,7 @@ from autokd.types import TrialResult, dump_json, load_json
 STUDY = "chaos"
 TARGETS = {"worker": 0.5, "coordinator": 0.2, "server": 0.3}  # how often each is struck
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-STARTS_WITHIN_S, RUN_LIMIT_S = 120.0, 1800.0
+STARTS_WITHIN_S, RUN_LIMIT_S, WORKERS_WITHIN_S = 120.0, 1800.0, 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,8 @@ class Setting:
     def start_search(self, folder: Path, *, uri: str, n_trials: int | None = None) -> "Process":
         """The command, the same each time."""
         words = ["search", "--data", "digits", "--study", STUDY, "--workers", 2, "--no-refit"]
-        words += ["--budget", n_trials or self.n_trials, "--epochs", self.epochs]
-        words += ["--tracking-uri", uri, "--json"]
+        words += ["--budget", n_trials or self.n_trials, "--epochs", self.epochs, "--json"]
+        words += ["--tracking-uri", uri]
         return self.start(folder, "autokd", *words)
 
     def start(self, folder: Path, module: str, *words: object) -> "Process":
@@ -159,6 +159,7 @@ class Tally:
 def run_once(folder: Path, setting: Setting, *, seed: int, title: str) -> Tally:
     """One search among kills, and what it left."""
     chance, tally, start = random.Random(seed), Tally(), time.monotonic()
+    folder.mkdir()
     server = Server(folder, setting)
     search = setting.start_search(folder, uri=server.uri)
     try:
@@ -174,7 +175,8 @@ def run_once(folder: Path, setting: Setting, *, seed: int, title: str) -> Tally:
                 if code == 0:
                     break
                 tally.n_crashes += 1
-                say(f"{title}: exit code {code}\n{_tail(folder)}")
+                log = (folder / "autokd.log").read_text(encoding="utf-8")
+                say(f"{title}: exit code {code}\n{log[-3000:]}")
             say(f"{title}: {time.monotonic() - start:.0f} s, killed {dict(tally.kills)}; again")
             search = setting.start_search(folder, uri=server.uri)
         if search.poll() is None:
@@ -199,7 +201,7 @@ def strike(chance: random.Random, *, search: Process, server: Server) -> str:
     elif target == "coordinator":
         os.kill(search.pid, signal.SIGKILL)  # what it has forked must end of its own
         search.wait()
-    elif workers := search.find_workers():
+    elif workers := wait_for_workers(search):
         with contextlib.suppress(ProcessLookupError):  # it has just ended of itself
             os.kill(chance.choice(workers), signal.SIGKILL)
     else:
@@ -207,11 +209,14 @@ def strike(chance: random.Random, *, search: Process, server: Server) -> str:
     return target
 
 
-def _tail(folder: Path) -> str:
-    return "\n".join((folder / "autokd.log").read_text(encoding="utf-8").splitlines()[-30:])
-
-
-# ---------------------------------------------------------------------- what is left
+def wait_for_workers(search: Process) -> list[int]:
+    """Those that train, as soon as there are any: trials are short, starts are long."""
+    end = time.monotonic() + WORKERS_WITHIN_S
+    while time.monotonic() < end and search.poll() is None:
+        if workers := search.find_workers():
+            return workers
+        time.sleep(0.02)
+    return []
 
 
 def is_unsent(folder: Path) -> bool:
@@ -320,14 +325,9 @@ def summarise(tallies: Sequence[Tally]) -> dict[str, object]:
     }
 
 
-def make_folder(path: Path) -> Path:
-    """An empty one."""
-    path.mkdir(parents=True)
-    return path.resolve()
-
-
 def warm(folder: Path, setting: Setting) -> None:
     """Trains the teacher, which all runs read from the cache."""
+    folder.mkdir(parents=True)
     say("the teacher is trained, nothing is killed")
     search = setting.start_search(folder, uri=f"sqlite:///{folder}/warm.db", n_trials=1)
     if search.wait() != 0:
@@ -352,13 +352,12 @@ def main() -> None:
         arguments.runs, arguments.trials = 1, 12
     tallies: list[Tally] = []
     with tempfile.TemporaryDirectory(prefix="autokd-chaos-") as name:
-        top = arguments.keep or Path(name)
+        top = (arguments.keep or Path(name)).resolve()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
         environment |= {
-            "XDG_CACHE_HOME": str(top.resolve() / "cache"),
+            "XDG_CACHE_HOME": str(top / "cache"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            # Eight processes that the server starts outside its group, and nobody here asks.
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes outside its group
         }
         setting = Setting(
             n_trials=arguments.trials,
@@ -366,9 +365,9 @@ def main() -> None:
             every_s=arguments.every_s,
             environment=environment,
         )
-        warm(make_folder(top / "warm"), setting)
+        warm(top / "warm", setting)
         for number in range(arguments.runs):
-            folder, title = make_folder(top / f"run-{number}"), f"run {number + 1}/{arguments.runs}"
+            folder, title = top / f"run-{number}", f"run {number + 1}/{arguments.runs}"
             seed = 1000 * arguments.seed + number
             tallies.append(run_once(folder, setting, seed=seed, title=title))
             report(tallies, title=title)

@@ -12,18 +12,17 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from autokd.surrogate.hyperparameters import learn_hyperparameters
 from autokd.surrogate.noise import Noise
 
 with warnings.catch_warnings():
     # linear_operator compiles a function with torch.jit.script, which torch 2.15 warns of.
     warnings.simplefilter("ignore", FutureWarning)
-    from botorch.exceptions import BotorchWarning, ModelFittingError, OptimizationWarning
-    from botorch.fit import fit_gpytorch_mll
+    from botorch.exceptions import BotorchWarning
     from botorch.models import SingleTaskGP
     from gpytorch.constraints import GreaterThan
     from gpytorch.kernels import Kernel, MaternKernel, RBFKernel, ScaleKernel
     from gpytorch.likelihoods import GaussianLikelihood
-    from gpytorch.mlls import ExactMarginalLogLikelihood
     from gpytorch.priors import GammaPrior, LogNormalPrior
     from gpytorch.utils.warnings import GPInputWarning, NumericalWarning
 
@@ -207,21 +206,7 @@ class AccuracyModel:
         if self._state is not None and n > _OFTEN and 0 <= n_new < n_wanted:
             return
         steps = _STEPS if self._state is None else _MORE_STEPS
-        likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", OptimizationWarning)
-                warnings.simplefilter("ignore", NumericalWarning)
-                warnings.simplefilter("ignore", RuntimeWarning)
-                fit_gpytorch_mll(
-                    likelihood,
-                    optimizer_kwargs={"options": {"maxiter": steps}},
-                    max_attempts=1,
-                    pick_best_of_all_attempts=True,
-                )
-        except ModelFittingError:
-            model.load_state_dict(before)
+        learn_hyperparameters(model, steps=steps)
         self._state = {name: value.detach().clone() for name, value in model.named_parameters()}
         self._n_learnt = n
 
