@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import SQLAlchemyError
 
+from autokd.config import redacted
 from autokd.errors import ConfigError
 from autokd.jobs.patience import patiently
 
@@ -106,7 +107,9 @@ def open_engine(url: str | None) -> Engine:
     except Exception as error:
         # SQLAlchemy and a missing driver's import raise what they like.
         reason = " ".join(str(error).split())
-        raise ConfigError(f"`--storage` must be an SQLAlchemy URL, got {url}: {reason}") from error
+        raise ConfigError(
+            redacted(f"`--storage` must be an SQLAlchemy URL, got {url}: {reason}")
+        ) from error
     if engine.dialect.name == "sqlite":
         if engine.url.database in (None, "", ":memory:"):
             raise ConfigError(

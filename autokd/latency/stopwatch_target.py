@@ -1,12 +1,13 @@
 """This machine, with any runtime that Python can reach: a fresh process times the files."""
 
+import contextlib
 import dataclasses
 import json
 import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import final
@@ -55,6 +56,8 @@ class StopwatchTarget:
         form: How long and how sure.
         quiet: Entered while the clock runs, not while the process starts and loads the file;
             whoever trains on this machine stands still within.
+        home: Folder that keeps the reference's quiet time beside the cache, of which it is a copy
+            that nobody deletes.
 
     References:
         Reddi et al., "MLPerf Inference Benchmark", 2019 (single stream).
@@ -69,6 +72,7 @@ class StopwatchTarget:
     quiet: Callable[[], AbstractContextManager[None]] = dataclasses.field(
         default=nullcontext, repr=False, compare=False
     )
+    home: Path | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def needs_program(self) -> bool:
@@ -132,7 +136,7 @@ class StopwatchTarget:
     def _measure(self, models: Sequence[Path]) -> tuple[list[Reading], list[Latency]]:
         with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
             reference = write_reference(Path(folder) / "reference.onnx")
-            quiet_ms = recall_quiet_ms(lambda: self._time_reference(reference))
+            quiet_ms = recall_quiet_ms(lambda: self._time_reference(reference), home=self.home)
             readings = self._read(models, reference)
         latencies = self._describe(readings, quiet_ms=quiet_ms)
         self._warn(models, latencies)
@@ -233,15 +237,39 @@ class StopwatchTarget:
     def _wait_for(self, command: list[str], *, limit_s: float) -> subprocess.CompletedProcess[str]:
         """The stopwatch; waiting for another on this machine does not count against its time."""
         pipe = subprocess.PIPE
-        with subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=_HOME
-        ) as process:
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as complaints,
+            subprocess.Popen(
+                command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=complaints,
+                text=True,
+                cwd=_HOME,
+                start_new_session=True,  # Ctrl-C ends the search after this, and not this first
+            ) as process,
+        ):
             try:
                 if process.stdout is not None and process.stdout.readline() == _READY:
-                    with FileLock(_LOCK), self.quiet():
-                        printed, complaint = process.communicate("go\n", timeout=limit_s)
+                    with _only_one(), self.quiet():
+                        printed, _ = process.communicate("go\n", timeout=limit_s)
                 else:  # it ended before
-                    printed, complaint = process.communicate()
+                    printed, _ = process.communicate()
             finally:
                 process.kill()
+            complaints.seek(0)
+            complaint = complaints.read()
         return subprocess.CompletedProcess(command, process.returncode, printed, complaint)
+
+
+@contextlib.contextmanager
+def _only_one() -> Generator[None]:
+    """Held by one stopwatch of this machine at a time, whichever user's it is."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(_LOCK, mode=0o666))
+        except PermissionError:  # of another user, in a folder that lets nobody else open it so
+            import fcntl
+
+            fcntl.flock(held.enter_context(_LOCK.open("rb")), fcntl.LOCK_EX)
+        yield

@@ -36,7 +36,10 @@ def main() -> None:
         shape=tuple(arguments.shape),
         scratch=arguments.reference.parent,
     )
-    faulthandler.dump_traceback_later(_LOADED_WITHIN_S, exit=True)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what runtimes print is no answer
+    limit_s = _LOADED_WITHIN_S * len(arguments.models)
+    faulthandler.dump_traceback_later(limit_s, exit=True)
     alone = Setting(threads=1, batch=1)
     reference, _ = build_run("onnxruntime", arguments.reference, setting=alone)
     try:
@@ -47,9 +50,10 @@ def main() -> None:
         raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     faulthandler.cancel_dump_traceback_later()
     gc.disable()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
+    answers.write("ready\n")
+    answers.flush()
+    if not sys.stdin.readline():
+        return  # whoever asked is gone
     seen = record([run for run, _ in built], reference, form=Form(*arguments.form))
     answer: dict[str, object] = {
         "runtime": built[0][1],
@@ -63,7 +67,8 @@ def main() -> None:
             for blocks, runs in zip(seen.blocks, seen.runs, strict=True)
         ],
     }
-    sys.stdout.write(json.dumps(answer))
+    answers.write(json.dumps(answer))
+    answers.close()
 
 
 if __name__ == "__main__":
