@@ -54,6 +54,7 @@ JOBS = Table(
     Column("is_halted", Boolean, nullable=False),
     Column("result", _LONG_TEXT),
     UniqueConstraint("study", "name"),
+    sqlite_autoincrement=True,  # the number of a job is never that of an earlier one
 )  # fmt: skip
 
 EPOCHS = Table(

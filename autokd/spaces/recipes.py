@@ -309,7 +309,7 @@ def _build_numbers(name: str, kind: str, numbers: Any) -> Mutable:  # noqa: ANN4
         if numbers[1] <= 0:
             raise SpaceError(f"`{name}`: sigma must be positive, got {numbers[1]}")
         low, high = _BOUNDS[name]
-        return build(*map(float, numbers), label=name, low=low, high=high)
+        return build(*map(float, numbers), label=name, low=float(low), high=float(high))
     low, high = numbers[0], numbers[1] - (1 if kind == "randint" else 0)
     if low >= high or ("log" in kind and low <= 0):
         rule = "0 < low < high" if "log" in kind else "low < high"

@@ -186,7 +186,7 @@ class RemoteCrew:
         """Takes note of workers that came, and buries those that are not heard of any more."""
         now = time.monotonic()
         known = self._queue.workers(self._study)
-        if now - self._looked_at > self._lease_s / 2:  # the database or this machine was away
+        if now - self._looked_at > self._lease_s:  # the database or this machine was away
             for pulse in self._pulses.values():
                 pulse.heard_at = now
         self._looked_at = now

@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--shape", type=int, nargs="*", default=[])
     parser.add_argument("--form", type=float, nargs=3, default=[0.1, 1.0, 0.01])
+    parser.add_argument("--patience", type=float, default=0.0)
+    parser.add_argument("--quiet", type=float, help="nanoseconds of the reference")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, choose_cores(arguments.threads))
@@ -54,17 +56,19 @@ def main() -> None:
     answers.flush()
     if not sys.stdin.readline():
         return  # whoever asked is gone
-    seen = record([run for run, _ in built], reference, form=Form(*arguments.form))
+    form = Form(*arguments.form, patience_s=arguments.patience)
+    runs = [run for run, _ in built]
+    seen = record(runs, reference, form=form, quiet_ns=arguments.quiet)
     answer: dict[str, object] = {
         "runtime": built[0][1],
-        "reference": seen.reference,
         "models": [
             {
                 "blocks": blocks,
-                "n_runs": len(runs),
-                "percentiles": np.percentile(runs, [10, 50, 90]).tolist(),
+                "reference": around,
+                "n_runs": len(times),
+                "percentiles": np.percentile(times, [10, 50, 90]).tolist(),
             }
-            for blocks, runs in zip(seen.blocks, seen.runs, strict=True)
+            for blocks, around, times in zip(seen.blocks, seen.references, seen.runs, strict=True)
         ],
     }
     answers.write(json.dumps(answer))
