@@ -36,7 +36,7 @@ FINAL = Form(least_s=0.3, most_s=3.0, precision=0.007, n_processes=3, patience_s
 
 _logger = logging.getLogger(__name__)
 _HOME = Path(__file__).parent
-_MOST_IN_VAIN = 5  # times that a quiet machine is waited for before nobody waits any more
+_MOST_IN_VAIN = 3  # times that a quiet machine is waited for before nobody waits any more
 _LOCK = Path(tempfile.gettempdir()) / "autokd-latency.lock"
 _READY = "ready\n"  # printed by the stopwatch, which waits for a line then
 _TIMEOUT_S = 300.0
@@ -47,7 +47,7 @@ _FASTER = 0.95  # of the quiet time: the machine was not quiet when that was mea
 _PROTOCOL = 3  # raised whenever times of the same network become others
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Hope:
     """Whether it makes sense to wait for a quiet machine, as far as the last attempts tell."""
 
@@ -59,6 +59,9 @@ class _Hope:
 
     def note(self, *, was_quiet: bool) -> None:
         self.n_in_vain = 0 if was_quiet else self.n_in_vain + 1
+
+
+_HOPE = _Hope()  # of this process, since the machine is one for all targets
 
 
 @final
@@ -91,7 +94,7 @@ class StopwatchTarget:
         default=nullcontext, repr=False, compare=False
     )
     home: Path | None = dataclasses.field(default=None, repr=False, compare=False)
-    _hope: _Hope = dataclasses.field(default_factory=_Hope, repr=False, compare=False)
+    _hope: _Hope = dataclasses.field(default=_HOPE, repr=False, compare=False)
 
     @property
     def needs_program(self) -> bool:

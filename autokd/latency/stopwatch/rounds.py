@@ -26,6 +26,7 @@ _MOST_REFERENCES = 40  # blocks between two networks
 _LOOK_AFTER = 1.3  # times as many rounds as at the last look at the intervals
 _DRAWS = 100
 _PAUSE_S = 0.002  # between two looks whether the machine is quiet
+_HOPELESS_S = 1.5  # without any quiet moment
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Form:
         most_s: That it is timed at the most.
         precision: Half of the 95 % interval, as a share, that is narrow enough.
         n_processes: That time one after another; the mean of what they find counts.
-        patience_s: That is waited for a quiet machine after `most_s`, in each process.
+        patience_s: That is waited for quiet moments after `most_s`, in each process, as long as
+            they come.
     """
 
     least_s: float
@@ -123,9 +125,8 @@ def record(
                 return rounds.seen
         if spent_s >= most_s:
             left_s = most_s + form.patience_s - spent_s
-            if rounds.n_quiet >= WANTED_QUIET or left_s <= 0:
+            if rounds.n_quiet >= WANTED_QUIET or not rounds.wait(min(left_s, _HOPELESS_S)):
                 return rounds.seen
-            rounds.wait(left_s)
 
 
 @final
@@ -143,10 +144,11 @@ class _Rounds:
         self._n_references, self._quiet = n_references, quiet
 
     def take(self) -> None:
-        """One block of each network, the reference before and after it."""
+        """One block of each network, the reference before and after it; another one begins."""
         seen, before = self.seen, self._time_reference()
-        for number, run in enumerate(self._runs):
-            block = time_block(run)
+        for place in range(len(self._runs)):
+            number = (place + self.n) % len(self._runs)
+            block = time_block(self._runs[number])
             after = self._time_reference()
             seen.blocks[number].append([min(block)])
             seen.references[number].append([*before, *after])
@@ -173,11 +175,14 @@ class _Rounds:
                 return False
         return True
 
-    def wait(self, most_s: float) -> None:
-        """Until the reference is as fast as it can be, or the time is over."""
+    def wait(self, most_s: float) -> bool:
+        """Until the reference is as fast as it can be; whether that came in time."""
         end = time.perf_counter() + most_s
-        while not self._is_quiet(self._time_reference()) and time.perf_counter() < end:
+        while time.perf_counter() < end:
+            if self._is_quiet(self._time_reference()):
+                return True
             time.sleep(_PAUSE_S)
+        return False
 
     def _time_reference(self) -> list[int]:
         return [min(time_block(self._reference)) for _ in range(self._n_references)]
