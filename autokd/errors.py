@@ -106,4 +106,4 @@ class TrackingError(RunError):
 
 
 class WorkerError(RunError):
-    """A process that trained was killed, and the one after it too."""
+    """A process that trained was killed, three times one after another."""

@@ -122,24 +122,25 @@ class CheckpointFolder:
         Returns:
             The names of those that are gone.
         """
-        sizes: dict[Path, int] = {}
-        ages: dict[Path, float] = {}
+        sizes: dict[str, int] = {}
+        ages: dict[str, float] = {}
         for file in self.path.glob("*.checkpoint"):
             try:
                 status = file.stat()
             except FileNotFoundError:
                 continue
-            sizes[file], ages[file] = status.st_size, status.st_mtime
+            name = file.name.split(".")[0]
+            sizes[name] = sizes.get(name, 0) + status.st_size
+            ages[name] = max(ages.get(name, 0.0), status.st_mtime)
         gone: list[str] = []
         total = sum(sizes.values())
-        for file in sorted(sizes, key=lambda one: (ages[one], one.name)):
-            name = file.name.split(".")[0]
+        for name in sorted(sizes, key=lambda one: (ages[one], one)):
             if total <= self._limit_bytes or name in needed:
                 continue
-            file.unlink(missing_ok=True)
-            total -= sizes[file]
+            self.drop(name)
+            total -= sizes[name]
             gone.append(name)
-        return list(dict.fromkeys(gone))
+        return gone
 
     def files(self, name: str) -> list[Path]:
         """The files of a training that are there."""

@@ -8,10 +8,10 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-import torch
 from torch import nn
 
 from autokd.candidate.inheritance import Relative
+from autokd.candidate.memory import explain_memory
 from autokd.candidate.precision import INT8_SUFFIX, quantize_student
 from autokd.candidate.preparation import (
     Candidate,
@@ -277,16 +277,14 @@ def _settle(result: TrialResult, work: Callable[[], TrialResult], *, start: floa
 
     Raises:
         RuntimeError: Torch failed for another reason than memory, which is a bug.
+        MemoryError: Never; it becomes a failed result.
     """
     try:
         return work()
     except (BuildError, ExportError, MeasureError, DivergedError) as error:
         reason = str(error)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        reason = f"out of memory: {str(error).splitlines()[0] if str(error) else 'no detail'}"
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not (reason := explain_memory(error)):
             raise
-        reason = "out of memory: the CPU allocator could not give what was asked for"
     spent = result.overhead_s + time.perf_counter() - start
     return dataclasses.replace(result, state="failed", reason=reason, overhead_s=spent)

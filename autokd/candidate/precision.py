@@ -1,6 +1,8 @@
 """A trained student in INT8: calibrated, kept in float where it hurts, scored in the runtime."""
 
 import math
+import os
+import shutil
 import tempfile
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
@@ -121,7 +123,7 @@ def quantize_student(
                 file = quantizer.write(Path(folder) / "int8.onnx", float_layers=layers)
                 accuracy = score_file(file, data.val_images, data.val_labels)
                 if best is None or accuracy > best.val_accuracy:
-                    file.replace(path)
+                    _put(file, path)
                     best = Quantized(
                         path=path,
                         val_accuracy=accuracy,
@@ -132,6 +134,16 @@ def quantize_student(
                     break
     assert best is not None, "there is always a first choice"
     return best
+
+
+def _put(file: Path, path: Path) -> None:
+    """Takes the place of what is there, at once, from another file system too."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(file, beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def score_file(model: Path, images: Tensor, labels: Tensor) -> float:

@@ -196,6 +196,7 @@ def measure_again(result: TrialResult, workshop: Workshop) -> TrialResult:
         model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
         file = _quantize(model, workshop=workshop, float_layers=result.float_layers)
         fp32_latency, latency = workshop.target.measure_together([model, file])
+        latencies = _measure_others(file, workshop.others)
         size_bytes = file.stat().st_size
     footprint = result.footprint
     if footprint is not None:
@@ -206,6 +207,7 @@ def measure_again(result: TrialResult, workshop: Workshop) -> TrialResult:
         state="pruned" if reason else "complete",
         latency=latency,
         fp32_latency=fp32_latency,
+        latencies=latencies,
         footprint=footprint,
         reason=f"{reason}, with {len(result.float_layers)} layers left in float" if reason else "",
     )

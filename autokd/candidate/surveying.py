@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import final
 
+from autokd.candidate.memory import explain_memory
 from autokd.candidate.preparation import (
     NetworkSample,
     Workshop,
@@ -69,6 +70,10 @@ class StudentSurveyor:
         try:
             candidate = prepare_candidate(sample, self._workshop)
         except (BuildError, ExportError, MeasureError):
+            return None
+        except (MemoryError, RuntimeError) as error:
+            if not explain_memory(error):
+                raise
             return None
         return _describe(candidate.latency, candidate.fp32_latency, candidate.footprint)
 

@@ -30,7 +30,7 @@ from autokd.distillation import (
     build_feature_objective,
     distill,
 )
-from autokd.errors import BuildError, TeacherError
+from autokd.errors import BuildError, ConfigError, TeacherError
 from autokd.teachers import KnowledgeBank, Teacher
 from autokd.types import EpochLog, Recipe
 
@@ -285,16 +285,21 @@ class _Classroom:
         wanted = views
         if isinstance(inner, Teacher):
             inner, wanted = inner.network, inner.prepare(views)
-        objective = build_feature_objective(
-            kind,
-            student=self.student.network,
-            teacher_network=inner,
-            student_example=views.cpu(),
-            teacher_example=wanted,
-            student_paths=self.teacher.student_taps,
-            teacher_paths=self.teacher.teacher_taps,
-            seed=self.plan.seed,
-        ).to(device)
+        try:
+            objective = build_feature_objective(
+                kind,
+                student=self.student.network,
+                teacher_network=inner,
+                student_example=views.cpu(),
+                teacher_example=wanted,
+                student_paths=self.teacher.student_taps,
+                teacher_paths=self.teacher.teacher_taps,
+                seed=self.plan.seed,
+            ).to(device)
+        except ConfigError as error:
+            if "`--student-tap`" in str(error):  # other students of the space may have it
+                raise BuildError(str(error)) from error
+            raise
         ours = hooks.enter_context(FeatureReader(self.student.network, objective.student_taps))
         theirs = hooks.enter_context(FeatureReader(inner, objective.teacher_taps, is_detached=True))
         row_bytes = 2 * sum(tap.channels * tap.height * tap.width for tap in objective.teacher_taps)

@@ -1,6 +1,8 @@
 """`autokd export` and `autokd ui`."""
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +48,18 @@ def export_command(
     from autokd.study.progress import SearchProgress
 
     progress = SearchProgress()
+    quiet = contextlib.redirect_stdout(sys.stderr)  # the user's own code may print
     if is_whole and pick is not None:
         raise ConfigError(f"`--pick` must not stand beside `--all`, got {pick}; leave one out")
     if is_whole:
-        bundles = export_all(**options, progress=progress)
+        with quiet:
+            bundles = export_all(**options, progress=progress)
         if as_json:
             click.echo(json.dumps({"students": [bundle_as_dict(one) for one in bundles]}))
             return
     else:
-        bundles = [export(**options, pick=pick, progress=progress)]
+        with quiet:
+            bundles = [export(**options, pick=pick, progress=progress)]
         if as_json:
             click.echo(json.dumps(bundle_as_dict(bundles[0])))
             return

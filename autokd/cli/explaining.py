@@ -1,7 +1,9 @@
 """`autokd explain`."""
 
+import contextlib
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,8 @@ def explain_command(
     from autokd.study import explain
     from autokd.study.progress import SearchProgress
 
-    found = explain(name or study, **options, progress=SearchProgress())
+    with contextlib.redirect_stdout(sys.stderr):  # the user's own code may print
+        found = explain(name or study, **options, progress=SearchProgress())
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(found), default=str))
         return

@@ -52,7 +52,11 @@ def search_command(file: Path | None, *, as_json: bool, **flags: object) -> None
 @click.option("--unlabelled", help="Where its pictures without labels lie on this machine.")
 @click.option("--teacher", multiple=True, help="The study's teacher as it is called here.")
 @click.option(
-    "--teacher-weight", "teacher_weights", multiple=True, help="Its weights on this machine."
+    "--teacher-weights",
+    "--teacher-weight",
+    "teacher_weights",
+    multiple=True,
+    help="Its weights on this machine.",
 )
 @click.option("--device", help="auto | cpu | cuda: where students train here.")
 def worker_command(
@@ -91,5 +95,5 @@ def front_command(
 
     print_front(load_front(study, runs_dir=runs_dir, target=target), as_json=as_json)
     if figures is not None:
-        for file in draw_study(study, folder=figures, runs_dir=runs_dir):
+        for file in draw_study(study, folder=figures, runs_dir=runs_dir, target=target):
             click.echo(file, err=True)

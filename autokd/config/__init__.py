@@ -3,7 +3,7 @@
 from autokd.config.building import build_config, find_cache, load_config_file
 from autokd.config.commands import OF_DISTILL, OF_SEARCH, check_options
 from autokd.config.model import Config
-from autokd.config.values import parse_duration
+from autokd.config.values import parse_duration, redacted
 from autokd.config.writing import write_command
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "find_cache",
     "load_config_file",
     "parse_duration",
+    "redacted",
     "write_command",
 ]

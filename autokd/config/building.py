@@ -29,7 +29,8 @@ def load_config_file(path: Path) -> dict[str, Any]:
     """The options of a YAML file.
 
     Args:
-        path: A mapping of option to value; options as on the command line, with `-` or `_`.
+        path: A mapping of option to value; options as on the command line, with `-` or `_`; an
+            option without a value there is true or false here.
 
     Returns:
         Option names with underscores to values, not validated yet.
@@ -48,7 +49,24 @@ def load_config_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of options, got {type(values).__name__}")
-    return {str(key).replace("-", "_"): value for key, value in values.items()}
+    return dict(_name(str(key), value) for key, value in values.items())
+
+
+def _name(key: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401 - straight from the file
+    """The field that an option of the command line is, and its value."""
+    name = key.removeprefix("--").replace("-", "_")
+    if name in ("teacher_mean", "teacher_std") and isinstance(value, str):
+        value = value.split(",")
+    if name in Config.model_fields:
+        return name, value
+    if f"{name}_s" in Config.model_fields:
+        return f"{name}_s", value
+    if name == "lr":
+        return "learning_rate", value
+    positive = name.removeprefix("no_")
+    if name != positive and positive in Config.model_fields and isinstance(value, bool):
+        return positive, not value
+    return name, value
 
 
 def build_config(file: Path | None = None, *, flags: Mapping[str, object] | None = None) -> Config:
@@ -85,6 +103,10 @@ def _fault(fault: Any, *, file: Path | None, flags: Mapping[str, object]) -> str
         remedy = f"did you mean `{near[0]}`?" if near else "see `autokd search --help`"
         return f"{where}`{shown}` must be an option of autokd; {remedy}"
     rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if fault["type"] == "string_pattern_mismatch":
+        rule = f"text that matches {fault['ctx']['pattern']}"
+    if fault["type"] == "string_too_short":
+        rule = "no empty text"
     rule = rule if rule.startswith("must ") else f"must be {rule}"
     remedy = fault.get("ctx", {}).get("remedy", "see `autokd search --help`")
     return f"{where}`{shown}` {rule}, got {fault['input']!r}; {remedy}"

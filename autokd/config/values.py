@@ -25,6 +25,7 @@ __all__ = [
     "check_targets",
     "check_teachers",
     "parse_duration",
+    "redacted",
 ]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -54,6 +55,11 @@ def parse_duration(text: object) -> object:
     if match is None:
         raise ValueError("must be a duration such as 90s, 30m or 2h")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def redacted(text: str) -> str:
+    """The text without the users and passwords of its URLs."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 def as_texts(values: object) -> object:

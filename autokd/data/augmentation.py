@@ -22,6 +22,7 @@ __all__ = ["N_VIEWS", "Augment", "Viewer", "Views", "as_view", "build_augmentati
 N_VIEWS = 16
 """Views of a picture, unless told otherwise; an epoch sees one of each picture."""
 
+_VIEWS_APART = 1_000_003  # a prime, so that seeds begin at different views of any number
 _SEEDS_APART = 10_007
 """Epochs at the most; each mixes by draws of its own."""
 
@@ -243,7 +244,7 @@ class Augment:
         self.viewer = viewer
         self._generator = torch.Generator()
         self._seed, self._epoch = seed, -1
-        self._first = 5 * seed  # another seed sees the views in another order
+        self._first = _VIEWS_APART * seed  # another seed sees the views in another order
         self._n_classes = n_classes
         self._smoothing = recipe.label_smoothing
         mixes = {"mixup": v2.MixUp, "cutmix": v2.CutMix}
@@ -270,7 +271,8 @@ class Augment:
             epoch: Counted from 0; each has its own view of a picture, as far as they reach.
 
         Returns:
-            Views with pixels in [0, 1], and targets whose rows sum to 1, or to 0 without a label.
+            Views with pixels in [0, 1], and targets whose rows sum to 1, to 0 without a label, or
+            to the share of the picture with a label where it is mixed with one without.
         """
         if epoch != self._epoch:  # a training that was cut off goes on with the same draws
             self._generator.manual_seed(self._seed * _SEEDS_APART + epoch)

@@ -84,11 +84,12 @@ class Learning:
         self._beside = list(teaching.parameters())
         self._parameters = [*student.parameters(), *self._beside]
         self._optimiser = _build_optimiser(self._parameters, recipe)
+        total = plan.epochs * self._n_steps + 1
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimiser,
             max_lr=recipe.learning_rate,
-            total_steps=plan.epochs * self._n_steps + 1,
-            pct_start=_WARM_UP,
+            total_steps=total,
+            pct_start=_WARM_UP if _WARM_UP * total != 1 else 1.5 / total,  # torch divides by 0
             cycle_momentum=False,
         )
         self._best = (-1.0, 0.0)

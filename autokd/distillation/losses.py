@@ -26,13 +26,14 @@ def label_loss(
 
     Args:
         student_logits: Unnormalised scores.
-        targets: A probability for each class; each row sums to 1, or is all 0 where the picture
-            has no label.
+        targets: A probability for each class; each row sums to 1, to 0 where the picture has no
+            label, or to the share of the one that has, where two are mixed.
 
     Returns:
-        The mean over the pictures that have a label, in nats; 0 if none has.
+        The mean over the pictures that have a label, as many as the targets sum to, in nats; 0 if
+        none has.
     """
-    n_labelled = targets.any(dim=1).sum().clamp(min=1)
+    n_labelled = targets.sum().clamp(min=1)
     return F.cross_entropy(student_logits, targets, reduction="sum") / n_labelled
 
 

@@ -74,8 +74,8 @@ class LiveTeacher:
         self._network = network
 
     def __call__(self, views: Views) -> Float[Tensor, "batch classes"]:
-        """Its logits."""
-        with torch.no_grad():
+        """Its logits, in full precision as the bank's are, however the student computes."""
+        with torch.no_grad(), torch.autocast(views.pictures.device.type, enabled=False):
             return self._network(views.pictures).float()
 
 

@@ -62,14 +62,15 @@ def distill(  # noqa: PLR0913 - everything that meets in a training
     example = augment(images.to(plan.device), labels.to(plan.device), indices=first, epoch=0)
     if recipe.resizing != "none":
         _try_smaller(student, example.pictures)
-    if kept is None:
+    earlier = None if kept is None else Engine.parse(kept.engine)
+    if earlier is not None and earlier.device.type == plan.device.type:
+        engine = dataclasses.replace(earlier, device=plan.device)
+    else:  # new, or begun on a machine of another kind
         # What reads inside the student, or shows it pictures of other sizes, cannot be replayed.
         has_hooks = teaching.features is not None or teaching.exits is not None
         can_record = not has_hooks and recipe.resizing == "none"
         n_steps = len(data.train_images) // len(first) if can_record else 0
         engine = _choose_engine(student, example, plan=plan, n_steps=n_steps)
-    else:
-        engine = Engine.parse(kept.engine)
     learning = Learning(
         student,
         data,

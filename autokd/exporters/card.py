@@ -7,14 +7,17 @@ __all__ = ["render_card"]
 
 _RUN = """```python
 import numpy as np, onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("{file}")
-picture = Image.open("picture.png").convert("{mode}").resize(({width}, {height}))
+picture = Image.open("picture.png").convert("{mode}")
+picture = ImageOps.fit(picture, ({width}, {height}), method=Image.Resampling.BILINEAR)
 pixels = np.asarray(picture, np.float32).reshape({height}, {width}, {channels}) / 255
 (logits,) = session.run(None, {{"image": pixels.transpose(2, 0, 1)[None]}})
 print(int(logits.argmax()))
-```"""
+```
+
+`run.py` beside this card does the same, for pictures of 16 bits and transparent ones, too."""
 
 
 def render_card(card: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The program that lies beside an exported student and runs it, without autokd or torch."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 __all__ = ["write_runner"]
@@ -40,7 +40,7 @@ best = int(odds.argmax())
 print(f"{classes[best]} {odds[best]:.4f}")
 '''
 
-_PACKAGES = ("onnxruntime", "numpy", "pillow")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")  # of one of them
 
 
 def write_runner(folder: Path, *, model: str = "model.onnx") -> tuple[Path, Path]:
@@ -55,6 +55,16 @@ def write_runner(folder: Path, *, model: str = "model.onnx") -> tuple[Path, Path
     """
     program, needs = folder / "run.py", folder / "requirements.txt"
     program.write_text(_PROGRAM.replace("MODEL", model), encoding="utf-8")
-    lines = [f"{package}=={version(package)}" for package in _PACKAGES]
+    lines = [_pin(*names) for names in (_RUNTIMES, ("numpy",), ("pillow",))]
     needs.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return program, needs
+
+
+def _pin(*names: str) -> str:
+    """The first package that is installed, as a line of requirements."""
+    for name in names:
+        try:
+            return f"{name}=={version(name)}"
+        except PackageNotFoundError:
+            continue
+    return names[0]

@@ -278,13 +278,14 @@ class JobQueue:
         Args:
             study: Whose.
             worker: Who asks.
-            held: Jobs that it has and knows of.
+            held: Jobs that it has and knows of, or trains still though it has lost them.
 
         Returns:
             A job that nobody else has; one that it has got before without learning of it first.
         """
         mine = (JOBS.c.study == study, JOBS.c.worker == worker, JOBS.c.state == "claimed")
-        waiting = (JOBS.c.study == study, JOBS.c.state == "waiting", JOBS.c.is_halted.is_(False))
+        free = (JOBS.c.study == study, JOBS.c.state == "waiting", JOBS.c.is_halted.is_(False))
+        waiting = (*free, JOBS.c.id.not_in(held))
         with self._engine.begin() as connection:
             lost = select(JOBS).where(*mine, JOBS.c.id.not_in(held))
             job = connection.execute(lost).mappings().first()

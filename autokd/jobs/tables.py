@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import SQLAlchemyError
 
+from autokd.config import redacted
 from autokd.errors import ConfigError
 from autokd.jobs.patience import patiently
 
@@ -53,6 +54,7 @@ JOBS = Table(
     Column("is_halted", Boolean, nullable=False),
     Column("result", _LONG_TEXT),
     UniqueConstraint("study", "name"),
+    sqlite_autoincrement=True,  # the number of a job is never that of an earlier one
 )  # fmt: skip
 
 EPOCHS = Table(
@@ -106,7 +108,9 @@ def open_engine(url: str | None) -> Engine:
     except Exception as error:
         # SQLAlchemy and a missing driver's import raise what they like.
         reason = " ".join(str(error).split())
-        raise ConfigError(f"`--storage` must be an SQLAlchemy URL, got {url}: {reason}") from error
+        raise ConfigError(
+            redacted(f"`--storage` must be an SQLAlchemy URL, got {url}: {reason}")
+        ) from error
     if engine.dialect.name == "sqlite":
         if engine.url.database in (None, "", ":memory:"):
             raise ConfigError(

@@ -57,7 +57,8 @@ class CommandTarget:
         """Checks the command.
 
         Raises:
-            ConfigError: It has no place for the file, or does not begin with a program.
+            ConfigError: It has no place for the file, for a batch or threads other than one, or
+                does not begin with a program.
         """
         try:
             words = shlex.split(self.command)
@@ -70,6 +71,12 @@ class CommandTarget:
                 "`--target command:` must have the word {model} where the ONNX file goes, got "
                 f"{self.command}"
             )
+        for name, value in (("batch", self.batch), ("threads", self.threads)):
+            if value != 1 and f"{{{name}}}" not in self.command:
+                raise ConfigError(
+                    f"`--target command:` must have the word {{{name}}} to be asked for "
+                    f"{value}, got {self.command}"
+                )
         if shutil.which(words[0]) is None:
             raise ConfigError(
                 f"`--target command:` must begin with a program, got {words[0]}, which is not found"
@@ -141,7 +148,7 @@ class CommandTarget:
     def _describe(self, answers: Sequence[dict[str, Any]]) -> Latency:
         times = np.array([time for answer in answers for time in _times_of(answer)])
         random = np.random.default_rng(0)
-        draws = np.median(random.choice(times, (_DRAWS, len(times))), axis=1)
+        draws = [np.median(random.choice(times, len(times))) for _ in range(_DRAWS)]
         low, high = np.percentile(draws, [2.5, 97.5])
         median = float(np.median(times))
         return Latency(

@@ -1,6 +1,7 @@
 """What a network costs besides time, and what makes two networks the same."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import onnx
@@ -66,9 +67,9 @@ def network_key(model: Path) -> str:
     learnt = _of_scales(proto.graph)
     for tensor in proto.graph.initializer:
         digest.update(f"{list(tensor.dims)} {tensor.data_type}".encode())
-        values = numpy_helper.to_array(tensor)
-        is_structure = tensor.data_type in _WHOLE or values.size == 1
+        is_structure = tensor.data_type in _WHOLE or math.prod(tensor.dims) == 1
         if is_structure and tensor.name not in learnt:
+            values = numpy_helper.to_array(tensor, base_dir=str(model.parent))
             digest.update(values.tobytes())
     for node in proto.graph.node:
         node.ClearField("name")

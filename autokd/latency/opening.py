@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from autokd.latency.command_target import CommandTarget
 from autokd.latency.runtimes import check_runtime
@@ -27,6 +28,7 @@ class TargetOptions:
         form: How long and how sure.
         timeout_s: For a command.
         quiet: Entered while the clock runs.
+        home: As `StopwatchTarget.home`.
     """
 
     threads: int = 1
@@ -35,6 +37,7 @@ class TargetOptions:
     form: Form = SCREENING
     timeout_s: float = 120.0
     quiet: Callable[[], AbstractContextManager[None]] = nullcontext
+    home: Path | None = None
 
 
 def open_target(name: str, options: TargetOptions) -> Target:
@@ -66,4 +69,5 @@ def open_target(name: str, options: TargetOptions) -> Target:
         shape=options.shape,
         form=options.form,
         quiet=options.quiet,
+        home=options.home,
     )

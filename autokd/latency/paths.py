@@ -81,7 +81,7 @@ def _kind(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
 def _kind_of_convolution(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     groups = next((one.i for one in node.attribute if one.name == "group"), 1)
     shape = shapes.get(node.input[1], ())
-    if groups > 1 and groups == shape[0]:
+    if groups > 1 and shape and groups == shape[0]:
         return 1
-    is_point = all(side == 1 for side in shape[2:]) and groups == 1
+    is_point = bool(shape) and all(side == 1 for side in shape[2:]) and groups == 1
     return 0 if is_point else 2

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from autokd.latency.stopwatch.estimate import fast_time, ratio_draws
+from autokd.latency.stopwatch.estimate import LEAST_QUIET, fast_time, quiet_rounds, ratio_draws
 
-__all__ = ["Reading", "Spread", "pool"]
+__all__ = ["Reading", "Selection", "Spread", "pool", "select_quiet"]
+
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Blocks of a network, and of what its time is divided by: rounds, blocks."""
 
 _DRAWS = 1000
 
@@ -24,14 +27,15 @@ class Reading:
     Attributes:
         runtime: Name and version.
         blocks: Of each network, nanoseconds of the fastest run of each block: rounds, 1.
-        reference: The same of the reference: rounds, blocks of a round.
+        references: Of each network, the same of the reference before and after it: rounds,
+            blocks.
         percentiles: Of each network, the tenth, the median and the ninetieth of its runs.
         n_runs: Of each network.
     """
 
     runtime: str
     blocks: Sequence[NDArray[np.float64]]
-    reference: NDArray[np.float64]
+    references: Sequence[NDArray[np.float64]]
     percentiles: Sequence[Sequence[float]]
     n_runs: Sequence[int]
 
@@ -42,7 +46,7 @@ class Reading:
         return cls(
             runtime=values["runtime"],
             blocks=[np.array(model["blocks"], dtype=np.float64) for model in models],
-            reference=np.array(values["reference"], dtype=np.float64),
+            references=[np.array(model["reference"], dtype=np.float64) for model in models],
             percentiles=[model["percentiles"] for model in models],
             n_runs=[model["n_runs"] for model in models],
         )
@@ -50,13 +54,22 @@ class Reading:
     @property
     def fast_reference_ms(self) -> float:
         """What the reference took."""
-        return fast_time(self.reference) / 1e6
+        return fast_time(np.concatenate([one.ravel() for one in self.references])) / 1e6
+
+    def quiet(self, *numbers: int, quiet_ms: float) -> NDArray[np.bool_] | None:
+        """The rounds in which the machine was quiet around some networks; none if too few were."""
+        ns = 1e6 * quiet_ms
+        chosen = np.logical_and.reduce(
+            [quiet_rounds(self.references[number], quiet=ns) for number in numbers]
+        )
+        return chosen if int(chosen.sum()) >= LEAST_QUIET else None
 
     def reversed(self) -> "Reading":
         """The same, the networks in the opposite order."""
         return dataclasses.replace(
             self,
             blocks=self.blocks[::-1],
+            references=self.references[::-1],
             percentiles=self.percentiles[::-1],
             n_runs=self.n_runs[::-1],
         )
@@ -81,10 +94,49 @@ class Spread:
         """Half of the interval, as a share."""
         return (self.high - self.low) / 2 / self.value
 
+    def widened(self, share: float) -> "Spread":
+        """With an error of another source beside, which is independent of what was seen."""
+        below = math.hypot(math.log(self.value / self.low), share)
+        above = math.hypot(math.log(self.high / self.value), share)
+        low, high = self.value * math.exp(-below), self.value * math.exp(above)
+        return Spread(value=self.value, low=low, high=high)
 
-def pool(
-    pairs: Sequence[Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]],
-) -> list[Spread]:
+
+@dataclass(frozen=True)
+class Selection:
+    """What counts of one network's blocks and the reference's.
+
+    Attributes:
+        pairs: Of each process that counts, blocks of the network and of the reference.
+        is_quiet: Whether the machine was quiet around all of them.
+    """
+
+    pairs: Sequence[Pair]
+    is_quiet: bool
+
+
+def select_quiet(readings: Sequence[Reading], number: int, *, quiet_ms: float) -> Selection:
+    """The rounds in which nothing disturbed the machine, or all where there are too few of them.
+
+    Args:
+        readings: Of some processes.
+        number: Of the network.
+        quiet_ms: What the reference takes then.
+
+    Returns:
+        Only of processes that have seen enough of them, if any has.
+    """
+    pairs = [(one.blocks[number], one.references[number]) for one in readings]
+    chosen = [one.quiet(number, quiet_ms=quiet_ms) for one in readings]
+    quiet = [
+        (above[rows], below[rows])
+        for (above, below), rows in zip(pairs, chosen, strict=True)
+        if rows is not None
+    ]
+    return Selection(quiet or pairs, is_quiet=bool(quiet))
+
+
+def pool(pairs: Sequence[Sequence[Pair]]) -> list[Spread]:
     """Ratios of times, from what several processes have seen.
 
     A process can be unlucky from its beginning to its end, with where its memory lies; so the
@@ -97,22 +149,20 @@ def pool(
     Returns:
         One for each ratio.
     """
-    n_processes = len(pairs[0])
-    logs = np.array(
-        [[math.log(fast_time(a) / fast_time(b)) for a, b in one] for one in pairs]
-    )  # ratios, processes
-    between = 0.0
-    if n_processes > 1:
-        freedom = len(pairs) * (n_processes - 1)
-        spread = math.sqrt(float(logs.var(axis=1, ddof=1).mean()))
-        between = float(stats.t.ppf(0.975, freedom)) * spread / math.sqrt(n_processes)
+    logs = [np.array([math.log(fast_time(a) / fast_time(b)) for a, b in one]) for one in pairs]
+    freedom = sum(len(one) - 1 for one in logs)
+    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in logs)
     spreads: list[Spread] = []
-    for one, log in zip(pairs, logs.mean(axis=1), strict=True):
+    for one, log in zip(pairs, logs, strict=True):
+        between = 0.0
+        if freedom and len(log) > 1:
+            error = math.sqrt(squares / freedom / len(log))
+            between = float(stats.t.ppf(0.975, freedom)) * error
         draws = [
             np.log(ratio_draws(a, b, n_draws=_DRAWS, seed=seed)) for seed, (a, b) in enumerate(one)
         ]
         low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
-        value = math.exp(log)
+        value = math.exp(float(log.mean()))
         spreads.append(
             Spread(
                 value=value,

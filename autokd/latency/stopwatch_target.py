@@ -1,12 +1,14 @@
 """This machine, with any runtime that Python can reach: a fresh process times the files."""
 
+import contextlib
 import dataclasses
 import json
 import logging
+import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import final
@@ -17,7 +19,7 @@ from filelock import FileLock
 from autokd.errors import MeasureError
 from autokd.latency.comparison import Comparison, compare_ratio
 from autokd.latency.device import accelerator_name, device_fingerprint
-from autokd.latency.readings import Reading, pool
+from autokd.latency.readings import Reading, pool, select_quiet
 from autokd.latency.reference import recall_quiet_ms, write_reference
 from autokd.latency.runtimes import runtime_version
 from autokd.latency.stopwatch.rounds import Form
@@ -25,21 +27,41 @@ from autokd.types import Latency
 
 __all__ = ["COMPARING", "FINAL", "SCREENING", "StopwatchTarget"]
 
-SCREENING = Form(least_s=0.1, most_s=1.0, precision=0.015)
+SCREENING = Form(least_s=0.1, most_s=1.0, precision=0.015, patience_s=4.0)
 """For each candidate of a study, before it is trained."""
-COMPARING = Form(least_s=0.2, most_s=1.0, precision=0.01, n_processes=2)
+COMPARING = Form(least_s=0.2, most_s=1.0, precision=0.01, n_processes=2, patience_s=4.0)
 """For a dozen students and their teacher, by turns, when the trials of a study are over."""
-FINAL = Form(least_s=0.3, most_s=3.0, precision=0.007, n_processes=3)
+FINAL = Form(least_s=0.3, most_s=3.0, precision=0.007, n_processes=3, patience_s=4.0)
 """For what is exported, and what a user asks for."""
 
 _logger = logging.getLogger(__name__)
 _HOME = Path(__file__).parent
+_MOST_IN_VAIN = 3  # times that a quiet machine is waited for before nobody waits any more
 _LOCK = Path(tempfile.gettempdir()) / "autokd-latency.lock"
 _READY = "ready\n"  # printed by the stopwatch, which waits for a line then
 _TIMEOUT_S = 300.0
-_CALIBRATION = Form(least_s=0.5, most_s=2.0, precision=0.005)
+_CALIBRATION = Form(least_s=1.0, most_s=2.0, precision=0.005)
+_CALIBRATIONS = 3  # the fastest of them: a machine is disturbed for a second, or for a minute
+_DOUBT = 0.5  # of the logarithm of the drift, where no network was timed on a quiet machine
 _FASTER = 0.95  # of the quiet time: the machine was not quiet when that was measured
-_PROTOCOL = 2  # raised whenever times of the same network become others
+_PROTOCOL = 3  # raised whenever times of the same network become others
+
+
+@dataclasses.dataclass(eq=False)
+class _Hope:
+    """Whether it makes sense to wait for a quiet machine, as far as the last attempts tell."""
+
+    n_in_vain: int = 0
+
+    @property
+    def is_left(self) -> bool:
+        return self.n_in_vain < _MOST_IN_VAIN
+
+    def note(self, *, was_quiet: bool) -> None:
+        self.n_in_vain = 0 if was_quiet else self.n_in_vain + 1
+
+
+_HOPE = _Hope()  # of this process, since the machine is one for all targets
 
 
 @final
@@ -55,6 +77,8 @@ class StopwatchTarget:
         form: How long and how sure.
         quiet: Entered while the clock runs, not while the process starts and loads the file;
             whoever trains on this machine stands still within.
+        home: Folder that keeps the reference's quiet time beside the cache, of which it is a copy
+            that nobody deletes.
 
     References:
         Reddi et al., "MLPerf Inference Benchmark", 2019 (single stream).
@@ -69,6 +93,8 @@ class StopwatchTarget:
     quiet: Callable[[], AbstractContextManager[None]] = dataclasses.field(
         default=nullcontext, repr=False, compare=False
     )
+    home: Path | None = dataclasses.field(default=None, repr=False, compare=False)
+    _hope: _Hope = dataclasses.field(default=_HOPE, repr=False, compare=False)
 
     @property
     def needs_program(self) -> bool:
@@ -125,18 +151,24 @@ class StopwatchTarget:
         Returns:
             The ratio of their times, and both latencies.
         """
-        readings, (first, second) = self._measure([one, other])
-        pairs = [(reading.blocks[0], reading.blocks[1]) for reading in readings]
-        return compare_ratio(pool([pairs])[0], one=first, other=second)
+        readings, (first, second), quiet_ms = self._measure([one, other])
+        pairs = [(one.blocks[0], one.blocks[1]) for one in readings]
+        chosen = [one.quiet(0, 1, quiet_ms=quiet_ms) for one in readings]
+        quiet = [
+            (above[rows], below[rows])
+            for (above, below), rows in zip(pairs, chosen, strict=True)
+            if rows is not None
+        ]
+        return compare_ratio(pool([quiet or pairs])[0], one=first, other=second)
 
-    def _measure(self, models: Sequence[Path]) -> tuple[list[Reading], list[Latency]]:
+    def _measure(self, models: Sequence[Path]) -> tuple[list[Reading], list[Latency], float]:
         with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
             reference = write_reference(Path(folder) / "reference.onnx")
-            quiet_ms = recall_quiet_ms(lambda: self._time_reference(reference))
-            readings = self._read(models, reference)
+            quiet_ms = recall_quiet_ms(lambda: self._time_reference(reference), home=self.home)
+            readings = self._read(models, reference, quiet_ms=quiet_ms)
         latencies = self._describe(readings, quiet_ms=quiet_ms)
         self._warn(models, latencies)
-        return readings, latencies
+        return readings, latencies, quiet_ms
 
     def _warn(self, models: Sequence[Path], latencies: Sequence[Latency]) -> None:
         """Says what could not be measured as surely as was wanted."""
@@ -161,10 +193,14 @@ class StopwatchTarget:
 
     def _describe(self, readings: Sequence[Reading], *, quiet_ms: float) -> list[Latency]:
         numbers = range(len(readings[0].blocks))
-        spreads = pool([[(one.blocks[n], one.reference) for one in readings] for n in numbers])
+        seen = [select_quiet(readings, number, quiet_ms=quiet_ms) for number in numbers]
+        self._hope.note(was_quiet=all(one.is_quiet for one in seen))
+        spreads = pool([one.pairs for one in seen])
         drift = float(np.mean([one.fast_reference_ms for one in readings])) / quiet_ms
         latencies: list[Latency] = []
-        for n, spread in zip(numbers, spreads, strict=True):
+        for n, one, spread in zip(numbers, seen, spreads, strict=True):
+            if not one.is_quiet:
+                spread = spread.widened(_DOUBT * abs(math.log(drift)))
             p10, _, p90 = np.mean([one.percentiles[n] for one in readings], axis=0) / 1e6 / drift
             median_ms = spread.value * quiet_ms
             latencies.append(
@@ -188,18 +224,21 @@ class StopwatchTarget:
         alone = dataclasses.replace(
             self, runtime="onnxruntime", threads=1, batch=1, shape=(), form=_CALIBRATION
         )
-        return alone._run([reference], reference).fast_reference_ms
+        found = [alone._run([reference], reference) for _ in range(_CALIBRATIONS)]
+        return min(one.fast_reference_ms for one in found)
 
-    def _read(self, models: Sequence[Path], reference: Path) -> list[Reading]:
+    def _read(self, models: Sequence[Path], reference: Path, *, quiet_ms: float) -> list[Reading]:
         """What as many processes as the form wants have seen, in turning order."""
         readings: list[Reading] = []
         for number in range(self.form.n_processes):
             step = -1 if number % 2 else 1
-            reading = self._run(models[::step], reference)
+            reading = self._run(models[::step], reference, quiet_ms=quiet_ms)
             readings.append(reading if step == 1 else reading.reversed())
         return readings
 
-    def _run(self, models: Sequence[Path], reference: Path) -> Reading:
+    def _run(
+        self, models: Sequence[Path], reference: Path, *, quiet_ms: float | None = None
+    ) -> Reading:
         """What one process has seen."""
         names = ", ".join(model.name for model in models)
         self._check_programs(models)
@@ -208,6 +247,9 @@ class StopwatchTarget:
         command += ["--reference", str(reference), "--runtime", self.runtime]
         command += ["--threads", str(self.threads), "--batch", str(self.batch)]
         command += ["--form", str(form.least_s), str(form.most_s), str(form.precision)]
+        if quiet_ms is not None:
+            command += ["--quiet", str(1e6 * quiet_ms)]
+            command += ["--patience", str(form.patience_s if self._hope.is_left else 0.0)]
         command += ["--shape", *map(str, self.shape)]
         limit_s = _TIMEOUT_S * len(models)
         try:
@@ -233,15 +275,39 @@ class StopwatchTarget:
     def _wait_for(self, command: list[str], *, limit_s: float) -> subprocess.CompletedProcess[str]:
         """The stopwatch; waiting for another on this machine does not count against its time."""
         pipe = subprocess.PIPE
-        with subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=_HOME
-        ) as process:
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as complaints,
+            subprocess.Popen(
+                command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=complaints,
+                text=True,
+                cwd=_HOME,
+                start_new_session=True,  # Ctrl-C ends the search after this, and not this first
+            ) as process,
+        ):
             try:
                 if process.stdout is not None and process.stdout.readline() == _READY:
-                    with FileLock(_LOCK), self.quiet():
-                        printed, complaint = process.communicate("go\n", timeout=limit_s)
+                    with _only_one(), self.quiet():
+                        printed, _ = process.communicate("go\n", timeout=limit_s)
                 else:  # it ended before
-                    printed, complaint = process.communicate()
+                    printed, _ = process.communicate()
             finally:
                 process.kill()
+            complaints.seek(0)
+            complaint = complaints.read()
         return subprocess.CompletedProcess(command, process.returncode, printed, complaint)
+
+
+@contextlib.contextmanager
+def _only_one() -> Generator[None]:
+    """Held by one stopwatch of this machine at a time, whichever user's it is."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(FileLock(_LOCK, mode=0o666))
+        except PermissionError:  # of another user, in a folder that lets nobody else open it so
+            import fcntl
+
+            fcntl.flock(held.enter_context(_LOCK.open("rb")), fcntl.LOCK_EX)
+        yield

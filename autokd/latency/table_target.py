@@ -127,7 +127,7 @@ def load_table(path: Path, *, target: Target | None = None) -> TableTarget:
         ConfigError: It cannot be read, or a row of it is no latency.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         loaded = (
             _read_json(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
         )
@@ -147,7 +147,15 @@ def _read_json(text: str) -> list[dict[str, Any]]:
         return [{_NETWORK: network, "ms": ms} for network, ms in values.items()]
     if not isinstance(values, list) or not all(isinstance(row, dict) for row in values):
         raise ValueError("it must be a list of objects, or an object of network to ms")
-    return [{**row, **row.pop("architecture", {})} for row in values]
+    return [_flatten(row) for row in values]
+
+
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose architecture may be an object of its own."""
+    nested = row.get("architecture")
+    if not isinstance(nested, dict):
+        return row
+    return {key: value for key, value in row.items() if key != "architecture"} | nested
 
 
 def _read_row(row: Mapping[str, Any], *, path: Path, number: int) -> _Row:
@@ -181,12 +189,14 @@ def _fits(wanted: Mapping[str, str], architecture: Mapping[str, str]) -> bool:
 
 
 def _read_architecture(model: Path) -> dict[str, str]:
-    """What lies beside the file, or what an exported student says of itself; empty if nothing."""
+    """What lies beside the file, or what an exported student in FP32 says of itself, or nothing."""
     beside = model.with_suffix(".json")
     if beside.exists():
         values = json.loads(beside.read_text())
     else:
-        cards = [one.value for one in load_network(model).metadata_props if one.key == _CARD]
+        network = load_network(model)
+        is_int8 = any(node.op_type == "DequantizeLinear" for node in network.graph.node)
+        cards = [one.value for one in network.metadata_props if one.key == _CARD and not is_int8]
         values = json.loads(cards[0]).get("architecture", {}) if cards else {}
     return {label: _as_text(value) for label, value in values.items()}
 

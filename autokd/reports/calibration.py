@@ -63,12 +63,7 @@ def measure_calibration(
         Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks", ICML 2017,
         section 2, equation 3. https://arxiv.org/abs/1706.04599
     """
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
     probabilities = logits.double().softmax(1)
-    ece = multiclass_calibration_error(
-        probabilities.float(), labels, num_classes=logits.shape[1], n_bins=n_bins, norm="l1"
-    )
     confidences, chosen = probabilities.max(1)
     is_right = chosen == labels
     places = (confidences * n_bins).ceil().long().clamp(1, n_bins) - 1  # a bin holds its upper end
@@ -85,7 +80,8 @@ def measure_calibration(
                     n=int(inside.sum()),
                 )
             )
-    return Calibration(ece=float(ece), n_bins=n_bins, bins=tuple(bins))
+    ece = sum(one.n * abs(one.confidence - one.accuracy) for one in bins) / max(1, len(labels))
+    return Calibration(ece=ece, n_bins=n_bins, bins=tuple(bins))
 
 
 def draw_calibration(calibration: Calibration, *, title: str, folder: Path) -> Path:

@@ -59,7 +59,10 @@ def _limits(front: Front, *, trials: Mapping[int, Point]) -> tuple[float, float]
     shown += [accuracy.percent + (accuracy.ci95 or 0.0) for _, accuracy in shown_students(front)]
     shown.append(100 * front.teacher.val_accuracy)
     if front.baseline is not None:
-        shown.append(100 * front.baseline.val_accuracy)
+        plain = build_accuracy(front.baseline, is_test=is_tested(front))
+        percent = 100 * front.baseline.val_accuracy if plain is None else plain.percent
+        ci95 = (plain and plain.ci95) or 0.0
+        shown += [percent - ci95, percent + ci95]
     ranked = sorted(accuracy for _, accuracy in trials.values())
     shown += [*ranked[len(ranked) // 4 :][:1], *ranked[-1:]]
     margin = max(0.1 * (max(shown) - min(shown)), 1.0)

@@ -80,6 +80,14 @@ def parse_value(dimension: Dimension, text: str) -> Scalar:
     if not dimension.low <= value <= dimension.high:
         bounds = f"[{dimension.low:g}, {dimension.high:g}]"
         raise SpaceError(f"`{dimension.label}` must be in {bounds}, got {text}")
+    if dimension.step is not None:
+        n_steps = round((value - dimension.low) / dimension.step)
+        nearest = dimension.low + n_steps * dimension.step
+        if abs(value - nearest) > 1e-6 * dimension.step:
+            raise SpaceError(
+                f"`{dimension.label}` must be {dimension.low:g} plus a multiple of "
+                f"{dimension.step:g}, got {text}; try {nearest:g}"
+            )
     return value
 
 

@@ -49,12 +49,16 @@ def _randint(low: float, high: float, *, label: str) -> Mutable:
     return Numerical(int(low), int(high) - 1, quantize=1, label=label)
 
 
-def _normal(mu: float, sigma: float, q: float | None = None, *, label: str) -> Mutable:
-    return Numerical(mu=mu, sigma=sigma, quantize=q, label=label)
+def _normal(
+    mu: float, sigma: float, q: float | None = None, *, label: str, low: float, high: float
+) -> Mutable:
+    return Numerical(low, high, mu=mu, sigma=sigma, quantize=q, label=label)
 
 
-def _lognormal(mu: float, sigma: float, q: float | None = None, *, label: str) -> Mutable:
-    return Numerical(mu=mu, sigma=sigma, quantize=q, log_distributed=True, label=label)
+def _lognormal(
+    mu: float, sigma: float, q: float | None = None, *, label: str, low: float, high: float
+) -> Mutable:
+    return Numerical(low, high, mu=mu, sigma=sigma, quantize=q, log_distributed=True, label=label)
 
 
 def _uniform(low: float, high: float, q: float | None = None, *, label: str) -> Mutable:
@@ -304,7 +308,8 @@ def _build_numbers(name: str, kind: str, numbers: Any) -> Mutable:  # noqa: ANN4
     if "normal" in kind:
         if numbers[1] <= 0:
             raise SpaceError(f"`{name}`: sigma must be positive, got {numbers[1]}")
-        return build(*map(float, numbers), label=name)
+        low, high = _BOUNDS[name]
+        return build(*map(float, numbers), label=name, low=float(low), high=float(high))
     low, high = numbers[0], numbers[1] - (1 if kind == "randint" else 0)
     if low >= high or ("log" in kind and low <= 0):
         rule = "0 < low < high" if "log" in kind else "low < high"

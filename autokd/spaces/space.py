@@ -1,6 +1,7 @@
 """The joint space: one NNI `MutableDict` that holds the architecture beside the recipe."""
 
 import difflib
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, final
@@ -208,7 +209,8 @@ class Space:
             values = dimension.choices or (dimension.low, dimension.high)
             if time.monotonic() < end:
                 costs = [self._cost_of({dimension.label: value}, cost) for value in values]
-                order = sorted(range(len(values)), key=lambda index: costs[index])
+                built = [index for index, one in enumerate(costs) if not math.isnan(one)]
+                order = sorted(built or [0], key=lambda index: costs[index])
             else:
                 is_numeric = all(isinstance(value, int | float) for value in values)
                 order = sorted(range(len(values)), key=lambda i: values[i] if is_numeric else i)

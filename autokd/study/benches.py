@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
 
-from autokd.candidate import CheckpointFolder, Workshop
+from autokd.candidate import CheckpointFolder, Workshop, build_student
 from autokd.config import Config
 from autokd.data import SearchData, load_test
+from autokd.distillation import named_taps
+from autokd.errors import ConfigError
 from autokd.spaces import Space
 from autokd.study.crew import Crew
 from autokd.study.folder import StudyFolder
@@ -45,7 +47,16 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
 
     Returns:
         The bench, whose space may be one without an assistant, and the teachers.
+
+    Raises:
+        ConfigError: INT8 is wanted of a target that runs no ONNX files, or the default student
+            has no such module to read features from.
     """
+    if "int8" in space.values_of("precision") and target.needs_program:
+        raise ConfigError(
+            f"`--precision` must be fp32 on a target that torch runs, got {config.precision}; "
+            "pass --target onnxruntime or --precision fp32"
+        )
     device, wanted = choose_device(config), space.dimensions
     folder.check_settings(config, dimensions=wanted)
     faculty = build_teachers(
@@ -62,6 +73,10 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
     if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
         space = build_joint_space(without_assistant(config), data.card, has_assistant=False)
     check_features(faculty, space=space)
+    if config.student_tap and space.values_of("feature_loss") - {"none"}:
+        student, _ = build_student(space, {}, data=data.card, seed=config.seed)
+        example = data.train_images[:2].float() / 255
+        named_taps(student.network, example, config.student_tap, option="--student-tap")
     folder.keep_settings(config, dimensions=wanted)
     workshop = Workshop(
         space=space,

@@ -2,13 +2,15 @@
 
 import os
 import threading
+from collections.abc import Callable
 
 import torch
 
+from autokd.config import Config
 from autokd.study.crew import Crew, InlineCrew
 from autokd.study.forked_crew import ForkedCrew, can_fork
 
-__all__ = ["build_crew"]
+__all__ = ["build_crew", "tell_size"]
 
 
 def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
@@ -30,3 +32,17 @@ def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
         return InlineCrew()
     torch.set_num_threads(1)  # a team of threads in this process would be lost by each fork
     return ForkedCrew(size)
+
+
+def tell_size(crew: Crew, config: Config, *, say: Callable[[str], object]) -> None:
+    """Says that fewer students are trained side by side here than the user wants.
+
+    Args:
+        crew: Of this machine.
+        config: What the user wants.
+        say: Shows a line.
+    """
+    is_here = not (config.remote or config.ray)
+    if is_here and config.workers is not None and crew.size < config.workers:
+        why = "a GPU is not shared" if config.device != "cpu" else "no forked process can train"
+        say(f"--workers {config.workers}: {crew.size} here, since {why}")

@@ -59,7 +59,7 @@ def export(
     pick = pick or ("knee" if max_latency_ms is None else "most-accurate")
     folder = find_study(study, runs_dir=runs_dir)
     student = pick_student(folder.load_front().students, pick=pick, max_latency_ms=max_latency_ms)
-    depot = _open_depot(folder, is_registered=is_registered, progress=progress)
+    depot = _open_depot(folder, runs_dir=runs_dir, is_registered=is_registered, progress=progress)
     return depot.deliver(student, out, aliases=[alias])
 
 
@@ -92,7 +92,7 @@ def export_all(
     students = folder.load_front().students
     pick_student(students, pick="fastest", max_latency_ms=max_latency_ms)  # there must be one
     able = [s for s in students if max_latency_ms is None or s.latency_ms <= max_latency_ms]
-    depot = _open_depot(folder, is_registered=is_registered, progress=progress)
+    depot = _open_depot(folder, runs_dir=runs_dir, is_registered=is_registered, progress=progress)
     bundles: list[Bundle] = []
     rows: list[dict[str, object]] = []
     for student in sorted(able, key=lambda one: one.latency_ms):
@@ -152,10 +152,11 @@ def build_alias(pick: str | None, *, max_latency_ms: float | None) -> str:
 
 
 def _open_depot(
-    folder: StudyFolder, *, is_registered: bool, progress: SearchProgress | None
+    folder: StudyFolder, *, runs_dir: Path, is_registered: bool, progress: SearchProgress | None
 ) -> "Depot":
     """What is needed to export the students of a study."""
-    config, front = folder.load_config(), folder.load_front()
+    config = folder.load_config().model_copy(update={"runs_dir": runs_dir})
+    front = folder.load_front()
     data, test = load_data(config), load_test(config)
     progress = progress or SearchProgress(is_silent=True)
     return Depot(

@@ -18,7 +18,7 @@ from autokd.study.announcements import announce, dismiss
 from autokd.study.appraisal import Appraiser
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew
-from autokd.study.crews import build_crew
+from autokd.study.crews import build_crew, tell_size
 from autokd.study.delivery import Depot, names_of
 from autokd.study.diary import Diary
 from autokd.study.finals import Finals, build_front_student, compare_with_twin
@@ -325,6 +325,7 @@ def _open_session(config: Config, folder: StudyFolder, *, progress: SearchProgre
     """Data, student and teacher, checked in the order of what they cost."""
     device = choose_device(config)
     crew = build_crew(config.workers, device=device)
+    tell_size(crew, config, say=progress.say)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     try:

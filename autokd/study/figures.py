@@ -16,7 +16,11 @@ __all__ = ["draw_figures", "draw_study"]
 
 
 def draw_study(
-    study: str | None = None, *, folder: Path, runs_dir: Path = Path("mlruns")
+    study: str | None = None,
+    *,
+    folder: Path,
+    runs_dir: Path = Path("mlruns"),
+    target: str = "",
 ) -> tuple[Path, ...]:
     """Draws what a search draws at its end, at any time.
 
@@ -24,6 +28,7 @@ def draw_study(
         study: Its name; the last one worked on if none.
         folder: Where the files go; made if missing.
         runs_dir: Where studies lie.
+        target: One of the study's; the first if empty.
 
     Returns:
         The files.
@@ -32,9 +37,12 @@ def draw_study(
         ConfigError: The folder cannot be written.
     """
     found = find_study(study, runs_dir=runs_dir)
-    config, front = found.load_config(), found.load_front()
+    config, front = found.load_config(), found.load_front(target=target)
     storage = open_storage(config.storage, runs_dir=runs_dir)
-    results = _correct(read_results(front.study, storage=storage), front=front)
+    results = read_results(front.study, storage=storage)
+    if target and target != config.target[0]:
+        results = [dataclasses.replace(one, latency=one.latencies.get(target)) for one in results]
+    results = _correct(results, front=front)
     try:
         return draw_figures(
             front,

@@ -24,7 +24,6 @@ from autokd.study.progress import SearchProgress
 from autokd.study.refits import (
     Entry,
     Refit,
-    find_weights,
     keep_refit,
     load_refit,
     measure_test,
@@ -328,15 +327,22 @@ class Finals:
             finalists: As the search left them.
 
         Returns:
-            Fastest first.
+            Fastest first; those that miss a limit of the user's after all only where all do.
         """
         refitted = [self.fill(student) for student in finalists]
         refitted = [student for student in refitted if not is_vain(student)] or refitted
+        refitted = [student for student in refitted if self._is_within(student)] or refitted
         kept: list[FrontStudent] = []
         for student in sorted(refitted, key=lambda s: (-s.val_accuracy, s.latency_ms)):
             if not kept or student.is_faster_than(kept[-1]):
                 kept.append(student)
         return kept[::-1]
+
+    def _is_within(self, student: FrontStudent) -> bool:
+        """Whether it meets the user's limits still, over all its seeds and with its last file."""
+        limit_ms, least = self._config.max_latency_ms, self._config.min_accuracy
+        is_fast = limit_ms is None or student.latency_ms <= limit_ms
+        return is_fast and (least is None or student.val_accuracy >= least)
 
     def retime(self, ratios: Mapping[tuple[int, bool], float]) -> None:
         """Corrects latencies of finalists whose file is another one now.
@@ -363,7 +369,8 @@ class Finals:
 
     def _ask_test(self, result: TrialResult) -> Refit:
         workshop = self._bench.workshop
-        weights = find_weights(self._folder, trial=result.trial, same_as=result.same_as)
+        number = result.trial if result.same_as is None else result.same_as
+        weights = self._folder.weights / f"trial-{number}.safetensors"  # what was validated
         student = load_student(
             workshop.space, result.sample, data=workshop.data.card, weights=weights
         )

@@ -88,8 +88,9 @@ class Findings:
         return first if is_plain else None
 
     def first(self) -> TrialResult | None:
-        """The default student, which is the first trial."""
-        return next((r for r in self._results if r.trial == 0 and r.state == "complete"), None)
+        """The default student, which is the first trial, if it runs on the target."""
+        trained = [one for one in self._results if one.state == "complete" and one.latency]
+        return next((one for one in trained if one.trial == 0), None)
 
     def hypervolume(self) -> float:
         """Of the front so far."""
@@ -132,18 +133,25 @@ class Findings:
     def describe_misery(self) -> str:
         """Why there is no front, in one line."""
         config, results = self._config, self._results
+        if not results and config.timeout_s is not None:
+            return (
+                f"`--timeout` must leave time for a trial, got {config.timeout_s:g} s, which the "
+                "study has used up; pass a longer --timeout"
+            )
         compared = [result.latency for result in self._compared()]
         times = [latency.median_ms for latency in compared if latency is not None]
-        accuracies = [r.val_accuracy for r in results if r.val_accuracy is not None]
+        able = [result for result in self._able() if result.state == "complete"]
+        accuracies = [r.val_accuracy for r in able if r.val_accuracy is not None]
         if config.max_latency_ms is not None and min(times, default=0.0) > config.max_latency_ms:
             return (
                 f"`--max-latency-ms` must be met by a student, got {config.max_latency_ms:g}; "
                 f"the fastest of {len(times)} takes {min(times):.4g} ms"
             )
         if config.min_accuracy is not None and accuracies:
+            within = "" if config.max_latency_ms is None else " within --max-latency-ms"
             return (
                 f"`--min-accuracy` must be met by a student, got {config.min_accuracy:g}; "
-                f"the best of {len(results)} reaches {max(accuracies):.4g}"
+                f"the best of {len(accuracies)}{within} reaches {max(accuracies):.4g}"
             )
         if line := _explain_int8(results):
             return line

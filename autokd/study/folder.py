@@ -181,6 +181,11 @@ class StudyFolder:
         """Keeps the front, for `autokd front` and `autokd export`; or that of a further target."""
         self._write_text(_front_name(target), dump_json(front))
 
+    @property
+    def has_front(self) -> bool:
+        """Whether a front was saved, be it an empty one."""
+        return (self.path / _front_name("")).exists()
+
     def load_front(self, *, target: str = "") -> Front:
         """The front as it was last saved.
 

@@ -150,9 +150,14 @@ def pick_student(
     Raises:
         StudyError: There is none.
     """
+    if not students:
+        raise StudyError(
+            "the study must have a student on its front, got none; go on with `autokd search`, "
+            "or loosen its limits"
+        )
     able = [s for s in students if max_latency_ms is None or s.latency_ms <= max_latency_ms]
     if not able:
-        fastest = min((s.latency_ms for s in students), default=math.nan)
+        fastest = min(s.latency_ms for s in students)
         raise StudyError(
             f"`--max-latency-ms` must leave a student of the front, got {max_latency_ms}; "
             f"the fastest takes {fastest:.4g} ms"

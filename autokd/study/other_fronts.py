@@ -58,7 +58,10 @@ class OtherFronts:
         for name, teacher in self._teachers.items():
             findings = Findings(
                 self._config,
-                [dataclasses.replace(one, latency=one.latencies.get(name)) for one in results],
+                [
+                    dataclasses.replace(one, latency=one.latencies.get(name), fp32_latency=None)
+                    for one in results
+                ],
                 space=self._space,
                 data=self._data,
                 teacher=teacher,

@@ -5,8 +5,10 @@ from its last epoch then. Epochs and checkpoints go through an actor beside the 
 writes them where a training of this machine would have.
 """
 
+import atexit
 import dataclasses
 import functools
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -253,6 +255,7 @@ def build_ray_crew(
 def _open_bench(call: str, weights: tuple[tuple[str, bytes], ...]) -> Bench:
     """The bench of this process, which Ray uses for one task after another."""
     scratch = Path(tempfile.mkdtemp(prefix="autokd-ray-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     known = read_call(call)
     return open_bench(known, localise(known, {}), scratch=scratch, weights=dict(weights))
 
@@ -302,5 +305,7 @@ def train_on_node(
     files = read_checkpoints(bench, order.name)
     if outcome.is_final:
         files = read_student(bench, order)
+        for path in bench.files_of(order).values():
+            path.unlink(missing_ok=True)
     bench.workshop.checkpoints.drop(order.name)
     return dump_result(outcome, paused_s=paused_s), files

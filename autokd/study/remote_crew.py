@@ -88,6 +88,7 @@ class RemoteCrew:
         self._pulses: dict[str, _Pulse] = {}
         self._has_asked_for_workers = False
         self._has_told_to_halt = False
+        self._looked_at = time.monotonic()
         self.is_halting = False
         for name in stopped:
             queue.grant(study, name, goes_on=False)
@@ -144,6 +145,9 @@ class RemoteCrew:
         Returns:
             The job and its result; none where patience is at its end or workers have come. What
             a job raised on its worker that is a bug is a `RuntimeError` here.
+
+        Raises:
+            KeyboardInterrupt: It was halted, and no worker has a job that would end.
         """
         end = None if patience_s is None else time.monotonic() + patience_s
         while True:
@@ -153,10 +157,14 @@ class RemoteCrew:
             before = self.size
             self._take_pulses()
             self._hear(on_epoch)
-            for state in self._queue.states(self._study):
+            states = self._queue.states(self._study)
+            for state in states:
                 done = self._look_at(state)
                 if done is not None:
                     return done
+            mine = [one.state for one in states if one.name in self._posted]
+            if self._has_told_to_halt and all(state == "waiting" for state in mine):
+                raise KeyboardInterrupt  # nobody trains what could be waited for
             if self.size > before or (end is not None and time.monotonic() > end):
                 return None
             time.sleep(_POLL_S)
@@ -178,6 +186,10 @@ class RemoteCrew:
         """Takes note of workers that came, and buries those that are not heard of any more."""
         now = time.monotonic()
         known = self._queue.workers(self._study)
+        if now - self._looked_at > self._lease_s:  # the database or this machine was away
+            for pulse in self._pulses.values():
+                pulse.heard_at = now
+        self._looked_at = now
         for worker in set(self._pulses) - set(known):
             self._lose(worker, "left")
         for worker, (slots, beats) in known.items():

@@ -54,6 +54,11 @@ class Rungs:
         """
         self._epochs, self._standings = tuple(epochs), standings
 
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """After which a trial may be stopped."""
+        return self._epochs
+
     def stops(self, trial: int) -> tuple[int, ...]:
         """Epochs after which a trial asks whether to go on."""
         return () if trial == 0 else self._epochs

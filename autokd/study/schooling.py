@@ -143,7 +143,7 @@ class School:
             if teacher.digest not in self._known:
                 raise TeacherError(
                     f"`--teacher` must be who teaches the study, got {teacher.name} with other "
-                    "weights or preprocessing; pass --teacher or --teacher-weight of this machine"
+                    "weights or preprocessing; pass --teacher or --teacher-weights of this machine"
                 )
             self.accuracies[teacher.digest] = self._known[teacher.digest]
             return self._known[teacher.digest]

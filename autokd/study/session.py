@@ -16,7 +16,7 @@ from autokd.latency import COMPARING, SCREENING, count_macs
 from autokd.study.announcements import announce, dismiss
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew, InlineCrew
-from autokd.study.crews import build_crew
+from autokd.study.crews import build_crew, tell_size
 from autokd.study.figures import draw_figures
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
@@ -180,7 +180,8 @@ class _Session:
 
     def _give_up_if_hopeless(self) -> None:
         n_pruned = sum(result.state == "pruned" for result in self.results)
-        if n_pruned == len(self.results) >= _HOPELESS:
+        is_open = bool(self.crew.running or self.trials.stopped())
+        if not is_open and n_pruned == len(self.results) >= _HOPELESS:
             raise ConstraintError(self.findings.describe_misery())
 
     # ------------------------------------------------------------------ time
@@ -233,13 +234,14 @@ class _Session:
             first = self.findings.first()
             with ending_gently(self._halt):
                 finals.run([*self.findings.finalists(), *([first] if first else [])])
-            finals.retime(
-                measure_finals(
-                    self.findings.finalists(),
-                    target=build_target(self.config, form=COMPARING, cluster=self._cluster),
-                    folder=self.folder,
+            if self.config.refit:
+                finals.retime(
+                    measure_finals(
+                        self.findings.finalists(),
+                        target=build_target(self.config, form=COMPARING, cluster=self._cluster),
+                        folder=self.folder,
+                    )
                 )
-            )
         finally:
             self._training_s += finals.training_s
             self._keep_time()
@@ -270,15 +272,20 @@ def _closing(session: _Session) -> Generator[None]:
         yield
         is_finished = True
     finally:
-        session.crew.close()
-        session.progress.end()
-        front = session.folder.load_front() if session.results else None
-        files = session.draw() if front is not None and front.students else ()
-        dismiss(
-            session.tracker,
-            StudyClosed(is_finished=is_finished, front=front, files=files, time_ms=_now_ms()),
-            progress=session.progress,
-        )
+        front: Front | None = None
+        files: tuple[Path, ...] = ()
+        try:
+            session.crew.close()
+            session.progress.end()
+            if session.folder.has_front:
+                front = session.folder.load_front()
+                files = session.draw() if front.students else ()
+        finally:
+            dismiss(
+                session.tracker,
+                StudyClosed(is_finished=is_finished, front=front, files=files, time_ms=_now_ms()),
+                progress=session.progress,
+            )
 
 
 def _open_session(
@@ -288,6 +295,7 @@ def _open_session(
     device = choose_device(config)
     cluster = join_cluster(config) if config.ray else None
     crew = InlineCrew() if cluster else build_crew(config.workers, device=device)
+    tell_size(crew, config, say=progress.say)
     queue = JobQueue(open_engine(config.storage)) if config.remote else None
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     earlier = read_earlier(config, storage=storage)

@@ -142,9 +142,13 @@ def _find(
     workshop: Workshop,
     folder: StudyFolder,
 ) -> Path:
-    """The file that is deployed."""
+    """The file of the search, which `measure_finals` compares with; a refit's without one."""
     if result.precision == "fp32":
         return _export(result, scratch, target=target, workshop=workshop, folder=folder)
+    number = result.trial if result.same_as is None else result.same_as
+    own = find_int8(folder.weights / f"trial-{number}.safetensors")
+    if own.exists():
+        return own
     return find_int8(find_weights(folder, trial=result.trial, same_as=result.same_as))
 
 

@@ -128,7 +128,7 @@ def _measuring(folder: Path) -> FileLock:
 
 
 def _folder() -> Path:
-    user = re.sub(r"\W", "-", getpass.getuser())
+    user = os.getuid() if hasattr(os, "getuid") else re.sub(r"\W", "-", getpass.getuser())
     folder = Path(tempfile.gettempdir()) / f"autokd-training-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

@@ -12,6 +12,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
+from autokd.config import redacted
 from autokd.errors import ConfigError, StudyError
 from autokd.jobs import patiently
 from autokd.study.journal import open_journal
@@ -135,7 +136,7 @@ def _journal_of(url: str | None, *, runs_dir: Path) -> Path | None:
 
 def _refusal(url: str | None, error: Exception) -> str:
     reason = " ".join(str(error).split())
-    return f"`--storage` must be an Optuna storage, got {url}: {reason}"
+    return redacted(f"`--storage` must be an Optuna storage, got {url}: {reason}")
 
 
 def _is_taken(study: str) -> StudyError:

@@ -1,5 +1,7 @@
 """What latencies of a study are measured on."""
 
+import dataclasses
+
 from autokd.config import Config
 from autokd.latency import (
     SCREENING,
@@ -58,14 +60,16 @@ def build_others(config: Config, *, cluster: RayCluster | None) -> dict[str, Tar
 
 def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) -> CachedTarget:
     """A target that measures, and remembers it."""
+    folder = config.runs_dir / "latency"
     options = TargetOptions(
         threads=config.latency_threads,
         batch=config.latency_batch,
         form=form,
         timeout_s=config.latency_timeout_s,
         quiet=still,
+        home=folder,
     )
     target = open_target(name, options)
     if cluster is not None and cluster.latency_device and isinstance(target, StopwatchTarget):
-        target = RayTarget(cluster=cluster, target=target)
-    return CachedTarget(target, folder=config.runs_dir / "latency")
+        target = RayTarget(cluster=cluster, target=dataclasses.replace(target, home=None))
+    return CachedTarget(target, folder=folder)

@@ -216,12 +216,13 @@ def check_features(faculty: Faculty, *, space: Space) -> None:
     losses = sorted(space.values_of("feature_loss") - {"none"})
     if not losses:
         return
-    for teacher in faculty.teachers.values():
+    heard = space.values_of("taught_by") or {"teacher"}
+    for teacher in [one for role, one in faculty.teachers.items() if role in heard]:
         if not teacher.has_features:
             raise TeacherError(
                 f"`--loss {losses[0]}` needs the features of one teacher made of modules, got "
-                f"{teacher.name}; use a loss on logits, or a teacher of timm:, torchvision: or "
-                "python:"
+                f"{teacher.name}; use a loss on logits, a teacher of timm:, torchvision: or "
+                "python:, or pass --fix taught_by=teacher where both speak"
             )
 
 

@@ -81,7 +81,10 @@ def work(
         worker = _Worker(name, study, queue=queue, bench=bench, crew=crew, say=say)
         say(f"worker {name}: {crew.size} side by side for study {study}")
         try:
-            with _beating(name, storage), ending_gently(worker.halt):
+            with (
+                _beating(name, study, storage=storage, slots=crew.size),
+                ending_gently(worker.halt),
+            ):
                 worker.run()
         finally:
             crew.close()
@@ -184,6 +187,7 @@ class _Worker:
             self._start(claim)
 
     def _start(self, claim: Claim) -> None:
+        self._lost.discard(claim.id)
         order = load_json(Order, claim.order)
         self._bench.workshop.checkpoints.drop(order.name)
         files = self._queue.files(self._study, claim.name)
@@ -204,13 +208,15 @@ class _Worker:
 
     def _wait(self) -> Done | None:
         """The crew's next result; what is a bug is told to the coordinator and raised here."""
+        before = tuple(self._crew.running)
         try:
             return self._crew.wait(self._tell, patience_s=_POLL_S)
         except (AutoKDError, OSError):  # of this machine: others go on with its jobs
             raise
         except Exception as error:
             text = dump_result(bug="".join(traceback.format_exception(error)).strip())
-            for job in self._crew.running:
+            failed = [job for job in before if job not in self._crew.running] or before
+            for job in failed:
                 self._speak(job.key, result=text)
             raise
 
@@ -283,18 +289,20 @@ def _count_epochs(order: Order, bench: Bench) -> int:
 
 
 @contextmanager
-def _beating(name: str, storage: str) -> Generator[None]:
+def _beating(name: str, study: str, *, storage: str, slots: int) -> Generator[None]:
     """A process that tells the queue of this worker's life, as long as this process lives.
 
     Args:
         name: Of the worker.
+        study: That it works for.
         storage: Where the queue is.
+        slots: That it has.
 
     Yields:
         Nothing.
     """
     process = multiprocessing.get_context("fork").Process(
-        target=_beat, args=(name, storage), daemon=True
+        target=_beat, args=(name, study, storage, slots), daemon=True
     )
     process.start()
     try:
@@ -304,8 +312,11 @@ def _beating(name: str, storage: str) -> Generator[None]:
         process.join()
 
 
-def _beat(name: str, storage: str) -> None:
+def _beat(name: str, study: str, storage: str, slots: int) -> None:
+    """Beats; who was taken for dead greets again: only what it had is lost."""
     settle_child()
     queue = JobQueue(open_engine(storage))
-    while queue.beat(name):
+    while True:
+        if not queue.beat(name):
+            queue.greet(study, name, slots=slots)
         time.sleep(BEAT_S)

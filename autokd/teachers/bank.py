@@ -125,7 +125,7 @@ class KnowledgeBank:
                     if kept is None:
                         _write(path, self._collect(n_pictures, render=render, answer=answer))
                         kept = _read(path)
-        except PermissionError as error:
+        except OSError as error:
             raise TeacherError(
                 f"knowledge bank must be writable, got {error}; set AUTOKD_CACHE to another "
                 "folder or pass --no-bank"

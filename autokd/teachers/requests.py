@@ -132,7 +132,9 @@ def _split(spec: str, *, option: str) -> tuple[_Kind, str]:
 def _deal_weights(config: Config, *, kinds: Sequence[_Kind]) -> tuple[Path | None, ...]:
     """The file of each teacher, in their order."""
     files, n_zoo = list(config.teacher_weights), sum(map(_is_of_zoo, kinds))
-    if (files or config.teacher_pretrained) and not n_zoo:
+    helpers = (spec.partition(":")[0] for spec in config.assistant)
+    can_fetch = n_zoo or any(kind in ("timm", "torchvision") for kind in helpers)
+    if (files and not n_zoo) or (config.teacher_pretrained and not can_fetch):
         option = "--teacher-pretrained" if config.teacher_pretrained else "--teacher-weights"
         raise TeacherError(
             f"`{option}` must go with timm:NAME or torchvision:NAME, "

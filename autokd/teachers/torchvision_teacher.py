@@ -57,14 +57,17 @@ def load_torchvision(name: str, *, path: Path | None, is_pretrained: bool) -> So
 def _fetch(name: str) -> Source:
     """The network with torchvision's own best weights."""
     weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
-    options: dict[str, Any] = {"aux_logits": False} if name in _WITH_AUXILIARIES else {}
     try:
-        network = models.get_model(name, weights=weights, progress=False, **options)
+        network = models.get_model(name, weights=weights, progress=False)
     except (OSError, RuntimeError) as error:
         raise TeacherError(
             f"`--teacher-pretrained` must be able to fetch the weights of torchvision:{name}, got "
             f"{shorten(error)}; download them elsewhere and pass --teacher-weights"
         ) from error
+    if name in _WITH_AUXILIARIES:
+        object.__setattr__(network, "aux_logits", False)
+        for head in _WITH_AUXILIARIES[name]:
+            setattr(network, head.removesuffix("."), None)
     own = weights.transforms()
     side = own.crop_size[0]
     preprocessing = Preprocessing(shape=(3, side, side), mean=tuple(own.mean), std=tuple(own.std))

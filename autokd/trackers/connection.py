@@ -5,19 +5,19 @@ mlflow is imported on the first connection, not with the room.
 
 import logging
 import os
-import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from autokd.config import redacted
 from autokd.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["build_client", "is_remote", "redacted", "translated_errors"]
+__all__ = ["build_client", "is_remote", "translated_errors"]
 
 _SETTINGS = {
     # A dead server is noticed in seconds; the spool tries again for as long as it takes.
@@ -81,11 +81,6 @@ def _create_database(path: Path) -> None:
 def is_remote(uri: str) -> bool:
     """Whether the store is a server rather than something that this machine can serve itself."""
     return urlsplit(uri).scheme in {"http", "https", "databricks"} or uri == "databricks"
-
-
-def redacted(text: str) -> str:
-    """The text without the users and passwords of its URLs."""
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, final
 
+from autokd.config import redacted
 from autokd.errors import TrackingError
-from autokd.trackers.connection import build_client, redacted, translated_errors
+from autokd.trackers.connection import build_client, translated_errors
 from autokd.trackers.entries import (
     data_profile,
     epoch_metrics,

@@ -219,3 +219,18 @@ def test_without_them_a_study_has_the_settings_that_it_had():
 def test_a_limit_of_them_is_at_least_one():
     with pytest.raises(ConfigError, match=r"`--unlabelled-limit` must be .* 1, got 0"):
         build_config(flags={"unlabelled_limit": 0})
+
+
+def test_a_file_may_name_options_as_the_command_line_does(tmp_path):
+    file = tmp_path / "search.yaml"
+    file.write_text(
+        "timeout: 30m\nlatency-timeout: 10s\nlr: 0.01\nno-rungs: true\nteacher-mean: 0.5,0.4,0.3\n"
+    )
+    config = build_config(file)
+    assert (config.timeout_s, config.latency_timeout_s, config.rungs) == (1800, 10, False)
+    assert (config.learning_rate, config.teacher_mean) == (0.01, (0.5, 0.4, 0.3))
+
+
+def test_a_name_that_cannot_be_one_is_refused_in_words():
+    with pytest.raises(ConfigError, match=r"`--study` must be text that matches .*, got 'a b'"):
+        build_config(flags={"study": "a b"})

@@ -27,6 +27,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--shape", type=int, nargs="*", default=[])
     parser.add_argument("--form", type=float, nargs=3, default=[0.1, 1.0, 0.01])
+    parser.add_argument("--patience", type=float, default=0.0)
+    parser.add_argument("--quiet", type=float, help="nanoseconds of the reference")
     arguments = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, choose_cores(arguments.threads))
@@ -36,7 +38,10 @@ def main() -> None:
         shape=tuple(arguments.shape),
         scratch=arguments.reference.parent,
     )
-    faulthandler.dump_traceback_later(_LOADED_WITHIN_S, exit=True)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what runtimes print is no answer
+    limit_s = _LOADED_WITHIN_S * len(arguments.models)
+    faulthandler.dump_traceback_later(limit_s, exit=True)
     alone = Setting(threads=1, batch=1)
     reference, _ = build_run("onnxruntime", arguments.reference, setting=alone)
     try:
@@ -47,23 +52,27 @@ def main() -> None:
         raise SystemExit(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
     faulthandler.cancel_dump_traceback_later()
     gc.disable()
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    sys.stdin.readline()
-    seen = record([run for run, _ in built], reference, form=Form(*arguments.form))
+    answers.write("ready\n")
+    answers.flush()
+    if not sys.stdin.readline():
+        return  # whoever asked is gone
+    form = Form(*arguments.form, patience_s=arguments.patience)
+    runs = [run for run, _ in built]
+    seen = record(runs, reference, form=form, quiet_ns=arguments.quiet)
     answer: dict[str, object] = {
         "runtime": built[0][1],
-        "reference": seen.reference,
         "models": [
             {
                 "blocks": blocks,
-                "n_runs": len(runs),
-                "percentiles": np.percentile(runs, [10, 50, 90]).tolist(),
+                "reference": around,
+                "n_runs": len(times),
+                "percentiles": np.percentile(times, [10, 50, 90]).tolist(),
             }
-            for blocks, runs in zip(seen.blocks, seen.runs, strict=True)
+            for blocks, around, times in zip(seen.blocks, seen.references, seen.runs, strict=True)
         ],
     }
-    sys.stdout.write(json.dumps(answer))
+    answers.write(json.dumps(answer))
+    answers.close()
 
 
 if __name__ == "__main__":

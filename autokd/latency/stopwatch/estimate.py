@@ -3,10 +3,22 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FAST_PERCENTILE", "fast_time", "half_width", "ratio_draws"]
+__all__ = [
+    "FAST_PERCENTILE",
+    "LEAST_QUIET",
+    "WANTED_QUIET",
+    "fast_time",
+    "half_width",
+    "quiet_rounds",
+    "ratio_draws",
+]
 
 FAST_PERCENTILE = 5
+LEAST_QUIET, WANTED_QUIET = 8, 12
+"""Rounds that must have been quiet for the others not to count, and those that are waited for."""
+
 _MOST_SEGMENTS = 20
+_TOLERANCE = 1.08
 
 Times = NDArray[np.float64]
 
@@ -14,6 +26,25 @@ Times = NDArray[np.float64]
 def fast_time(blocks: Times) -> float:
     """What the undisturbed blocks take: a low percentile of all of them."""
     return float(np.percentile(blocks, FAST_PERCENTILE))
+
+
+def quiet_rounds(reference: Times, *, quiet: float) -> NDArray[np.bool_]:
+    """In which rounds nothing disturbed the machine.
+
+    A disturbed processor slows each network by another factor, so that dividing by a reference
+    does not mend what was timed then.
+
+    Args:
+        reference: Nanoseconds of the reference's blocks before and after the network: rounds,
+            blocks; the first half of them lies before.
+        quiet: What they take when nothing disturbs them.
+
+    Returns:
+        For each round, whether the median before and the one after are within 8 % of it.
+    """
+    half = (reference.shape[1] + 1) // 2
+    sides = [np.median(side, axis=1) for side in (reference[:, :half], reference[:, -half:])]
+    return np.maximum(*sides) <= _TOLERANCE * quiet
 
 
 def ratio_draws(above: Times, below: Times, *, n_draws: int, seed: int = 0) -> Times:

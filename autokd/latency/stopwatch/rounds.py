@@ -4,11 +4,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .estimate import half_width, ratio_draws
+from .estimate import WANTED_QUIET, half_width, quiet_rounds, ratio_draws
 
 __all__ = ["Form", "Record", "record", "warm_up"]
 
@@ -21,9 +22,11 @@ _MIN_WARM_UP_S = 0.05
 _MAX_WARM_UP_S = 5.0
 _STABLE = 0.01
 _REFERENCE_SHARE = 0.2  # of the time of all networks
-_MOST_REFERENCES = 40  # blocks a round
+_MOST_REFERENCES = 40  # blocks between two networks
 _LOOK_AFTER = 1.3  # times as many rounds as at the last look at the intervals
 _DRAWS = 100
+_PAUSE_S = 0.002  # between two looks whether the machine is quiet
+_HOPELESS_S = 1.5  # without any quiet moment
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class Form:
         most_s: That it is timed at the most.
         precision: Half of the 95 % interval, as a share, that is narrow enough.
         n_processes: That time one after another; the mean of what they find counts.
+        patience_s: That is waited for quiet moments after `most_s`, in each process, as long as
+            they come.
     """
 
     least_s: float
     most_s: float
     precision: float
     n_processes: int = 1
+    patience_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,12 +55,12 @@ class Record:
 
     Attributes:
         blocks: Of each network, nanoseconds of the fastest run of each block: rounds, 1.
-        reference: The same of the reference: rounds, blocks of a round.
+        references: Of each network, the same of the reference before and after it: rounds, blocks.
         runs: Of each network, nanoseconds of each run.
     """
 
     blocks: list[list[list[int]]]
-    reference: list[list[int]] = field(default_factory=list[list[int]])
+    references: list[list[list[int]]] = field(default_factory=list[list[list[int]]])
     runs: list[list[int]] = field(default_factory=list[list[int]])
 
 
@@ -88,48 +94,99 @@ def time_block(run: Run) -> list[int]:
     return times
 
 
-def record(runs: Sequence[Run], reference: Run, *, form: Form) -> Record:
+def record(
+    runs: Sequence[Run], reference: Run, *, form: Form, quiet_ns: float | None = None
+) -> Record:
     """Times networks and the reference by turns.
 
     Args:
         runs: Each runs one network once.
         reference: Runs the reference network once.
         form: When it is enough.
+        quiet_ns: What the reference takes where nothing disturbs it; none where that is not known.
 
     Returns:
         What was seen.
     """
     reference_s = warm_up(reference)
     total_s = sum(warm_up(run) for run in runs)
-    share = _REFERENCE_SHARE * total_s / reference_s
-    n_references = min(_MOST_REFERENCES, max(1, round(share)))
-    seen = Record(blocks=[[] for _ in runs], runs=[[] for _ in runs])
-    start, look_at = time.perf_counter(), _MIN_ROUNDS
-    while True:
-        seen.reference.append([min(time_block(reference)) for _ in range(n_references)])
-        for run, blocks, times in zip(runs, seen.blocks, seen.runs, strict=True):
-            block = time_block(run)
-            blocks.append([min(block)])
-            times += block
-        spent, n_rounds = time.perf_counter() - start, len(seen.reference)
-        if n_rounds >= look_at:
-            look_at = round(_LOOK_AFTER * n_rounds) + 1
-            if _is_enough(seen, spent / len(runs), form=form):
-                return seen
-
-
-def _is_enough(seen: Record, spent_s: float, *, form: Form) -> bool:
-    """Whether all intervals are narrow enough, or the time is over."""
-    if spent_s >= form.most_s:
-        return True
-    if spent_s < form.least_s or len(seen.runs[0]) < _MIN_RUNS:
-        return False
-    reference = _as_times(seen.reference)
-    return all(
-        half_width(ratio_draws(_as_times(blocks), reference, n_draws=_DRAWS)) <= form.precision
-        for blocks in seen.blocks
+    share = _REFERENCE_SHARE * total_s / (len(runs) * reference_s)
+    rounds = _Rounds(
+        runs, reference, n_references=min(_MOST_REFERENCES, max(1, round(share))), quiet=quiet_ns
     )
+    start, look_at = time.perf_counter(), _MIN_ROUNDS
+    enough_s, most_s = form.least_s * len(runs), form.most_s * len(runs)
+    while True:
+        rounds.take()
+        spent_s = time.perf_counter() - start
+        if rounds.n >= look_at and spent_s < most_s:
+            look_at = round(_LOOK_AFTER * rounds.n) + 1
+            if spent_s >= enough_s and rounds.are_enough(form.precision):
+                return rounds.seen
+        if spent_s >= most_s:
+            left_s = most_s + form.patience_s - spent_s
+            if rounds.n_quiet >= WANTED_QUIET or not rounds.wait(min(left_s, _HOPELESS_S)):
+                return rounds.seen
 
 
-def _as_times(blocks: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    return np.array(blocks, dtype=np.float64)
+@final
+class _Rounds:
+    """What is timed, and what has been seen of it."""
+
+    def __init__(
+        self, runs: Sequence[Run], reference: Run, *, n_references: int, quiet: float | None
+    ) -> None:
+        self.seen = Record(blocks=[[] for _ in runs], runs=[[] for _ in runs])
+        self.seen.references.extend([] for _ in runs)
+        self.n = 0
+        self._n_quiet = [0 if quiet else WANTED_QUIET] * len(runs)
+        self._runs, self._reference = runs, reference
+        self._n_references, self._quiet = n_references, quiet
+
+    def take(self) -> None:
+        """One block of each network, the reference before and after it; another one begins."""
+        seen, before = self.seen, self._time_reference()
+        for place in range(len(self._runs)):
+            number = (place + self.n) % len(self._runs)
+            block = time_block(self._runs[number])
+            after = self._time_reference()
+            seen.blocks[number].append([min(block)])
+            seen.references[number].append([*before, *after])
+            seen.runs[number] += block
+            self._n_quiet[number] += self._is_quiet([*before, *after])
+            before = after
+        self.n += 1
+
+    @property
+    def n_quiet(self) -> int:
+        """Quiet rounds of the network that has seen the fewest; enough where that is not known."""
+        return min(self._n_quiet)
+
+    def are_enough(self, precision: float) -> bool:
+        """Whether there are rounds enough, quiet ones where that is known, and all widths small."""
+        if self.n_quiet < WANTED_QUIET or len(self.seen.runs[0]) < _MIN_RUNS:
+            return False
+        for blocks, around in zip(self.seen.blocks, self.seen.references, strict=True):
+            above, below = (np.array(times, dtype=np.float64) for times in (blocks, around))
+            if self._quiet is not None:
+                chosen = quiet_rounds(below, quiet=self._quiet)
+                above, below = above[chosen], below[chosen]
+            if half_width(ratio_draws(above, below, n_draws=_DRAWS)) > precision:
+                return False
+        return True
+
+    def wait(self, most_s: float) -> bool:
+        """Until the reference is as fast as it can be; whether that came in time."""
+        end = time.perf_counter() + most_s
+        while time.perf_counter() < end:
+            if self._is_quiet(self._time_reference()):
+                return True
+            time.sleep(_PAUSE_S)
+        return False
+
+    def _time_reference(self) -> list[int]:
+        return [min(time_block(self._reference)) for _ in range(self._n_references)]
+
+    def _is_quiet(self, times: Sequence[int]) -> bool:
+        values: NDArray[np.float64] = np.array([times], dtype=np.float64)
+        return self._quiet is not None and bool(quiet_rounds(values, quiet=self._quiet)[0])

@@ -86,6 +86,10 @@ def make_input(sides: Sequence[object], kind: str, *, setting: Setting, name: st
     if kind not in _TYPES:
         raise ValueError(f"input `{name}` must be of a type in {', '.join(_TYPES)}, got {kind}")
     filled = [side if isinstance(side, int) and side > 0 else None for side in sides]
+    if filled and filled[0] not in (None, setting.batch) and setting.batch > 1:
+        raise ValueError(
+            f"input `{name}` must have an open batch or one of {setting.batch}, got {filled[0]}"
+        )
     if filled and filled[0] is None:
         filled[0] = setting.batch
     if None in filled and len(setting.shape) == len(filled) - 1:

@@ -124,6 +124,22 @@ def test_a_second_generation_goes_on_too(data, space, folder):
     assert timeless(rest.curve) == timeless(whole.curve)
 
 
+def test_a_training_goes_on_on_a_device_of_another_kind(data, space, folder):
+    def train(**options):
+        student, _ = build_student(space, space.complete(TINY), data=data.card, seed=3)
+        keepers, plain = folder.keepers("it"), RECIPES["plain"]
+        return train_student(
+            student, plain, data=data, teacher=None, plan=PLAN, keepers=keepers, **options
+        )
+
+    train(on_epoch=lambda one: one.epoch < 1)
+    keeper = folder.keepers("it")(0)
+    keeper.save(dataclasses.replace(keeper.load(), engine="bf16 channels_last cuda x16"))
+    training = train()
+    assert len(training.curve) == EPOCHS
+    assert training.engine.device.type == "cpu"
+
+
 def test_a_checkpoint_comes_back_as_it_was(folder):
     keeper = folder.keepers("trial-7")(0)
     assert isinstance(keeper, Keeper)
@@ -199,3 +215,14 @@ def test_a_candidate_that_was_stopped_goes_on(data, space, folder, tmp_path):
     assert whole.curve[:2] == stopped.curve
     assert whole.training_s > stopped.training_s
     assert (tmp_path / "trial-7.safetensors").exists()
+
+
+def test_a_training_is_forgotten_whole(tmp_path):
+    folder = CheckpointFolder(tmp_path, limit_bytes=3)
+    for place, name in enumerate(["old.start", "new.start", "old.1", "new.1"]):
+        path = tmp_path / f"{name}.checkpoint"
+        path.write_bytes(b"x")
+        os.utime(path, (place, place))
+    assert folder.collect(needed=[]) == ["old"]
+    assert folder.files("old") == []
+    assert len(folder.files("new")) == 2

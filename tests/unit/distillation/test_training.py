@@ -390,3 +390,9 @@ def test_recorded_steps_on_cuda_are_the_steps_as_they_are():
         )
         losses.append([row.train_loss for row in training.curve])
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+@pytest.mark.parametrize(("epochs", "n"), [(9, 22), (3, 64), (1, 192)])
+def test_any_number_of_steps_has_a_schedule(epochs, n):
+    training = run(make_student(), epochs=epochs, data=make_data(n))
+    assert len(training.curve) == epochs

@@ -203,3 +203,11 @@ def test_what_workers_cannot_reach_is_refused(url):
 def test_what_is_no_url_is_refused():
     with pytest.raises(ConfigError, match=r"^`--storage` must be an SQLAlchemy URL, got nonsense"):
         open_engine("nonsense")
+
+
+def test_what_a_worker_has_lost_but_trains_still_is_not_offered_to_it(queue):
+    post(queue)
+    lost = take(queue)
+    queue.leave("w")
+    assert queue.claim("s", "w", held=[lost.id]) is None
+    assert take(queue, "other").id == lost.id

@@ -7,10 +7,10 @@ from autokd.errors import ConfigError, MeasureError, TargetError
 from autokd.latency import CommandTarget, StrictTarget, TargetOptions, open_target
 
 
-def command(tmp_path, code: str, **options) -> CommandTarget:
+def command(tmp_path, code: str, *, words: str = "", **options) -> CommandTarget:
     program = tmp_path / "program.py"
     program.write_text(code)
-    return CommandTarget(command=f"{sys.executable} {program} {{model}}", **options)
+    return CommandTarget(command=f"{sys.executable} {program} {{model}} {words}", **options)
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def model(tmp_path):
 
 def test_the_times_of_a_program_become_a_latency(tmp_path, model):
     code = 'print("warming up"); print(\'{"times_ms": [3, 1, 2, 10], "device": "phone"}\')'
-    latency = command(tmp_path, code, batch=4).measure(model)
+    latency = command(tmp_path, code, words="{batch}", batch=4).measure(model)
     assert latency.median_ms == 2.5
     assert latency.ci95_low_ms <= 2.5 <= latency.ci95_high_ms
     assert (latency.n_runs, latency.batch, latency.device) == (4, 4, "phone")
@@ -113,3 +113,14 @@ def test_a_success_between_failures_forgives_them(tmp_path, model):
 def test_a_target_that_cannot_be_is_refused(name, message):
     with pytest.raises(ConfigError, match=message):
         open_target(name, TargetOptions())
+
+
+@pytest.mark.parametrize("name", ["batch", "threads"])
+def test_what_a_program_is_not_told_is_not_reported(tmp_path, name):
+    with pytest.raises(ConfigError, match=rf"must have the word {{{name}}} to be asked for 8"):
+        command(tmp_path, "", **{name: 8})
+
+
+def test_many_times_need_little_memory(tmp_path, model):
+    code = "import json; print(json.dumps({'times_ms': [1.0, 2.0, 3.0] * 100_000}))"
+    assert command(tmp_path, code).measure(model).n_runs == 300_000

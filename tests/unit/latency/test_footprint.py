@@ -102,3 +102,13 @@ def quantized(path, *, scale: float):
 def test_the_scales_of_a_quantized_network_are_not_its_structure(tmp_path):
     one, other = (quantized(tmp_path / f"{s}.onnx", scale=s) for s in (0.5, 0.25))
     assert network_key(one) == network_key(other)
+
+
+def test_a_network_whose_weights_lie_in_another_file_has_a_key(tmp_path):
+    inside = export_onnx(conv(), tmp_path / "inside.onnx", shape=(1, 8, 8))
+    outside = tmp_path / "there/outside.onnx"
+    outside.parent.mkdir()
+    onnx.save(
+        onnx.load(inside), outside, save_as_external_data=True, location="w", size_threshold=0
+    )
+    assert len(network_key(outside)) == 64

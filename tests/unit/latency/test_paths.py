@@ -65,3 +65,18 @@ def test_rubbish_is_refused(tmp_path):
     rubbish.write_bytes(b"no network")
     with pytest.raises(MeasureError, match=r"rubbish.onnx must be an ONNX file"):
         count_paths(rubbish)
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weights are computed in the graph."""
+
+    def forward(self, pictures):
+        weight = self.weight / self.weight.flatten(1).norm(dim=1)[:, None, None, None]
+        weight = weight * pictures.mean()  # so that nothing folds it
+        return self._conv_forward(pictures, weight, self.bias)
+
+
+def test_a_convolution_whose_weights_are_computed_is_one_of_the_others(tmp_path):
+    network = nn.Sequential(Standardised(4, 4, 1, groups=2), nn.Flatten(), nn.Linear(256, 2))
+    counts = named(export_onnx(network, tmp_path / "m.onnx", shape=(4, 8, 8)))
+    assert counts["other convolutions"] == 1

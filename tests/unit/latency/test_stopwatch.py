@@ -1,13 +1,20 @@
 import math
+import time
 from itertools import groupby
 
 import numpy as np
 import pytest
 
-from autokd.latency.readings import pool
+from autokd.latency.readings import Reading, Spread, pool, select_quiet
 from autokd.latency.stopwatch import cores
 from autokd.latency.stopwatch.cores import choose_cores
-from autokd.latency.stopwatch.estimate import fast_time, half_width, ratio_draws
+from autokd.latency.stopwatch.estimate import (
+    LEAST_QUIET,
+    fast_time,
+    half_width,
+    quiet_rounds,
+    ratio_draws,
+)
 from autokd.latency.stopwatch.rounds import Form, record
 from autokd.latency.stopwatch.runners import Setting, make_input
 
@@ -27,8 +34,10 @@ def test_networks_and_the_reference_take_turns():
     )
     turns = [name for name, _ in groupby(ran)]
     assert turns[:3] == ["reference", "a", "b"]  # warming up
-    assert turns[3:] == ["reference", "a", "b"] * (len(turns[3:]) // 3)
-    assert len(seen.reference) == len(seen.blocks[0]) == len(seen.blocks[1])
+    n_rounds = len(seen.blocks[0])
+    assert turns[3::2] == ["reference"] * (2 * n_rounds + 1)
+    assert turns[4::2] == ["a", "b", "b", "a"] * (n_rounds // 2) + ["a", "b"] * (n_rounds % 2)
+    assert {len(rounds) for rounds in (*seen.references, *seen.blocks)} == {n_rounds}
     assert min(map(len, seen.runs)) >= 100
 
 
@@ -87,7 +96,70 @@ def test_it_ends_when_the_time_is_over_however_wide_the_interval_is():
         lambda: None,
         form=Form(least_s=0.01, most_s=0.1, precision=0.0),
     )
-    assert seen.reference
+    assert seen.references[0]
+
+
+def spend(ms: float) -> None:
+    end = time.perf_counter() + ms / 1e3
+    while time.perf_counter() < end:
+        pass
+
+
+def test_a_quiet_machine_is_waited_for():
+    start = time.perf_counter()
+
+    def reference() -> None:  # disturbed for half a second, then as fast as it can be
+        spend(0.2 if time.perf_counter() < start + 0.5 else 0.1)
+
+    form = Form(least_s=0.01, most_s=0.05, precision=0.05, patience_s=5.0)
+    seen = record([lambda: spend(0.1)], reference, form=form, quiet_ns=1e5)
+    reading = np.array(seen.references[0], dtype=np.float64)
+    assert quiet_rounds(reading, quiet=1e5).sum() >= LEAST_QUIET
+    assert 0.5 < time.perf_counter() - start < 4.0
+
+
+def test_patience_has_an_end():
+    start = time.perf_counter()
+    form = Form(least_s=0.01, most_s=0.05, precision=0.05, patience_s=60.0)
+    record([lambda: spend(0.1)], lambda: spend(0.2), form=form, quiet_ns=1e5)
+    assert time.perf_counter() - start < 4.0  # no quiet moment came
+
+
+def reading_of(networks, references) -> Reading:
+    return Reading(
+        runtime="r",
+        blocks=networks,
+        references=references,
+        percentiles=[(1.0, 1.0, 1.0)] * len(networks),
+        n_runs=[1] * len(networks),
+    )
+
+
+def test_only_quiet_rounds_count_where_there_are_enough_of_them():
+    rng = np.random.default_rng(0)
+    slow = np.repeat([[1.0], [1.5]], 100, axis=0)
+    network = blocks(rng, 200, ms=3.0) * slow**1.5  # disturbed more than the reference is
+    around = np.concatenate([blocks(rng, 200, ms=1.0) * slow for _ in "ab"], axis=1)
+    chosen = select_quiet([reading_of([network], [around])], 0, quiet_ms=1.0)
+    assert chosen.is_quiet
+    assert pool([chosen.pairs])[0].value == pytest.approx(3.0, rel=0.02)
+    disturbed = reading_of([network[100:]], [around[100:]])
+    both = select_quiet([disturbed, reading_of([network], [around])], 0, quiet_ms=1.0)
+    assert len(both.pairs) == 1  # of the process that saw a quiet machine
+    nothing = select_quiet([disturbed], 0, quiet_ms=1.0)
+    assert not nothing.is_quiet
+    assert len(nothing.pairs[0][0]) == 100
+
+
+def test_a_burst_beside_a_block_makes_its_round_no_quiet_one():
+    reference = np.array([[1.0, 1.0], [1.0, 1.2], [1.2, 1.0], [1.07, 1.0], [0.8, 1.0]])
+    assert quiet_rounds(reference, quiet=1.0).tolist() == [True, False, False, True, True]
+
+
+def test_another_error_widens_an_interval_on_both_sides():
+    wide = Spread(value=1.0, low=1 / 1.03, high=1.03).widened(0.04)
+    assert math.log(wide.high) == pytest.approx(-math.log(wide.low))
+    assert math.log(wide.high) == pytest.approx(math.hypot(math.log(1.03), 0.04))
 
 
 def test_open_sides_are_filled_with_batch_and_shape():

@@ -1,4 +1,6 @@
 import logging
+import shutil
+import subprocess
 import time
 from contextlib import contextmanager
 
@@ -8,6 +10,7 @@ from torch import nn
 from autokd.errors import MeasureError
 from autokd.exporters import export_onnx
 from autokd.latency import Form, StopwatchTarget, stopwatch_target
+from autokd.latency.reference import recall_quiet_ms
 
 SHORT = Form(least_s=0.02, most_s=0.3, precision=0.05)
 
@@ -99,7 +102,7 @@ def test_the_reference_is_timed_once_on_a_device(tmp_path, monkeypatch):
 
 
 def test_the_machine_being_faster_than_it_was_known_is_said(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(stopwatch_target, "recall_quiet_ms", lambda _: 1000.0)
+    monkeypatch.setattr(stopwatch_target, "recall_quiet_ms", lambda _, **_how: 1000.0)
     with caplog.at_level(logging.WARNING):
         StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
     assert "times as fast as when its reference was timed" in caplog.text
@@ -118,3 +121,27 @@ def test_several_processes_count_together(tmp_path):
     one, other = StopwatchTarget(form=form).measure_together(models)
     assert one.median_ms < other.median_ms  # although the second process has them reversed
     assert one.n_runs >= 2 * 3 * 8  # processes, runs of a block, the fewest rounds
+
+
+def test_the_reference_outlives_the_cache_beside_a_study(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "cache"))
+    timed = []
+    for _ in range(2):
+        recall_quiet_ms(lambda: timed.append(1) or 1.5, home=tmp_path / "home")
+        shutil.rmtree(tmp_path / "cache")
+    assert recall_quiet_ms(lambda: 2.5, home=tmp_path / "home") == 1.5
+    assert timed == [1]
+    assert recall_quiet_ms(lambda: 2.5) == 1.5  # the cache knows it again
+
+
+def test_ctrl_c_of_the_terminal_does_not_reach_the_stopwatch(tmp_path, monkeypatch):
+    how = {}
+
+    class Spy(subprocess.Popen):
+        def __init__(self, *words, **options):
+            how.update(options)
+            super().__init__(*words, **options)
+
+    monkeypatch.setattr(stopwatch_target.subprocess, "Popen", Spy)
+    StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
+    assert how["start_new_session"]

@@ -1,10 +1,12 @@
 import json
 
 import pytest
+import torch
 from torch import nn
 
 from autokd.errors import ConfigError, MeasureError
-from autokd.exporters import export_onnx
+from autokd.exporters import export_onnx, quantize_onnx
+from autokd.exporters.onnx_file import annotate_onnx
 from autokd.latency import load_table, network_key
 from autokd.testing import FakeTarget
 
@@ -74,3 +76,26 @@ def test_a_table_that_is_not_there_is_refused(tmp_path):
         load_table(tmp_path / "nix.csv")
     with pytest.raises(ConfigError, match="must be a CSV or JSON file"):
         table(tmp_path, "[1]", name="x.json")
+
+
+def test_a_row_may_hold_its_architecture_as_an_object(tmp_path, model):
+    model.with_suffix(".json").write_text(json.dumps({"width": 16}))
+    rows = json.dumps([{"architecture": {"width": 16}, "latency_ms": 2.5}])
+    assert table(tmp_path, rows, name="a.json").measure(model).median_ms == 2.5
+
+
+def test_a_table_that_a_spreadsheet_has_written_is_read(tmp_path, model):
+    text = f"\ufeffnetwork,ms\n{network_key(model)},2.5\n"
+    assert table(tmp_path, text).measure(model).median_ms == 2.5
+
+
+def test_the_row_of_an_architecture_is_not_that_of_its_int8_file(tmp_path, model):
+    int8 = tmp_path / "m.int8.onnx"
+    quantize_onnx(model, int8, pictures=torch.zeros(8, 1, 8, 8, dtype=torch.uint8))
+    for file in (model, int8):
+        card = json.dumps({"architecture": {"width": 16}})
+        annotate_onnx(file, file, metadata={"autokd": card})
+    inner = FakeTarget()
+    target = table(tmp_path, "width,ms\n16,2.5\n", target=inner)
+    assert target.measure_together([model, int8])[0].median_ms == 2.5
+    assert inner.measured == ["m.int8.onnx"]

@@ -166,3 +166,12 @@ def test_confusions_are_drawn_of_few_and_of_many_classes(tmp_path, n_classes):
     names = [f"class {number}" for number in range(n_classes)]
     file = draw_confusions(counts, classes=names, title="t", folder=tmp_path)
     assert min(size_of(file)) >= 800
+
+
+def test_the_error_is_that_of_the_bins_that_are_drawn():
+    saturated = torch.tensor([[60.0, 0.0]]).repeat(50, 1)
+    high = torch.tensor([[3.0, 0.0]]).repeat(50, 1)
+    labels = torch.tensor([0] * 45 + [1] * 5 + [0] * 50)
+    found = measure_calibration(torch.cat([saturated, high]), labels)
+    (only,) = found.bins
+    assert found.ece == pytest.approx(abs(only.confidence - only.accuracy))

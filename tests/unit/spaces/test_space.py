@@ -251,3 +251,22 @@ def test_a_recipe_can_say_the_precision_too(tmp_path):
     assert build_space("mobile", **options).values_of("precision") == {"fp32", "int8"}
     held = build_space("mobile", precision="fp32", **options)
     assert held.values_of("precision") == {"fp32"}
+
+
+def test_a_pin_between_two_steps_is_refused_and_not_rounded():
+    space = space_of("mobile")
+    with pytest.raises(SpaceError, match=r"`magnitude` must be .* multiple of .*try 2"):
+        space.pin({"magnitude": "2.4"})
+
+
+def test_a_value_that_builds_nothing_is_no_end_of_a_dimension(mobile, monkeypatch):
+    choices = next(one.choices for one in mobile.dimensions if one.label == "width_3")
+    real = type(mobile)._cost_of
+
+    def cost_of(space, values, cost):
+        is_bad = values.get("width_3") == choices[0]
+        return float("nan") if is_bad else real(space, values, cost)
+
+    monkeypatch.setattr(type(mobile), "_cost_of", cost_of)
+    small, large = mobile.extremes(count_params)
+    assert (small["width_3"], large["width_3"]) == (choices[1], choices[-1])

@@ -201,3 +201,21 @@ def test_a_processor_on_which_int8_never_pays_is_named(find):
     ]
     line = find(results).describe_misery()
     assert "got none of 3; the nearest, trial 1, takes 1.5 times as long in INT8" in line
+
+
+def test_a_time_that_left_no_trial_is_named(find):
+    assert (
+        "`--timeout` must leave time for a trial, got 60 s"
+        in find([], timeout_s=60).describe_misery()
+    )
+
+
+def test_what_is_too_slow_does_not_meet_the_accuracy_either(find):
+    results = [result(0, 0.95, 5.0), result(1, 0.8, 1.0)]
+    line = find(results, max_latency_ms=2, min_accuracy=0.9).describe_misery()
+    assert "the best of 1 within --max-latency-ms reaches 0.8" in line
+
+
+def test_a_default_student_that_does_not_run_there_is_no_baseline(find):
+    first = dataclasses.replace(result(0, 0.9, 1.0), latency=None)
+    assert find([first, result(1, 0.8, 0.5)]).baseline() is None

@@ -8,6 +8,7 @@ import pytest
 
 from autokd.candidate import CheckpointFolder
 from autokd.jobs import JobQueue, LeaseLostError, open_engine
+from autokd.study import remote_crew
 from autokd.study.crew import Crew, Job
 from autokd.study.orders import WEIGHTS, Bench, Order, Outcome
 from autokd.study.refits import Entry, Refit
@@ -316,3 +317,22 @@ def test_it_waits_for_what_comes(build, queue):
     thread.start()
     assert crew.wait(ignore).result.result.state == "complete"
     thread.join()
+
+
+def test_halting_ends_at_once_where_no_worker_has_a_job(build):
+    crew = build()
+    crew.start(job())
+    crew.halt()
+    with pytest.raises(KeyboardInterrupt):
+        crew.wait(ignore)
+
+
+def test_nobody_is_buried_after_an_outage_of_the_coordinators_own(build, queue, monkeypatch):
+    crew, hands = build(), Hands(queue)
+    crew.start(job())
+    hands.claim()
+    look(crew)
+    real = time.monotonic
+    monkeypatch.setattr(remote_crew.time, "monotonic", lambda: real() + 100)
+    look(crew)
+    assert list(queue.workers("s")) == [hands.name]

@@ -1,6 +1,7 @@
 import contextlib
 import threading
 import time
+from pathlib import Path
 
 import optuna
 import pytest
@@ -72,3 +73,9 @@ def test_a_database_that_is_gone_for_a_while_is_waited_for(postgres, tmp_path, c
     assert [trial.values for trial in trials] == [[0.5, 1.0], [0.6, 2.0]]
     assert trials[1].user_attrs == {"told": "whole"}
     storage.engine.dispose()
+
+
+def test_a_password_is_not_told():
+    with pytest.raises(ConfigError) as error:
+        open_storage("postgresql+nothing://me:SECRET@host/db", runs_dir=Path())
+    assert "SECRET" not in str(error.value)
