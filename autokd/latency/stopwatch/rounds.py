@@ -26,7 +26,7 @@ _MOST_REFERENCES = 40  # blocks between two networks
 _LOOK_AFTER = 1.3  # times as many rounds as at the last look at the intervals
 _DRAWS = 100
 _PAUSE_S = 0.002  # between two looks whether the machine is quiet
-_HOPELESS_S = 1.5  # without any quiet moment
+_HOPELESS_S = 3.0  # without any quiet moment
 
 
 @dataclass(frozen=True)

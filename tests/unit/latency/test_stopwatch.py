@@ -122,7 +122,7 @@ def test_patience_has_an_end():
     start = time.perf_counter()
     form = Form(least_s=0.01, most_s=0.05, precision=0.05, patience_s=60.0)
     record([lambda: spend(0.1)], lambda: spend(0.2), form=form, quiet_ns=1e5)
-    assert time.perf_counter() - start < 4.0  # no quiet moment came
+    assert time.perf_counter() - start < 6.0  # no quiet moment came
 
 
 def reading_of(networks, references) -> Reading:
