@@ -1,9 +1,11 @@
 """Checkpoints on disk: written whole or not at all, no more of them than there is room for."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import pickle
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, final
@@ -15,6 +17,7 @@ from autokd.types import EpochLog
 
 __all__ = ["CheckpointFile", "CheckpointFolder"]
 
+_STALE_S = 3600.0  # after which nobody writes a file any more
 _logger = logging.getLogger(__name__)
 
 
@@ -122,6 +125,10 @@ class CheckpointFolder:
         Returns:
             The names of those that are gone.
         """
+        for file in self.path.glob("*.tmp"):  # of a process that was killed while it wrote
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - file.stat().st_mtime > _STALE_S:
+                    file.unlink()
         sizes: dict[str, int] = {}
         ages: dict[str, float] = {}
         for file in self.path.glob("*.checkpoint"):

@@ -8,6 +8,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from autokd.reports.pictures import build_axes, save_picture
+from autokd.reports.points import short_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["count_confusions", "draw_confusions", "find_confusions"]
 
 _MOST_NUMBERS, _MOST_NAMES = 20, 60  # classes, of which counts and names can be read
-_LONGEST = 16  # characters of a class's name
 
 
 def count_confusions(
@@ -86,7 +86,7 @@ def draw_confusions(
     axes.set_xlabel("Chosen class", fontsize=10.5)
     axes.set_ylabel("Right class", fontsize=10.5)
     if len(classes) <= _MOST_NAMES:
-        names = [_short(name) for name in classes]
+        names = [short_text(name) for name in classes]
         is_long = max(map(len, names)) > 3
         size = 9 if len(classes) <= 30 else 6
         axes.set_xticks(range(len(classes)), names, fontsize=size, rotation=90 if is_long else 0)
@@ -104,7 +104,3 @@ def _write_counts(axes: "Axes", counts: Tensor, *, shares: Tensor) -> None:
                 color = "white" if shares[row, column] > 55 else "black"
                 text = f"{int(counts[row, column])}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

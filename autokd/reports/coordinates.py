@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autokd.reports.pictures import build_axes, save_picture
-from autokd.reports.points import short_ms
+from autokd.reports.points import short_ms, short_text
 from autokd.types import Dimension, Scalar, TrialResult
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ __all__ = ["draw_coordinates"]
 
 _ROW_IN, _HEAD_IN = 0.42, 1.6
 _GREY, _LINE = "#555555", "#c9ccd0"
-_LONGEST = 16  # characters of a choice
 _SHARE = 0.45  # of a choice's room that the lines through it are spread over
 
 
@@ -133,7 +132,9 @@ def _build_choices(label: str, choices: Sequence[Scalar], values: Sequence[Scala
         (choices.index(value) + 0.5 + _SHARE * ((number + 0.5) / len(values) - 0.5)) * room
         for number, value in enumerate(values)
     ]
-    ticks = [((place + 0.5) * room, _short(str(choice))) for place, choice in enumerate(choices)]
+    ticks = [
+        ((place + 0.5) * room, short_text(str(choice))) for place, choice in enumerate(choices)
+    ]
     return _Row(label=label, places=tuple(places), ticks=tuple(ticks))
 
 
@@ -184,7 +185,3 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 def _percent(result: TrialResult) -> float:
     return 100 * (result.val_accuracy or 0.0)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

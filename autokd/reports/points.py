@@ -17,6 +17,7 @@ __all__ = [
     "of_validation",
     "short_count",
     "short_ms",
+    "short_text",
     "shown_students",
     "signed_points",
     "split_name",
@@ -28,6 +29,9 @@ Point = tuple[float, float]
 """A latency in ms and an accuracy in per cent."""
 
 NOTHING = "–"  # noqa: RUF001 - a dash
+
+
+_LONGEST = 16  # characters of a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,11 @@ class Accuracy:
 
     def __str__(self) -> str:
         return f"{self.percent:.1f}" + ("" if self.ci95 is None else f" ± {self.ci95:.1f}")
+
+
+def short_text(text: str) -> str:
+    """A name of a class or a choice, cut where it is long."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def is_tested(front: Front) -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from autokd.reports.pictures import BASELINE, FRONT, save_picture
+from autokd.reports.points import short_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ __all__ = ["Look", "draw_looks"]
 _GREY = "#555555"
 _PANELS = ("picture", "teacher", "student")
 _SIDE_IN, _TITLE_IN, _HEAD_IN = 1.2, 0.3, 0.95  # of a panel, above a row, above the sheet
-_LONGEST = 16  # characters of a class's name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +108,7 @@ def _draw_half(
         _draw_map(panels[1], look.picture, look.teacher_map)
         _draw_map(panels[2], look.picture, look.student_map)
         similarity = "no r" if look.similarity is None else f"r = {look.similarity:+.2f}"
-        texts = (_short(look.label), _short(look.teacher_says), _short(look.student_says))
+        texts = map(short_text, (look.label, look.teacher_says, look.student_says))
         for axes, name, text in zip(panels, _PANELS, texts, strict=True):
             axes.set_title(text, fontsize=8, pad=3)
             if row == 0:
@@ -165,7 +165,3 @@ def _draw_scale(figure: "Figure", *, height: float) -> None:
     axes.set(yticks=[], xticks=[0, 1])
     axes.set_xticklabels(["nothing speaks for the choice", "most in this picture"], fontsize=8)
     axes.tick_params(length=0)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
