@@ -104,10 +104,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Selection:
-    """What counts of one network's blocks and the reference's.
+    """What counts of one network's blocks, and of those that its time is divided by.
 
     Attributes:
-        pairs: Of each process that counts, blocks of the network and of the reference.
+        pairs: Of each process that counts, blocks of both.
         is_quiet: Whether the machine was quiet around all of them.
     """
 
@@ -115,19 +115,26 @@ class Selection:
     is_quiet: bool
 
 
-def select_quiet(readings: Sequence[Reading], number: int, *, quiet_ms: float) -> Selection:
+def select_quiet(
+    readings: Sequence[Reading], number: int, *, over: int | None = None, quiet_ms: float
+) -> Selection:
     """The rounds in which nothing disturbed the machine, or all where there are too few of them.
 
     Args:
         readings: Of some processes.
         number: Of the network.
+        over: Of the network that its time is divided by; the reference if none.
         quiet_ms: What the reference takes then.
 
     Returns:
         Only of processes that have seen enough of them, if any has.
     """
-    pairs = [(one.blocks[number], one.references[number]) for one in readings]
-    chosen = [one.quiet(number, quiet_ms=quiet_ms) for one in readings]
+    numbers = (number,) if over is None else (number, over)
+    pairs = [
+        (one.blocks[number], one.references[number] if over is None else one.blocks[over])
+        for one in readings
+    ]
+    chosen = [one.quiet(*numbers, quiet_ms=quiet_ms) for one in readings]
     quiet = [
         (above[rows], below[rows])
         for (above, below), rows in zip(pairs, chosen, strict=True)

@@ -152,14 +152,11 @@ class StopwatchTarget:
             The ratio of their times, and both latencies.
         """
         readings, (first, second), quiet_ms = self._measure([one, other])
-        pairs = [(one.blocks[0], one.blocks[1]) for one in readings]
-        chosen = [one.quiet(0, 1, quiet_ms=quiet_ms) for one in readings]
-        quiet = [
-            (above[rows], below[rows])
-            for (above, below), rows in zip(pairs, chosen, strict=True)
-            if rows is not None
-        ]
-        return compare_ratio(pool([quiet or pairs])[0], one=first, other=second)
+        seen = select_quiet(readings, 0, over=1, quiet_ms=quiet_ms)
+        (spread,) = pool([seen.pairs])
+        if not seen.is_quiet:
+            spread = spread.widened(_DOUBT * abs(math.log(first.drift)))
+        return compare_ratio(spread, one=first, other=second)
 
     def _measure(self, models: Sequence[Path]) -> tuple[list[Reading], list[Latency], float]:
         with tempfile.TemporaryDirectory(prefix="autokd-") as folder:

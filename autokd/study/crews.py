@@ -34,15 +34,18 @@ def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
     return ForkedCrew(size)
 
 
-def tell_size(crew: Crew, config: Config, *, say: Callable[[str], object]) -> None:
+def tell_size(
+    crew: Crew, config: Config, *, device: torch.device, say: Callable[[str], object]
+) -> None:
     """Says that fewer students are trained side by side here than the user wants.
 
     Args:
         crew: Of this machine.
         config: What the user wants.
+        device: Where students are trained.
         say: Shows a line.
     """
     is_here = not (config.remote or config.ray)
     if is_here and config.workers is not None and crew.size < config.workers:
-        why = "a GPU is not shared" if config.device != "cpu" else "no forked process can train"
+        why = "a GPU is not shared" if device.type != "cpu" else "no forked process can train"
         say(f"--workers {config.workers}: {crew.size} here, since {why}")

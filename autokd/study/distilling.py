@@ -325,7 +325,7 @@ def _open_session(config: Config, folder: StudyFolder, *, progress: SearchProgre
     """Data, student and teacher, checked in the order of what they cost."""
     device = choose_device(config)
     crew = build_crew(config.workers, device=device)
-    tell_size(crew, config, say=progress.say)
+    tell_size(crew, config, device=device, say=progress.say)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     try:

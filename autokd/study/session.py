@@ -179,9 +179,9 @@ class _Session:
         return limit is not None and self._wall_s() >= limit
 
     def _give_up_if_hopeless(self) -> None:
-        n_pruned = sum(result.state == "pruned" for result in self.results)
-        is_open = bool(self.crew.running or self.trials.stopped())
-        if not is_open and n_pruned == len(self.results) >= _HOPELESS:
+        if len(self.results) < _HOPELESS or any(one.state != "pruned" for one in self.results):
+            return
+        if not (self.crew.running or self.trials.stopped()):
             raise ConstraintError(self.findings.describe_misery())
 
     # ------------------------------------------------------------------ time
@@ -295,7 +295,7 @@ def _open_session(
     device = choose_device(config)
     cluster = join_cluster(config) if config.ray else None
     crew = InlineCrew() if cluster else build_crew(config.workers, device=device)
-    tell_size(crew, config, say=progress.say)
+    tell_size(crew, config, device=device, say=progress.say)
     queue = JobQueue(open_engine(config.storage)) if config.remote else None
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     earlier = read_earlier(config, storage=storage)

@@ -151,6 +151,16 @@ def test_only_quiet_rounds_count_where_there_are_enough_of_them():
     assert len(nothing.pairs[0][0]) == 100
 
 
+def test_two_networks_are_compared_where_the_machine_is_quiet_around_both():
+    rng = np.random.default_rng(0)
+    slow = np.repeat([[1.0], [1.5]], 100, axis=0)
+    around = np.concatenate([blocks(rng, 200, ms=1.0) * slow for _ in "ab"], axis=1)
+    networks = [blocks(rng, 200, ms=ms) * slow**power for ms, power in ((3.0, 1.5), (1.5, 0.8))]
+    seen = select_quiet([reading_of(networks, [around, around])], 0, over=1, quiet_ms=1.0)
+    assert seen.is_quiet
+    assert pool([seen.pairs])[0].value == pytest.approx(2.0, rel=0.02)
+
+
 def test_a_burst_beside_a_block_makes_its_round_no_quiet_one():
     reference = np.array([[1.0, 1.0], [1.0, 1.2], [1.2, 1.0], [1.07, 1.0], [0.8, 1.0]])
     assert quiet_rounds(reference, quiet=1.0).tolist() == [True, False, False, True, True]
