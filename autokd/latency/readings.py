@@ -26,7 +26,8 @@ class Reading:
 
     Attributes:
         runtime: Name and version.
-        blocks: Of each network, nanoseconds of the fastest run of each block: rounds, 1.
+        blocks: Of each network, nanoseconds of the fastest run of each block: rounds, 1. The
+            first rounds are those of all, the later ones of some.
         references: Of each network, the same of the reference before and after it: rounds,
             blocks.
         percentiles: Of each network, the tenth, the median and the ninetieth of its runs.
@@ -56,12 +57,9 @@ class Reading:
         """What the reference took."""
         return fast_time(np.concatenate([one.ravel() for one in self.references])) / 1e6
 
-    def quiet(self, *numbers: int, quiet_ms: float) -> NDArray[np.bool_] | None:
-        """The rounds in which the machine was quiet around some networks; none if too few were."""
-        ns = 1e6 * quiet_ms
-        chosen = np.logical_and.reduce(
-            [quiet_rounds(self.references[number], quiet=ns) for number in numbers]
-        )
+    def quiet(self, number: int, *, quiet_ms: float) -> NDArray[np.bool_] | None:
+        """The rounds in which the machine was quiet around a network; none if too few were."""
+        chosen = quiet_rounds(self.references[number], quiet=1e6 * quiet_ms)
         return chosen if int(chosen.sum()) >= LEAST_QUIET else None
 
     def reversed(self) -> "Reading":
@@ -129,17 +127,17 @@ def select_quiet(
     Returns:
         Only of processes that have seen enough of them, if any has.
     """
-    numbers = (number,) if over is None else (number, over)
-    pairs = [
-        (one.blocks[number], one.references[number] if over is None else one.blocks[over])
-        for one in readings
-    ]
-    chosen = [one.quiet(*numbers, quiet_ms=quiet_ms) for one in readings]
-    quiet = [
-        (above[rows], below[rows])
-        for (above, below), rows in zip(pairs, chosen, strict=True)
-        if rows is not None
-    ]
+    pairs: list[Pair] = []
+    quiet: list[Pair] = []
+    for one in readings:
+        above = one.blocks[number]
+        below = one.references[number] if over is None else one.blocks[over]
+        n_common = min(len(above), len(below))
+        pairs.append((above[:n_common], below[:n_common]))
+        rows = one.quiet(number, quiet_ms=quiet_ms)
+        others = rows if over is None else one.quiet(over, quiet_ms=quiet_ms)
+        if rows is not None and others is not None:
+            quiet.append((above[rows], below[others]))
     return Selection(quiet or pairs, is_quiet=bool(quiet))
 
 

@@ -30,6 +30,7 @@ from autokd.study.orders import Bench
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
 from autokd.study.side_by_side import measure_side_by_side
+from autokd.study.stillness import resting_while_measured
 from autokd.study.targets import build_target
 from autokd.study.teaching import Faculty
 from autokd.trackers import build_tracker
@@ -94,7 +95,8 @@ def distill(
     with folder.locked():
         session = _open_session(config, folder, progress=progress)
         session.mark = start
-        with _closing(session, tracker or build_tracker(config)):
+        tracker = tracker or build_tracker(config)
+        with _closing(session, tracker), resting_while_measured(tracker):
             session.train()
         front = folder.load_front()
         data, test = session.bench.workshop.data, session.bench.test()

@@ -35,6 +35,7 @@ from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
 from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_finals, measure_side_by_side
+from autokd.study.stillness import resting_while_measured
 from autokd.study.storages import held_alone, open_storage
 from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty
@@ -77,7 +78,7 @@ def search(
     with folder.locked(), alone:
         session = _open_session(config, folder=folder, progress=progress, start=start)
         session.tracker = tracker or build_tracker(config)
-        with _closing(session):
+        with _closing(session), resting_while_measured(session.tracker):
             session.announce()
             for step in (session.run_trials, session.compare):
                 step()

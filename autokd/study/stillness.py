@@ -1,8 +1,9 @@
-"""Who trains on this machine stands still while a latency is measured, whoever started either.
+"""Who works on this machine stands still while a latency is measured, whoever started either.
 
 A process that trains is known by a file in a folder of this machine and user. Whoever measures
 stops all of them, notes in each file how long they stood, and lets them go on. One that was left
-stopped, because whoever measured was killed meanwhile, is woken by `wake_abandoned`.
+stopped, because whoever measured was killed meanwhile, is woken by `wake_abandoned`. What the
+measuring process does beside is told by `resting_while_measured`.
 """
 
 import contextlib
@@ -13,14 +14,27 @@ import re
 import signal
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import final
 
 import psutil
 from filelock import FileLock, Timeout
 
-__all__ = ["TrainingProcess", "known_as_training", "still", "wake_abandoned"]
+from autokd.trackers import SpooledTracker
+from autokd.types import Tracker
+
+__all__ = [
+    "TrainingProcess",
+    "known_as_training",
+    "resting_while_measured",
+    "still",
+    "wake_abandoned",
+]
+
+Rest = Callable[[], contextlib.AbstractContextManager[None]]
+
+_RESTS: list[Rest] = []  # of this process
 
 
 @final
@@ -79,6 +93,25 @@ def known_as_training() -> Generator[TrainingProcess]:
 
 
 @contextlib.contextmanager
+def resting_while_measured(tracker: Tracker) -> Generator[None]:
+    """A tracker that works beside this process's other work rests whenever it measures within.
+
+    Args:
+        tracker: Of any kind; only a spooled one works beside.
+
+    Yields:
+        Nothing.
+    """
+    rests = [tracker.resting] if isinstance(tracker, SpooledTracker) else []
+    _RESTS.extend(rests)
+    try:
+        yield
+    finally:
+        for rest in rests:
+            _RESTS.remove(rest)
+
+
+@contextlib.contextmanager
 def still() -> Generator[None]:
     """Nobody else of this user trains on this machine within.
 
@@ -86,7 +119,9 @@ def still() -> Generator[None]:
         Nothing. Where the system cannot stop a process, they train on.
     """
     folder = _folder()
-    with _measuring(folder):
+    with _measuring(folder), contextlib.ExitStack() as resting:
+        for rest in tuple(_RESTS):
+            resting.enter_context(rest())
         start = time.monotonic()
         others = [one for one in _known(folder) if _can_stop() and one.signal(signal.SIGSTOP)]
         try:

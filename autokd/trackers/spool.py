@@ -1,8 +1,8 @@
 """A wrapper that makes tracking cheap and lossless: events go to a file first, then on."""
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol, final, runtime_checkable
@@ -20,7 +20,7 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(
     config=ConfigDict(ser_json_inf_nan="constants"),
 )
 _MAX_BYTES = 1 << 18  # of what is sent on at once
-_OUTAGE_S = 5.0  # that closing waits for a store that does not answer
+_OUTAGE_S = 5.0  # that closing and resting wait for a store that does not answer
 
 
 @runtime_checkable
@@ -67,7 +67,8 @@ class SpooledTracker:
         self._n_unsent = self._path.read_bytes()[self._sent :].count(b"\n")
         self._file = self._path.open("ab")
         self._changed = threading.Condition()
-        self._is_closing = self._is_abandoned = False
+        self._is_closing = self._is_abandoned = self._is_sending = False
+        self._n_resting = 0
         self._bug: Exception | None = None
         self._last_error: TrackingError | None = None
         self._thread = threading.Thread(target=self._run, name="autokd-spool", daemon=True)
@@ -109,6 +110,23 @@ class SpooledTracker:
             self._n_unsent += 1
             self._changed.notify_all()
 
+    @contextmanager
+    def resting(self) -> Generator[None]:
+        """Nothing is sent on within, so that the machine is quiet.
+
+        Yields:
+            Nothing, when what is being sent has arrived; after five seconds if it has not.
+        """
+        with self._changed:
+            self._n_resting += 1
+            self._changed.wait_for(lambda: not self._is_sending, _OUTAGE_S)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._n_resting -= 1
+                self._changed.notify_all()
+
     def close(self, *, timeout_s: float = 30.0) -> None:
         """Send what is left, for a while; what stays is sent by the next process.
 
@@ -137,6 +155,13 @@ class SpooledTracker:
             self._send_all()
         except Exception as error:  # noqa: BLE001 - raised again by the next log or close
             self._bug = error
+        finally:
+            self._has_sent()
+
+    def _has_sent(self) -> None:
+        with self._changed:
+            self._is_sending = False
+            self._changed.notify_all()
 
     def _send_all(self) -> None:
         """Send on until closed; an outage is waited for."""
@@ -159,11 +184,15 @@ class SpooledTracker:
 
     def _next_chunk(self) -> bytes | None:
         """Whole unsent lines, waited for; none when there is nothing more to do."""
+        self._has_sent()
         with self._changed:
-            self._changed.wait_for(lambda: self._sent < self._written or self._is_closing)
+            self._changed.wait_for(
+                lambda: self._is_closing or (self._sent < self._written and self._n_resting == 0)
+            )
             end = self._written
-        if self._sent == end or self._is_abandoned:
-            return None
+            if self._sent == end or self._is_abandoned:
+                return None
+            self._is_sending = True
         with self._path.open("rb") as file:
             file.seek(self._sent)
             chunk = file.read(min(end - self._sent, _MAX_BYTES))
@@ -173,6 +202,7 @@ class SpooledTracker:
 
     def _pause(self, wait_s: float) -> None:
         """Wait before a new try; closing ends the wait, since it may be the last chance."""
+        self._has_sent()
         with self._changed:
             if self._is_closing:
                 self._changed.wait_for(lambda: self._is_abandoned, min(wait_s, self._first_wait_s))

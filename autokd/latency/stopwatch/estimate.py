@@ -55,7 +55,7 @@ def ratio_draws(above: Times, below: Times, *, n_draws: int, seed: int = 0) -> T
 
     Args:
         above: Nanoseconds of one network's blocks: rounds, blocks of a round.
-        below: The same of what it is divided by; as many rounds.
+        below: The same of what it is divided by; as many rounds where they are the same ones.
         n_draws: How often to draw.
         seed: Of the draws.
 
@@ -65,16 +65,22 @@ def ratio_draws(above: Times, below: Times, *, n_draws: int, seed: int = 0) -> T
     References:
         Politis & Romano, "A circular block-resampling procedure for stationary data", 1992.
     """
-    n_rounds = len(above)
-    length = max(1, n_rounds // _MOST_SEGMENTS)
-    n_segments = -(-n_rounds // length)
-    starts = np.random.default_rng(seed).integers(n_rounds, size=(n_draws, n_segments, 1))
-    rounds = ((starts + np.arange(length)) % n_rounds).reshape(n_draws, -1)
+    random = np.random.default_rng(seed)
+    chosen = _draw_rounds(len(above), n_draws=n_draws, random=random)
+    others = chosen
+    if len(below) != len(above):
+        others = _draw_rounds(len(below), n_draws=n_draws, random=random)
     fast = [
         np.percentile(times[rounds].reshape(n_draws, -1), FAST_PERCENTILE, axis=1)
-        for times in (above, below)
+        for times, rounds in ((above, chosen), (below, others))
     ]
     return fast[0] / fast[1]
+
+
+def _draw_rounds(n: int, *, n_draws: int, random: np.random.Generator) -> NDArray[np.int64]:
+    length = max(1, n // _MOST_SEGMENTS)
+    starts = random.integers(n, size=(n_draws, -(-n // length), 1))
+    return ((starts + np.arange(length)) % n).reshape(n_draws, -1)
 
 
 def half_width(draws: Times) -> float:

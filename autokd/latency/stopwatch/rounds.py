@@ -39,7 +39,7 @@ class Form:
         precision: Half of the 95 % interval, as a share, that is narrow enough.
         n_processes: That time one after another; the mean of what they find counts.
         patience_s: That is waited for quiet moments after `most_s`, in each process, as long as
-            they come.
+            they come; then only networks are timed that have not seen enough of them.
     """
 
     least_s: float
@@ -54,7 +54,8 @@ class Record:
     """What was seen.
 
     Attributes:
-        blocks: Of each network, nanoseconds of the fastest run of each block: rounds, 1.
+        blocks: Of each network, nanoseconds of the fastest run of each block: rounds, 1. All have
+            taken part in the first rounds, some in later ones.
         references: Of each network, the same of the reference before and after it: rounds, blocks.
         runs: Of each network, nanoseconds of each run.
     """
@@ -116,8 +117,9 @@ def record(
     )
     start, look_at = time.perf_counter(), _MIN_ROUNDS
     enough_s, most_s = form.least_s * len(runs), form.most_s * len(runs)
+    takers: Sequence[int] = range(len(runs))
     while True:
-        rounds.take()
+        rounds.take(takers)
         spent_s = time.perf_counter() - start
         if rounds.n >= look_at and spent_s < most_s:
             look_at = round(_LOOK_AFTER * rounds.n) + 1
@@ -125,7 +127,8 @@ def record(
                 return rounds.seen
         if spent_s >= most_s:
             left_s = most_s + form.patience_s - spent_s
-            if rounds.n_quiet >= WANTED_QUIET or not rounds.wait(min(left_s, _HOPELESS_S)):
+            takers = rounds.lacking
+            if not takers or not rounds.wait(min(left_s, _HOPELESS_S)):
                 return rounds.seen
 
 
@@ -143,11 +146,11 @@ class _Rounds:
         self._runs, self._reference = runs, reference
         self._n_references, self._quiet = n_references, quiet
 
-    def take(self) -> None:
-        """One block of each network, the reference before and after it; another one begins."""
+    def take(self, numbers: Sequence[int]) -> None:
+        """One block of some networks, the reference before and after it; another one begins."""
         seen, before = self.seen, self._time_reference()
-        for place in range(len(self._runs)):
-            number = (place + self.n) % len(self._runs)
+        for place in range(len(numbers)):
+            number = numbers[(place + self.n) % len(numbers)]
             block = time_block(self._runs[number])
             after = self._time_reference()
             seen.blocks[number].append([min(block)])
@@ -158,13 +161,13 @@ class _Rounds:
         self.n += 1
 
     @property
-    def n_quiet(self) -> int:
-        """Quiet rounds of the network that has seen the fewest; enough where that is not known."""
-        return min(self._n_quiet)
+    def lacking(self) -> list[int]:
+        """Networks that have not seen quiet rounds enough; none where that is not known."""
+        return [number for number, n in enumerate(self._n_quiet) if n < WANTED_QUIET]
 
     def are_enough(self, precision: float) -> bool:
         """Whether there are rounds enough, quiet ones where that is known, and all widths small."""
-        if self.n_quiet < WANTED_QUIET or len(self.seen.runs[0]) < _MIN_RUNS:
+        if self.lacking or len(self.seen.runs[0]) < _MIN_RUNS:
             return False
         for blocks, around in zip(self.seen.blocks, self.seen.references, strict=True):
             above, below = (np.array(times, dtype=np.float64) for times in (blocks, around))

@@ -118,6 +118,35 @@ def test_a_quiet_machine_is_waited_for():
     assert 0.5 < time.perf_counter() - start < 4.0
 
 
+def test_only_networks_that_lack_quiet_rounds_are_timed_again():
+    ran = {"steady": 0, "disturbing": 0}
+    slow_until = 0.0
+
+    def reference() -> None:
+        spend(0.2 if time.perf_counter() < slow_until else 0.1)
+
+    def disturbing() -> None:  # three times of four the reference is slow after it
+        nonlocal slow_until
+        ran["disturbing"] += 1
+        spend(0.1)
+        if ran["disturbing"] // 4 % 4:
+            slow_until = time.perf_counter() + 0.002
+
+    def steady() -> None:
+        ran["steady"] += 1
+        spend(0.1)
+
+    form = Form(least_s=0.01, most_s=0.03, precision=0.0, patience_s=5.0)
+    seen = record([steady, disturbing], reference, form=form, quiet_ns=1e5)
+    n_rounds = [len(rounds) for rounds in seen.blocks]
+    assert n_rounds[1] > n_rounds[0]
+    for n, rounds, around, runs in zip(
+        n_rounds, seen.blocks, seen.references, seen.runs, strict=True
+    ):
+        assert (len(rounds), len(around), len(runs)) == (n, n, 3 * n)
+        assert quiet_rounds(np.array(around, dtype=np.float64), quiet=1e5).sum() >= LEAST_QUIET
+
+
 def test_patience_has_an_end():
     start = time.perf_counter()
     form = Form(least_s=0.01, most_s=0.05, precision=0.05, patience_s=60.0)
@@ -159,6 +188,19 @@ def test_two_networks_are_compared_where_the_machine_is_quiet_around_both():
     seen = select_quiet([reading_of(networks, [around, around])], 0, over=1, quiet_ms=1.0)
     assert seen.is_quiet
     assert pool([seen.pairs])[0].value == pytest.approx(2.0, rel=0.02)
+
+
+def test_networks_of_different_numbers_of_rounds_are_compared():
+    rng = np.random.default_rng(0)
+    around = np.concatenate([blocks(rng, 200, ms=1.0) for _ in "ab"], axis=1)
+    networks = [blocks(rng, 200, ms=3.0), blocks(rng, 120, ms=1.5)]
+    reading = reading_of(networks, [around, around[:120]])
+    for quiet_ms in (1.0, 0.5):  # all rounds are quiet ones, or none is
+        seen = select_quiet([reading], 0, over=1, quiet_ms=quiet_ms)
+        assert seen.is_quiet == (quiet_ms == 1.0)
+        spread = pool([seen.pairs])[0]
+        assert spread.value == pytest.approx(2.0, rel=0.01)
+        assert spread.low < spread.value < spread.high
 
 
 def test_a_burst_beside_a_block_makes_its_round_no_quiet_one():

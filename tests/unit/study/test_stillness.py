@@ -9,7 +9,15 @@ import psutil
 import pytest
 
 from autokd.study import stillness
-from autokd.study.stillness import known_as_training, still, wake_abandoned
+from autokd.study.stillness import (
+    known_as_training,
+    resting_while_measured,
+    still,
+    wake_abandoned,
+)
+from autokd.trackers import MemoryTracker, SpooledTracker
+from autokd.types import Event
+from tests.contracts.tracker_contract import opened
 
 fork = multiprocessing.get_context("fork")
 
@@ -107,3 +115,17 @@ def test_a_dead_process_is_forgotten_and_who_has_its_number_left_alone(folder, t
     with still():
         assert not is_stopped(process, within=0.2)
     assert sorted(path.name for path in folder.iterdir() if path.name.isdigit()) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_tracker_that_works_beside_rests_while_something_is_measured(tmp_path, monkeypatch):
+    heard, told = MemoryTracker(), list[Event]()
+    monkeypatch.setattr(heard, "log", told.append)
+    tracker = SpooledTracker(lambda: heard, folder=tmp_path)
+    with resting_while_measured(tracker), resting_while_measured(heard):
+        with still():
+            tracker.log(opened())
+            time.sleep(0.1)
+            assert not told
+        tracker.close()
+    assert told == [opened()]

@@ -196,3 +196,51 @@ def test_a_thousand_events_go_out_in_a_few_batches(tmp_path):
     spool.close()
     assert tracker.events == events
     assert tracker.batches < 5
+
+
+def test_nothing_is_sent_while_it_rests_and_everything_after(tmp_path):
+    tracker = FakeFailingTracker()
+    spool = build_spool(tmp_path, tracker)
+    with spool.resting(), spool.resting():
+        for event in study():
+            spool.log(event)
+        time.sleep(0.1)
+        assert not tracker.events
+    wait_for(lambda: spool.n_unsent == 0)
+    assert tracker.events == study()
+    spool.close()
+
+
+def test_it_rests_when_what_is_being_sent_has_arrived(tmp_path):
+    class FakeSlowTracker(FakeFailingTracker):
+        def log(self, event):
+            time.sleep(0.2)
+            super().log(event)
+
+    tracker = FakeSlowTracker()
+    spool = build_spool(tmp_path, tracker)
+    spool.log(opened())
+    wait_for(lambda: spool._is_sending)
+    with spool.resting():
+        assert tracker.events == [opened()]
+    spool.close()
+
+
+def test_closing_ends_a_rest(tmp_path):
+    tracker = FakeFailingTracker()
+    spool = build_spool(tmp_path, tracker)
+    with spool.resting():
+        spool.log(opened())
+        spool.close()
+        assert tracker.events == [opened()]
+
+
+def test_an_outage_is_a_rest(tmp_path):
+    tracker = FakeFailingTracker(is_broken=True)
+    spool = build_spool(tmp_path, tracker, longest_wait_s=30.0)
+    spool.log(opened())
+    wait_for(lambda: spool.last_error is not None)
+    start = time.monotonic()
+    with spool.resting():
+        assert time.monotonic() - start < 2.0
+    spool.close()
