@@ -1,19 +1,21 @@
-"""The same wall time for a plain loop (`plain_loop.py`) and for `autokd search`.
+"""The same wall time for a plain loop (`plain_loop.py`) and for `autokd search`, a side a sampler.
 
-Both search the same joint space with the same teacher, which is trained before and not counted, the
+All search the same joint space with the same teacher, which is trained before and not counted, the
 same pictures and split; a full training has as many epochs of as many batches. The plain loop
 trains each candidate to its end, with the teacher asked about every batch; autokd has its rungs,
 its bank, its engines, a process a core. Each runs in a process of its own from its start (imports
-included) until the time is up, alternately first. Figure: hypervolume of what was trained to its
-end, validation accuracy against log latency; students of both sides and the teacher are timed
+included) until the time is up, with a cache of its own that holds nothing but the teacher, another
+one first with each seed. Figure: hypervolume of what was trained to its
+end, validation accuracy against log latency; students of all sides and the teacher are timed
 together, by turns in one process, in autokd's target. The box lies between (chance, the teacher's
-latency) and (1, a thousandth of it). `time_ratio`: when autokd reaches the plain loop's last
-value, over the plain loop's time; null if it never does.
+latency) and (1, a thousandth of it). `time_ratio`: when autokd (with the first of the samplers)
+reaches the plain loop's last value, over the plain loop's time; null if it never does.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -35,7 +37,7 @@ from autokd.study.front import hypervolume
 from autokd.types import Sample
 
 HERE = Path(__file__).parent
-SIDES = ("plain", "autokd")
+PLAIN = "plain"
 STUDY = "wall"
 LAST_GRID = 10  # parts that the time is shown in
 
@@ -53,10 +55,17 @@ class Trained:
 
 def run_side(command: Sequence[object], *, seconds: float, out: Path) -> float:
     """A command until its time is up; gives when it was started, in ms since the epoch."""
+    caches = out.parent / "cache"
+    shutil.copytree(os.environ["XDG_CACHE_HOME"], caches)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(caches)}
     start_ms = time.time_ns() / 1e6
     with out.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, *map(str, command)], stdout=file, cwd=HERE, start_new_session=True
+            [sys.executable, *map(str, command)],
+            stdout=file,
+            cwd=HERE,
+            env=environment,
+            start_new_session=True,
         )
         try:
             code = process.wait(seconds)
@@ -94,12 +103,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def run_autokd(arguments: argparse.Namespace, *, seed: int, folder: Path) -> list[Trained]:
+def run_autokd(
+    arguments: argparse.Namespace, *, sampler: str, seed: int, folder: Path
+) -> list[Trained]:
     """What `autokd search` has trained, told by its events."""
     command = ["-m", "autokd", "search", "--data", f"npz:{arguments.data.resolve()}"]
     command += ["--train-limit", arguments.train_limit, "--epochs", arguments.epochs]
     command += ["--batch-size", arguments.batch_size, "--seed", seed, "--space", "mobile"]
-    command += ["--recipe", arguments.recipe, "--sampler", arguments.sampler, "--budget", 10_000]
+    command += ["--recipe", arguments.recipe, "--sampler", sampler, "--budget", 10_000]
     command += ["--no-refit", "--study", STUDY, "--runs-dir", folder, "--device", "cpu", "--json"]
     start_ms = run_side(command, seconds=arguments.seconds, out=folder / "autokd.json")
     events = read_lines(folder / "studies" / STUDY / "tracking/events.jsonl")
@@ -172,26 +183,31 @@ def first_above(curve: Curve, level: float) -> float | None:
 def run_seed(
     arguments: argparse.Namespace, *, seed: int, folder: Path
 ) -> tuple[dict[str, Curve], float]:
-    """Both sides of a seed, scored; and the teacher's validation accuracy."""
+    """All sides of a seed, scored; and the teacher's validation accuracy."""
     say(f"seed {seed}: the teacher, not counted")
     bench = open_plain_bench(arguments, seed=seed)
-    order = SIDES if seed % 2 == 0 else SIDES[::-1]
+    sides = [PLAIN, *arguments.samplers]
+    first = seed % len(sides)
     trained: dict[str, list[Trained]] = {}
-    for side in order:
+    for side in [*sides[first:], *sides[:first]]:
         say(f"seed {seed}: {side}, {arguments.seconds:.0f} s")
-        run = {"plain": run_plain, "autokd": run_autokd}[side]
-        trained[side] = run(arguments, seed=seed, folder=folder)
-    both = [one for side in SIDES for one in trained[side]]
-    say(f"seed {seed}: {len(both)} students are timed together")
-    scale = Scale(bench, both)
-    curves = {side: scale.curve(trained[side]) for side in SIDES}
-    for side in SIDES:
+        own = folder / side
+        own.mkdir()
+        if side == PLAIN:
+            trained[side] = run_plain(arguments, seed=seed, folder=own)
+        else:
+            trained[side] = run_autokd(arguments, sampler=side, seed=seed, folder=own)
+    together = [one for side in sides for one in trained[side]]
+    say(f"seed {seed}: {len(together)} students are timed together")
+    scale = Scale(bench, together)
+    curves = {side: scale.curve(trained[side]) for side in sides}
+    for side in sides:
         grid = [
             at_time(curves[side], arguments.seconds * part / LAST_GRID)
             for part in range(1, LAST_GRID + 1)
         ]
         n = len(trained[side])
-        say(f"seed {seed}: {side:>6}, {n} trained: " + " ".join(f"{one:.3f}" for one in grid))
+        say(f"seed {seed}: {side:>8}, {n} trained: " + " ".join(f"{one:.3f}" for one in grid))
     return curves, bench.faculty.card.val_accuracy
 
 
@@ -200,19 +216,27 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def summarise(curves: Sequence[Mapping[str, Curve]], *, seconds: float) -> dict[str, object]:
+def find_ratios(
+    curves: Sequence[Mapping[str, Curve]], *, sampler: str, seconds: float
+) -> list[float | None]:
+    """Of each seed: when the plain loop's last value was reached, over the plain loop's time."""
+    reached = [first_above(seed[sampler], seed[PLAIN][-1][1]) for seed in curves]
+    return [None if one is None else round(one / seconds, 4) for one in reached]
+
+
+def summarise(
+    curves: Sequence[Mapping[str, Curve]], *, samplers: Sequence[str], seconds: float
+) -> dict[str, object]:
     """The figures of all seeds."""
-    ratios: list[float | None] = []
-    for seed in curves:
-        reached = first_above(seed["autokd"], seed["plain"][-1][1])
-        ratios.append(None if reached is None else round(reached / seconds, 4))
-    known = [ratio for ratio in ratios if ratio is not None]
+    ratios = {one: find_ratios(curves, sampler=one, seconds=seconds) for one in samplers}
+    known = [ratio for ratio in ratios[samplers[0]] if ratio is not None]
+    sides = [PLAIN, *samplers]
     return {
-        "time_ratio": statistics.fmean(known) if known and len(known) == len(ratios) else None,
+        "time_ratio": statistics.fmean(known) if len(known) == len(curves) else None,
         "time_ratios": ratios,
         "n": len(curves),
-        "hypervolume": {side: [seed[side][-1][1] for seed in curves] for side in SIDES},
-        "n_trained": {side: [len(seed[side]) - 1 for seed in curves] for side in SIDES},
+        "hypervolume": {side: [seed[side][-1][1] for seed in curves] for side in sides},
+        "n_trained": {side: [len(seed[side]) - 1 for seed in curves] for side in sides},
         "curves": curves,
     }
 
@@ -226,7 +250,8 @@ def draw(curves: Sequence[Mapping[str, Curve]], *, seconds: float, path: Path) -
 
     figure, axes = plt.subplots(figsize=(6, 4))
     for number, seed in enumerate(curves):
-        for side, colour in zip(SIDES, ("tab:grey", "tab:blue"), strict=True):
+        for place, side in enumerate(seed):
+            colour = "tab:grey" if side == PLAIN else f"C{place - 1}"
             times, volumes = zip(*seed[side], (seconds, seed[side][-1][1]), strict=True)
             label = side if number == 0 else None
             axes.step(times, volumes, where="post", color=colour, label=label)
@@ -250,7 +275,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--train-limit", type=int, default=10_000, help="pictures")
     parser.add_argument("--epochs", type=int, default=3, help="of a full training, both sides")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--sampler", default="tpe", help="autokd's")
+    parser.add_argument(
+        "--samplers", nargs="+", default=["tpe"], help="autokd's, a side each [default: tpe]"
+    )
     parser.add_argument(
         "--recipe", default=str(RECIPE), help="autokd's [default: what the plain loop searches]"
     )
@@ -270,10 +297,10 @@ def main() -> None:
     curves: list[dict[str, Curve]] = []
     accuracies: list[float] = []
     with tempfile.TemporaryDirectory(prefix="autokd-wall-") as name:
-        os.environ["XDG_CACHE_HOME"] = name  # no bank and no teacher of an earlier run
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             folder = Path(name) / f"seed-{seed}"
-            folder.mkdir()
+            os.environ["XDG_CACHE_HOME"] = str(folder / "teacher")  # nothing of an earlier run
+            Path(os.environ["XDG_CACHE_HOME"]).mkdir(parents=True)
             seed_curves, accuracy = run_seed(arguments, seed=seed, folder=folder)
             curves.append(seed_curves)
             accuracies.append(accuracy)
@@ -283,7 +310,7 @@ def main() -> None:
         **describe_machine(),
         **{key: value for key, value in vars(arguments).items() if key not in _NOT_TOLD},
         "teacher_val_accuracy": accuracies,
-        **summarise(curves, seconds=arguments.seconds),
+        **summarise(curves, samplers=arguments.samplers, seconds=arguments.seconds),
     }
     print(json.dumps(figures, indent=None if arguments.json else 1))
 
