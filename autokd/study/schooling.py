@@ -34,9 +34,15 @@ class TrainTeacher(Protocol):
     """Trains a teacher on labels, or an assistant on what its teacher says as well."""
 
     def __call__(
-        self, network: nn.Module, recipe: Recipe, *, plan: TeacherPlan, teacher: nn.Module | None
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        *,
+        plan: TeacherPlan,
+        checkpoint: Path,
+        teacher: nn.Module | None,
     ) -> nn.Module:
-        """The network, trained in place."""
+        """The network, trained in place, from the checkpoint on if there is one."""
         ...
 
 
@@ -153,25 +159,37 @@ class School:
         self.accuracies[teacher.digest] = accuracy
         return accuracy
 
-    def _fit(self, network: nn.Module, *, plan: TeacherPlan) -> nn.Module:
+    def _fit(self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path) -> nn.Module:
         """A teacher trained on the labels."""
-        return self._have_trained(network, _build_recipe(plan), plan=plan, teacher=None)
+        return self._have_trained(
+            network, _build_recipe(plan), plan=plan, checkpoint=checkpoint, teacher=None
+        )
 
-    def _teach(self, network: nn.Module, *, plan: TeacherPlan, teacher: nn.Module) -> nn.Module:
+    def _teach(
+        self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path, teacher: nn.Module
+    ) -> nn.Module:
         """An assistant trained on the labels and on what its teacher says."""
         textbook: dict[str, Any] = dict(RECIPE_PRIORS["textbook"])
         recipe = dataclasses.replace(_build_recipe(plan), **textbook)
-        return self._have_trained(network, recipe, plan=plan, teacher=teacher)
+        return self._have_trained(
+            network, recipe, plan=plan, checkpoint=checkpoint, teacher=teacher
+        )
 
     def _have_trained(
-        self, network: nn.Module, recipe: Recipe, *, plan: TeacherPlan, teacher: nn.Module | None
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        *,
+        plan: TeacherPlan,
+        checkpoint: Path,
+        teacher: nn.Module | None,
     ) -> nn.Module:
         if self._train is None:
             raise TeacherError(
                 "`--teacher` was trained for the study and would be another one here; train "
                 "where all devices are alike, or pass --teacher file:PATH"
             )
-        return self._train(network, recipe, plan=plan, teacher=teacher)
+        return self._train(network, recipe, plan=plan, checkpoint=checkpoint, teacher=teacher)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from autokd.candidate import KnownTeacher, build_student, train_student
+from autokd.candidate import CheckpointFile, KnownTeacher, build_student, train_student
 from autokd.config import Config, find_cache
 from autokd.data import SearchData
 from autokd.distillation import OnEpoch, Plan
@@ -241,10 +241,19 @@ class _Trainer:
         self._data, self._device, self._crew, self._progress = data, device, crew, progress
 
     def __call__(
-        self, network: nn.Module, recipe: Recipe, *, plan: TeacherPlan, teacher: nn.Module | None
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        *,
+        plan: TeacherPlan,
+        checkpoint: Path,
+        teacher: nn.Module | None,
     ) -> nn.Module:
         title = "teacher" if teacher is None else "assistant"
-        self._progress.begin(f"epochs of the {title}", total=plan.epochs)
+        keeper = CheckpointFile(checkpoint)
+        kept = keeper.load()
+        n_done, seconds_before = (0, 0.0) if kept is None else (len(kept.curve), kept.seconds)
+        self._progress.begin(f"epochs of the {title}", total=plan.epochs, done=n_done)
 
         def train(on_epoch: OnEpoch) -> tuple[dict[str, Any], float]:
             training = train_student(
@@ -259,6 +268,7 @@ class _Trainer:
                     device=self._device,
                 ),
                 on_epoch=on_epoch,
+                keepers=lambda _: keeper,
             )
             state = network.state_dict()
             return {name: value.numpy() for name, value in state.items()}, training.seconds
@@ -276,7 +286,7 @@ class _Trainer:
             raise WorkerError(f"the {title} could not be trained: {done.fault}")
         weights, seconds = done.result
         network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
-        self.training_s += seconds
+        self.training_s += seconds - seconds_before
         return network
 
 

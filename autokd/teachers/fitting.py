@@ -35,7 +35,8 @@ def fit_once(
         plan: How to train it.
         data: What it is trained on.
         fit: Trains.
-        cache: Weights lie in its folder `teachers`. A damaged file is written anew.
+        cache: Weights lie in its folder `teachers`, until they are complete with a checkpoint of
+            the last epoch. A damaged file is written anew.
 
     Returns:
         The file of the weights, missing only where it could not be written.
@@ -46,13 +47,15 @@ def fit_once(
     if path.exists() and _restore(source.network, path=path):
         return path
     prepare = PreparedViews(source.preprocessing, view_shape=data.shape)
-    trained = fit(nn.Sequential(prepare, source.network), plan=plan).cpu()
+    checkpoint = path.with_suffix(".checkpoint")
+    trained = fit(nn.Sequential(prepare, source.network), plan=plan, checkpoint=checkpoint).cpu()
     state = {
         name.removeprefix(_NETWORK): value.detach().clone().contiguous()
         for name, value in trained.state_dict().items()
     }
     source.network.cpu().load_state_dict(state)
-    _write(state, path=path)
+    if _write(state, path=path):
+        checkpoint.unlink(missing_ok=True)
     return path
 
 
@@ -75,8 +78,8 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in state.items()}
 
 
-def _write(state: dict[str, Tensor], *, path: Path) -> None:
-    """All of the file or nothing: nobody ever reads half of it."""
+def _write(state: dict[str, Tensor], *, path: Path) -> bool:
+    """All of the file or nothing, so that nobody ever reads half of it; whether all."""
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,3 +90,5 @@ def _write(state: dict[str, Tensor], *, path: Path) -> None:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         _logger.warning("the teacher's weights could not be kept in %s: %s", path, error)
+        return False
+    return True

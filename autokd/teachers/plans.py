@@ -1,6 +1,7 @@
 """How a teacher is trained, and the seam to whatever trains it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -57,12 +58,14 @@ class FitNetwork(Protocol):
     Called for `auto` and for `--teacher-finetune` only, and not when the result is cached.
     """
 
-    def __call__(self, network: nn.Module, *, plan: TeacherPlan) -> nn.Module:
+    def __call__(self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path) -> nn.Module:
         """The network with its best weights.
 
         Args:
             network: Takes views in [0, 1] at the data's size, gives logits.
             plan: How to train it.
+            checkpoint: A file of this training's own, to go on from when it was cut off; whoever
+                calls removes it when the weights are kept.
 
         Returns:
             The network or a copy of it: the names in its state dict are the same.
@@ -78,12 +81,15 @@ class TeachNetwork(Protocol):
     called when the result is cached.
     """
 
-    def __call__(self, network: nn.Module, *, plan: TeacherPlan, teacher: nn.Module) -> nn.Module:
+    def __call__(
+        self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path, teacher: nn.Module
+    ) -> nn.Module:
         """The network with its best weights.
 
         Args:
             network: Takes views in [0, 1] at the data's size, gives logits.
             plan: How to train it.
+            checkpoint: As for `FitNetwork`.
             teacher: Takes the same views, gives logits of the same classes.
 
         Returns:

@@ -54,12 +54,12 @@ def trainings(monkeypatch):
     """What was trained, and by whom; nothing is, beyond a first guess of the class means."""
     done = []
 
-    def train(student, recipe, *, data, teacher, plan, on_epoch):
+    def train(student, recipe, *, data, teacher, plan, on_epoch, keepers):
         done.append((None if teacher is None else teacher.network.name, recipe, plan.epochs))
         with torch.no_grad():
             for value in student.parameters():
                 value.add_(0.001)
-        del data, on_epoch
+        del data, on_epoch, keepers
         engine = Engine(device=torch.device("cpu"))
         return Training(curve=(), val_accuracy=0.5, engine=engine, seconds=2.0)
 
@@ -181,6 +181,30 @@ def test_an_assistant_is_taught_by_the_textbook_and_stands_beside_the_teacher(
     assert [line.split(":")[0] for line in said] == [
         "epochs of the assistant", "assistant timm", "both together",
     ]  # fmt: skip
+
+
+def test_a_teacher_that_was_cut_off_goes_on_from_its_last_epoch(build, monkeypatch, tmp_path):
+    seen = []
+
+    def see(_, title, row, *, epochs):
+        assert (title, epochs) == ("teacher", 30)
+        seen.append(row.epoch)
+        if seen == [1, 2, 3]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SearchProgress, "epoch", see)
+    with pytest.raises(KeyboardInterrupt):
+        build("auto")
+    cache = tmp_path / "cache/autokd/teachers"
+    assert [file.suffix for file in cache.iterdir()] == [".checkpoint"]
+    resumed = build("auto")
+    assert seen == list(range(1, 31))
+    (file,) = cache.iterdir()
+    assert file.suffix == ".safetensors"
+    file.unlink()
+    whole = build("auto")
+    assert resumed.teachers["teacher"].network.digest == whole.teachers["teacher"].network.digest
+    assert 0 < resumed.training_s < whole.training_s
 
 
 def test_a_chain_is_taught_in_its_order_and_comes_from_the_cache_the_second_time(build, trainings):

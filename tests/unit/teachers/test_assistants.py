@@ -24,7 +24,7 @@ class Teach:
 
     lessons: list[tuple[str, int]] = field(default_factory=list)
 
-    def __call__(self, network, *, plan, teacher):
+    def __call__(self, network, *, plan, checkpoint, teacher):  # noqa: ARG002
         self.lessons.append((teacher.name, plan.epochs))
         with torch.no_grad():
             for value in network.parameters():
