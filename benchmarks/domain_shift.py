@@ -17,7 +17,7 @@ from pathlib import Path
 
 from matched import Lesson, describe_machine, gain, open_bench
 
-from autokd.study.finals import estimate
+from autokd.study.finalists import estimate
 from autokd.types import Recipe
 
 BASE = Recipe(alpha=0.9, alpha_end=0.9, temperature=4.0, augmentation="flip_crop")

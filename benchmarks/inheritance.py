@@ -32,7 +32,7 @@ from autokd.candidate import (
 )
 from autokd.distillation import Engine, Plan, Student, evaluate
 from autokd.study.crew import Job
-from autokd.study.finals import estimate
+from autokd.study.finalists import estimate
 from autokd.study.rungs import choose_rungs
 from autokd.types import EpochLog, Recipe, Sample
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from matched import Bench, Lesson, describe_machine, gain, open_bench
 
-from autokd.study.finals import estimate
+from autokd.study.finalists import estimate
 from autokd.types import Recipe, Sample
 
 LIMIT = 100_000

@@ -16,7 +16,7 @@ from matched import Bench, Lesson, Outcome, describe_machine, gain, open_bench
 from rich.console import Console
 from rich.table import Table
 
-from autokd.study.finals import estimate
+from autokd.study.finalists import estimate
 from autokd.types import Recipe
 
 BASE = Recipe(alpha=0.9, alpha_end=0.9, temperature=4.0, augmentation="crop")

@@ -23,7 +23,7 @@ from autokd.latency import StopwatchTarget, device_fingerprint, library_versions
 from autokd.spaces import Space, build_space
 from autokd.study.crew import Crew, Job
 from autokd.study.crews import build_crew
-from autokd.study.finals import estimate
+from autokd.study.finalists import estimate
 from autokd.study.progress import SearchProgress
 from autokd.study.teaching import Faculty, build_teachers
 from autokd.types import EpochLog, Recipe, Sample

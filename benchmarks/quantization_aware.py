@@ -37,7 +37,7 @@ from autokd.exporters import OnnxNetwork, export_onnx, quantize_onnx, safe_weigh
 from autokd.latency import StopwatchTarget
 from autokd.spaces import build_space
 from autokd.study.crew import Job
-from autokd.study.finals import estimate
+from autokd.study.finalists import estimate
 from autokd.types import Recipe, Scalar
 
 BASE = Recipe(alpha=0.9, alpha_end=0.9, temperature=4.0, augmentation="crop")

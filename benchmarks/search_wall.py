@@ -276,7 +276,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=3, help="of a full training, both sides")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument(
-        "--samplers", nargs="+", default=["tpe"], help="autokd's, a side each [default: tpe]"
+        "--samplers", nargs="+", default=["auto"], help="autokd's, a side each [default: auto]"
     )
     parser.add_argument(
         "--recipe", default=str(RECIPE), help="autokd's [default: what the plain loop searches]"

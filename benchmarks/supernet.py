@@ -38,7 +38,7 @@ from autokd.candidate.inheritance import Common, find_common
 from autokd.data import Augment, build_augmentation
 from autokd.distillation import Student, distillation_loss
 from autokd.study.crew import Job
-from autokd.study.finals import estimate
+from autokd.study.finalists import estimate
 from autokd.types import EpochLog, Sample
 
 _POOL = 8  # random students that the supernet is trained as, besides both extremes

@@ -5,6 +5,7 @@ from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.evaluation import (
     Known,
     evaluate_candidate,
+    explain_failure,
     inherit_candidate,
     screen_candidate,
     settle_latency,
@@ -62,6 +63,7 @@ __all__ = [
     "count_rounding_epochs",
     "describe_student",
     "evaluate_candidate",
+    "explain_failure",
     "explain_int8",
     "export_for",
     "find_gaze",

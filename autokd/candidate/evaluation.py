@@ -30,11 +30,14 @@ from autokd.types import Latency, Recipe, Sample, TrialResult
 __all__ = [
     "Known",
     "evaluate_candidate",
+    "explain_failure",
     "inherit_candidate",
     "screen_candidate",
     "settle_latency",
     "train_candidate",
 ]
+
+_FAILURES = (BuildError, ExportError, MeasureError, DivergedError)
 
 Known = Mapping[tuple[str, Recipe], TrialResult]
 """Complete results by network and recipe, so that nothing is trained twice."""
@@ -206,15 +209,17 @@ def train_candidate(
             keepers=workshop.checkpoints.keepers(name),
         )
         accuracy, float_layers = training.val_accuracy, measured.float_layers
+        is_int8 = recipe.precision == "int8"
         if not training.is_stopped:
             save_student(student, workshop.weights / f"{name}.safetensors")
-            if recipe.precision == "int8":
+            if is_int8:
                 accuracy, float_layers = _quantize(student, name, workshop=workshop)
         spent = time.perf_counter() - start
         return dataclasses.replace(
             begun,
             state="stopped" if training.is_stopped else "complete",
             val_accuracy=accuracy,
+            fp32_val_accuracy=training.val_accuracy if is_int8 else None,
             float_layers=float_layers,
             curve=training.curve,
             reason="",
@@ -264,6 +269,20 @@ def settle_latency(result: TrialResult, workshop: Workshop) -> TrialResult:
     return _settle(result, measure, start=time.perf_counter())
 
 
+def explain_failure(error: Exception) -> str:
+    """Why nothing came of a student, where that lies in the student.
+
+    Args:
+        error: What was raised while it was built, measured, trained or exported.
+
+    Returns:
+        The reason; empty where the error is another one, which is a bug or the machine's.
+    """
+    if isinstance(error, _FAILURES):
+        return str(error)
+    return explain_memory(error)
+
+
 def _settle(result: TrialResult, work: Callable[[], TrialResult], *, start: float) -> TrialResult:
     """What the work gives, or the reason why not, where that lies in the candidate.
 
@@ -281,10 +300,8 @@ def _settle(result: TrialResult, work: Callable[[], TrialResult], *, start: floa
     """
     try:
         return work()
-    except (BuildError, ExportError, MeasureError, DivergedError) as error:
-        reason = str(error)
-    except (MemoryError, RuntimeError) as error:
-        if not (reason := explain_memory(error)):
+    except (*_FAILURES, MemoryError, RuntimeError) as error:
+        if not (reason := explain_failure(error)):
             raise
     spent = result.overhead_s + time.perf_counter() - start
     return dataclasses.replace(result, state="failed", reason=reason, overhead_s=spent)

@@ -53,7 +53,7 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
     data: SearchData,
     teacher: KnownTeacher | None,
     plan: Plan,
-    float_layers: Collection[str],
+    float_layers: Collection[str] | None,
     n_before: int,
     on_epoch: OnEpoch,
     keeper: Keeper,
@@ -70,7 +70,7 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
         data: To calibrate, to train and to choose on.
         teacher: Who teaches, if the recipe distils.
         plan: Epochs of the quantization-aware training, batch, seed, device.
-        float_layers: Layers that static quantization leaves in FP32.
+        float_layers: Layers that static quantization leaves in FP32; found if none are given.
         n_before: Epochs that it was trained for.
         on_epoch: Called after each epoch, counted on; may end the training.
         keeper: Keeps the quantization-aware training.

@@ -13,7 +13,7 @@ from autokd.candidate.students import build_student
 from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Engine, Plan
-from autokd.errors import MeasureError
+from autokd.errors import MeasureError, TargetError
 from autokd.exporters import export_onnx, quantize_onnx
 from autokd.latency import measure_footprint, network_key
 from autokd.spaces import Space
@@ -166,7 +166,7 @@ def _measure_others(model: Path, targets: Mapping[str, Target]) -> dict[str, Lat
     for name, target in targets.items():
         try:
             found[name] = target.measure(model)
-        except MeasureError as error:
+        except (MeasureError, TargetError) as error:
             _logger.warning("not on the front of the target %s: %s", name, error)
     return found
 

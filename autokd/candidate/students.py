@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from autokd.distillation import Student
-from autokd.errors import BuildError
+from autokd.errors import BuildError, StudyError
 from autokd.spaces import Space
 from autokd.types import DataCard, Recipe, Sample
 
@@ -72,7 +72,15 @@ def load_student(space: Space, sample: Sample, *, data: DataCard, weights: Path)
 
     Returns:
         The student in evaluation mode.
+
+    Raises:
+        StudyError: The weights are not there.
     """
+    if not weights.exists():
+        raise StudyError(
+            f"a student must have its weights in {weights}, got none; put the study's files back, "
+            "or search again with another --study"
+        )
     student, _ = build_student(space, sample, data=data, seed=0)
     student.load_state_dict(load_file(weights))
     return student.eval()

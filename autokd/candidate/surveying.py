@@ -43,7 +43,8 @@ class StudentSurveyor:
         """
         for one in results:
             prospect = describe_student(one)
-            is_told = prospect is not None or explain_int8(one.latency, one.fp32_latency)
+            could_not = one.state == "failed" and one.latency is None
+            is_told = prospect or could_not or explain_int8(one.latency, one.fp32_latency)
             # With layers left in float it is slower than its network was before it was trained.
             if is_told and not one.float_layers:
                 self._known[self._workshop.network_of(one.sample)] = prospect

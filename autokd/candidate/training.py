@@ -31,7 +31,7 @@ from autokd.distillation import (
     distill,
 )
 from autokd.errors import BuildError, ConfigError, TeacherError
-from autokd.teachers import KnowledgeBank, Teacher
+from autokd.teachers import KnowledgeBank, Teacher, expand_answers
 from autokd.types import EpochLog, Recipe
 
 __all__ = ["KnownTeacher", "train_once", "train_student"]
@@ -118,7 +118,7 @@ def train_student(
         training = train_once(
             student,
             recipe if recipe.is_distilled else dataclasses.replace(recipe, **_BORN_AGAIN),
-            data=data,
+            data=data if recipe.is_distilled else _without_unlabelled(data),
             teacher=former,
             plan=dataclasses.replace(plan, seed=plan.seed + 1000 * generation),
             on_epoch=_count_on(on_epoch, n_before=len(before.curve)),
@@ -144,6 +144,11 @@ def _later(row: EpochLog, n_before: int) -> EpochLog:
 
 def _count_on(on_epoch: OnEpoch, *, n_before: int) -> OnEpoch:
     return lambda row: on_epoch(_later(row, n_before))
+
+
+def _without_unlabelled(data: SearchData) -> SearchData:
+    """What a student without a teacher learns from, its own self as a teacher or not."""
+    return dataclasses.replace(data, unlabelled_images=data.unlabelled_images[:0])
 
 
 def train_once(  # noqa: PLR0913 - everything that meets in a training
@@ -248,6 +253,7 @@ class _Classroom:
             return Teaching(logits=LiveTeacher(self.teacher.network), features=features)
         kept = RememberedTeacher(
             partial(self._recall, bank, augment),
+            expand=expand_answers,
             check=bank.check,
             device=self.plan.device,
             name="mixed" if is_mixed else "kept",

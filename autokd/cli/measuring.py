@@ -35,7 +35,15 @@ __all__ = ["measure_command"]
     type=click.FloatRange(min=0, min_open=True),
     default=9.0,
     show_default=True,
-    help="That a network is timed for at the most.",
+    help="That a network is timed for at the most; quiet moments are waited for as long again.",
+)
+@click.option(
+    "--latency-timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Seconds that a `command:` may take.",
 )
 @AS_JSON
 def measure_command(

@@ -170,7 +170,7 @@ class Config(BaseModel):
         None, description="Stop the search after 90s, 30m, 2h of the whole study"
     )
     sampler: Literal["auto", "tpe", "nsga2", "gp", "random"] = Field(
-        "tpe",
+        "auto",
         description="What proposes the candidates: auto (knows their latency, models their "
         "accuracy) | tpe | nsga2 | gp | random (Optuna's)",
     )
@@ -305,7 +305,9 @@ class Config(BaseModel):
         if self.alpha is not None:
             fields |= {"alpha": self.alpha, "alpha_end": self.alpha, "alpha_schedule": "constant"}
         if self.temperature is not None:
-            fields |= {"temperature": self.temperature, "temperature_schedule": "constant"}
+            fields |= {"temperature": self.temperature}
+            if "temperature_schedule" not in self.fix:
+                fields |= {"temperature_schedule": "constant"}
         if self.learning_rate is not None:
             fields |= {"learning_rate": self.learning_rate}
         return fields

@@ -109,7 +109,7 @@ class Learning:
         epoch, plan, recipe = len(self.curve), self._plan, self._recipe
         torch.manual_seed(plan.seed * _SEEDS_APART + epoch)
         start = time.perf_counter()
-        progress = epoch / max(1, plan.epochs - 1)
+        progress = epoch / (plan.epochs - 1) if plan.epochs > 1 else 1.0
         alpha, temperature = alpha_at(recipe, progress), temperature_at(recipe, progress)
         feature_weight, scale = feature_weight_at(recipe, progress), scale_at(recipe, progress)
         self._student.train()

@@ -144,5 +144,6 @@ def _logit_loss(
 def _target_classes(
     targets: Float[Tensor, "batch classes"], teacher_logits: Float[Tensor, "batch classes"]
 ) -> Int64[Tensor, " batch"]:
-    """The class of the largest share; what the teacher says where there is no label."""
-    return torch.where(targets.any(dim=1), targets.argmax(dim=1), teacher_logits.argmax(dim=1))
+    """The class of the largest share; what the teacher says where more of it has no label."""
+    is_labelled = targets.amax(dim=1) >= 1 - targets.sum(dim=1)
+    return torch.where(is_labelled, targets.argmax(dim=1), teacher_logits.argmax(dim=1))

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 Recall = Callable[[int], Tensor]
+Expand = Callable[[Tensor], Tensor]
 """Number of a view to what the teacher says of that view of every picture."""
 
 Check = Callable[[Tensor, Tensor], None]
@@ -87,17 +88,20 @@ class RememberedTeacher:
         name: `kept`, or `mixed` where answers to two pictures are mixed.
     """
 
-    def __init__(self, recall: Recall, *, check: Check, device: torch.device, name: str) -> None:
+    def __init__(
+        self, recall: Recall, *, expand: Expand, check: Check, device: torch.device, name: str
+    ) -> None:
         """Recalls nothing yet.
 
         Args:
-            recall: Gives the logits of a view.
+            recall: Gives what is kept of a view, a row for each picture.
+            expand: Makes logits of rows.
             check: Compares the first batch with the teacher itself.
             device: Where the student is trained.
             name: For the tracker.
         """
         self.name = name
-        self._recall, self._check, self._device = recall, check, device
+        self._recall, self._expand, self._check, self._device = recall, expand, check, device
         self._view = -1
         self._kept = torch.empty(0)
 
@@ -109,7 +113,7 @@ class RememberedTeacher:
         kept = self._kept[views.indices.to(self._device)]
         if is_first:
             self._check(kept, views.clean)
-        return views.mix(kept.float())
+        return views.mix(self._expand(kept).float())
 
 
 @final

@@ -91,6 +91,11 @@ class Bundle:
     int8_test_accuracy: float | None = None
     fp32_latency_ms: float | None = None
 
+    @property
+    def deployed_test_accuracy(self) -> float:
+        """Of what is deployed: of `model.int8.onnx` where there is one."""
+        return self.test_accuracy if self.int8_test_accuracy is None else self.int8_test_accuracy
+
 
 def export_bundle(  # noqa: PLR0913 - everything that a folder holds
     student: nn.Module,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from autokd.errors import ConfigError
 from autokd.latency.command_target import CommandTarget
 from autokd.latency.runtimes import check_runtime
 from autokd.latency.stopwatch.rounds import Form
@@ -48,9 +49,18 @@ def open_target(name: str, options: TargetOptions) -> Target:
         options: How networks are timed on it.
 
     Returns:
-        The target; a `ConfigError` says what is wrong with the name, or what to install.
+        The target; what is wrong with a runtime's name, or what to install, is told likewise.
+
+    Raises:
+        ConfigError: A command is told a shape.
     """
     if name.startswith(_COMMAND):
+        if options.shape:
+            sides = ",".join(map(str, options.shape))
+            raise ConfigError(
+                f"`--shape` must be left out where a command measures, got {sides}: its program "
+                "fills open sides itself"
+            )
         return StrictTarget(
             CommandTarget(
                 command=name.removeprefix(_COMMAND).strip(),

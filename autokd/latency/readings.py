@@ -18,6 +18,7 @@ Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Blocks of a network, and of what its time is divided by: rounds, blocks."""
 
 _DRAWS = 1000
+_MOST_OF_FEW = 0.75  # of the rounds of a network too slow for many of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Reading:
             blocks.
         percentiles: Of each network, the tenth, the median and the ninetieth of its runs.
         n_runs: Of each network.
+        is_hopeless: Whether no quiet moment came when one was waited for.
     """
 
     runtime: str
@@ -39,6 +41,7 @@ class Reading:
     references: Sequence[NDArray[np.float64]]
     percentiles: Sequence[Sequence[float]]
     n_runs: Sequence[int]
+    is_hopeless: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Reading":
@@ -50,6 +53,7 @@ class Reading:
             references=[np.array(model["reference"], dtype=np.float64) for model in models],
             percentiles=[model["percentiles"] for model in models],
             n_runs=[model["n_runs"] for model in models],
+            is_hopeless=values["is_hopeless"],
         )
 
     @property
@@ -60,7 +64,8 @@ class Reading:
     def quiet(self, number: int, *, quiet_ms: float) -> NDArray[np.bool_] | None:
         """The rounds in which the machine was quiet around a network; none if too few were."""
         chosen = quiet_rounds(self.references[number], quiet=1e6 * quiet_ms)
-        return chosen if int(chosen.sum()) >= LEAST_QUIET else None
+        least = min(LEAST_QUIET, math.ceil(_MOST_OF_FEW * len(chosen)))
+        return chosen if int(chosen.sum()) >= least else None
 
     def reversed(self) -> "Reading":
         """The same, the networks in the opposite order."""

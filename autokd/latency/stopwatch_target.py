@@ -57,9 +57,6 @@ class _Hope:
     def is_left(self) -> bool:
         return self.n_in_vain < _MOST_IN_VAIN
 
-    def note(self, *, was_quiet: bool) -> None:
-        self.n_in_vain = 0 if was_quiet else self.n_in_vain + 1
-
 
 _HOPE = _Hope()  # of this process, since the machine is one for all targets
 
@@ -191,7 +188,10 @@ class StopwatchTarget:
     def _describe(self, readings: Sequence[Reading], *, quiet_ms: float) -> list[Latency]:
         numbers = range(len(readings[0].blocks))
         seen = [select_quiet(readings, number, quiet_ms=quiet_ms) for number in numbers]
-        self._hope.note(was_quiet=all(one.is_quiet for one in seen))
+        if any(one.is_hopeless for one in readings):
+            self._hope.n_in_vain += 1
+        elif all(one.is_quiet for one in seen):
+            self._hope.n_in_vain = 0
         spreads = pool([one.pairs for one in seen])
         drift = float(np.mean([one.fast_reference_ms for one in readings])) / quiet_ms
         latencies: list[Latency] = []

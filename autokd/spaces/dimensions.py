@@ -69,7 +69,7 @@ def parse_value(dimension: Dimension, text: str) -> Scalar:
     """
     if dimension.choices:
         for choice in dimension.choices:
-            if str(choice).lower() == text.strip().lower():
+            if _is_same(choice, text.strip()):
                 return choice
         allowed = list(dimension.choices)
         raise SpaceError(f"`{dimension.label}` must be one of {allowed}, got {text}")
@@ -89,6 +89,16 @@ def parse_value(dimension: Dimension, text: str) -> Scalar:
                 f"{dimension.step:g}, got {text}; try {nearest:g}"
             )
     return value
+
+
+def _is_same(choice: Scalar, text: str) -> bool:
+    """Whether a user who types this means that choice; 0 is 0.0."""
+    if str(choice).lower() == text.lower():
+        return True
+    try:
+        return isinstance(choice, float) and float(text) == choice
+    except ValueError:
+        return False
 
 
 def _encode_all(mutable: Categorical[Any] | CategoricalMultiple[Any]) -> tuple[Scalar, ...]:

@@ -15,7 +15,7 @@ from autokd.errors import StudyError, TeacherError
 from autokd.study.folder import StudyFolder
 from autokd.study.front import pick_student
 from autokd.study.joint_space import build_joint_space
-from autokd.study.refits import find_weights
+from autokd.study.refits import find_weights, locate_weights
 from autokd.study.storages import open_storage
 from autokd.study.trials import read_results
 from autokd.teachers import (
@@ -74,7 +74,7 @@ def choose_graduate(
         return Graduate(
             trial=chosen.trial,
             sample=chosen.architecture,
-            weights=find_weights(folder, trial=chosen.trial, is_twin=chosen.is_twin),
+            weights=locate_weights(folder, chosen),
             is_twin=chosen.is_twin,
         )
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
@@ -98,16 +98,8 @@ def recall_student(graduate: Graduate, *, config: Config, data: SearchData) -> S
         data: Of the study.
 
     Returns:
-        The network in evaluation mode, on the CPU.
-
-    Raises:
-        StudyError: Its weights are not there any more.
+        The network in evaluation mode, on the CPU; a `StudyError` says that its weights are gone.
     """
-    if not graduate.weights.exists():
-        raise StudyError(
-            f"trial {graduate.trial} must have its weights in {graduate.weights}, got none; "
-            "search again with another --study"
-        )
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     architecture = space.architecture_of(graduate.sample)
     return load_student(space, architecture, data=data.card, weights=graduate.weights)
@@ -160,7 +152,8 @@ def recall_teacher(
     return teacher.to(device)
 
 
-def _refuse(network: nn.Module, *, plan: TeacherPlan) -> nn.Module:
+def _refuse(network: nn.Module, *, plan: TeacherPlan, checkpoint: Path) -> nn.Module:
+    del checkpoint
     raise TeacherError(
         f"`--teacher` was trained for the study ({plan.epochs} epochs of "
         f"{type(network).__name__}), and its weights are not in {find_cache() / 'teachers'} any "

@@ -35,7 +35,7 @@ from autokd.study.gazes import (
 )
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import find_weights, load_refits
+from autokd.study.refits import load_refits, locate_weights
 from autokd.teachers import AnyTeacher
 from autokd.types import Front, FrontStudent
 
@@ -194,7 +194,7 @@ class Appraiser:
 
     def _describe_making(self, student: FrontStudent) -> dict[str, Any]:
         """All that it takes to make it again."""
-        weights = find_weights(self.folder, trial=student.trial, is_twin=student.is_twin)
+        weights = locate_weights(self.folder, student)
         refit = load_refits(self.folder, pattern=weights.stem).get(weights.with_suffix(".json"))
         teacher, data = self.front.teacher, self.data.card
         again = {
@@ -214,7 +214,7 @@ class Appraiser:
 
     @cached_property
     def _teacher(self) -> AnyTeacher:
-        device = choose_device(self.config)
+        device = choose_device(self.config, is_looking=True)
         return recall_teacher(self.front.teacher, config=self.config, data=self.data, device=device)
 
     @cached_property

@@ -13,10 +13,13 @@ from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.surrogate import Advice, Advisor, Identify, Lesson, Observation, Standing
 from autokd.types import Dimension, Surveyor
 
-__all__ = ["CURVE", "STOPPED", "AutoSampler", "observe"]
+__all__ = ["CURVE", "EPOCH_S", "STOPPED", "AutoSampler", "observe"]
 
 CURVE = "curve"
 """User attribute: the accuracy of a trial after each of its epochs, none where it is unknown."""
+
+EPOCH_S = "epoch_s"
+"""User attribute: seconds that an epoch of a trial takes in the mean."""
 
 STOPPED = "is_stopped"
 """User attribute: whether a running trial is not trained at present, and may go on later."""
@@ -189,6 +192,7 @@ def observe(
 
 def _observe(trial: FrozenTrial, *, rungs: Sequence[int]) -> Observation:
     reached = _climb(trial.user_attrs.get(CURVE, ()), rungs=rungs)
+    epoch_s = trial.user_attrs.get(EPOCH_S)
     sample = dict(trial.params)
     if trial.state is TrialState.COMPLETE and len(reached) == len(rungs):
         return Observation(
@@ -197,11 +201,13 @@ def _observe(trial: FrozenTrial, *, rungs: Sequence[int]) -> Observation:
             state="complete",
             curve=(*reached, trial.values[0]),
             is_able=all(value <= 0 for value in trial.constraints.values()),
+            latency_ms=trial.values[1],
+            epoch_s=epoch_s,
         )
     is_stopped = bool(trial.user_attrs.get(STOPPED, False))
     open_state = "stopped" if is_stopped else "running"
     state = open_state if trial.state is TrialState.RUNNING else "lost"
-    return Observation(key=trial.number, sample=sample, state=state, curve=reached)
+    return Observation(key=trial.number, sample=sample, state=state, curve=reached, epoch_s=epoch_s)
 
 
 def _climb(curve: Sequence[float | None], *, rungs: Sequence[int]) -> tuple[float, ...]:

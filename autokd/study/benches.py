@@ -59,6 +59,8 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         )
     device, wanted = choose_device(config), space.dimensions
     folder.check_settings(config, dimensions=wanted)
+    digests = {"data": data.card.digest, "unlabelled pictures": data.card.unlabelled_digest}
+    folder.check_digests(digests)
     faculty = build_teachers(
         config,
         data,
@@ -77,7 +79,9 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         student, _ = build_student(space, {}, data=data.card, seed=config.seed)
         example = data.train_images[:2].float() / 255
         named_taps(student.network, example, config.student_tap, option="--student-tap")
-    folder.keep_settings(config, dimensions=wanted)
+    digests["teachers"] = " ".join(sorted(faculty.accuracies))
+    folder.check_digests(digests)
+    folder.keep_settings(config, dimensions=wanted, digests=digests)
     workshop = Workshop(
         space=space,
         data=data,

@@ -18,7 +18,7 @@ from autokd.study.folder import StudyFolder, find_study
 from autokd.study.front import PICKS, pick_student
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import find_int8, find_weights, load_accuracy
+from autokd.study.refits import find_int8, load_accuracy, locate_weights
 from autokd.study.targets import build_target
 from autokd.trackers import register_model
 from autokd.types import DataCard, Front, FrontStudent
@@ -104,7 +104,8 @@ def export_all(
             {
                 "folder": name,
                 "aliases": names,
-                "test_accuracy": bundle.test_accuracy,
+                "precision": student.recipe.precision,
+                "test_accuracy": bundle.deployed_test_accuracy,
                 "latency_ms": bundle.latency_ms,
                 "n_params": student.n_params,
             }
@@ -212,7 +213,7 @@ class Depot:
             Files and figures.
         """
         self.progress.say(f"exporting trial {student.trial} of {self.front.study}")
-        weights = find_weights(self.folder, trial=student.trial, is_twin=student.is_twin)
+        weights = locate_weights(self.folder, student)
         network = load_student(self.space, student.architecture, data=self.data, weights=weights)
         facts = dataclasses.asdict(student)
         seed = self.config.seed
@@ -275,14 +276,15 @@ def _render_index(study: str, rows: Sequence[dict[str, object]]) -> str:
     lines = [
         f"# Students of {study}",
         "",
-        "| folder | test accuracy | latency | parameters | |",
-        "|---|---|---|---|---|",
+        "| folder | precision | test accuracy | latency | parameters | |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         aliases = ", ".join(map(str, row["aliases"])) if isinstance(row["aliases"], list) else ""
         lines.append(
-            f"| [{row['folder']}]({row['folder']}/card.md) | {row['test_accuracy']:.2%} "
-            f"| {row['latency_ms']:.4f} ms | {row['n_params']:,} | {aliases} |"
+            f"| [{row['folder']}]({row['folder']}/card.md) | {row['precision']} "
+            f"| {row['test_accuracy']:.2%} | {row['latency_ms']:.4f} ms | {row['n_params']:,} "
+            f"| {aliases} |"
         )
     return "\n".join(lines) + "\n"
 

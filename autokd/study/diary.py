@@ -87,6 +87,18 @@ class Diary:
             )
         )
 
+    def fail(self, entry: Entry, reason: str) -> None:
+        """Nothing came of a training."""
+        result = dataclasses.replace(
+            self._measured,
+            trial=self._number(entry),
+            state="failed",
+            reason=reason,
+            sample=self._sample(seed=entry.seed, is_twin=entry.is_twin),
+        )
+        self._open.discard(result.trial)
+        self._tracker.log(TrialEnded(result=result, hypervolume=0.0, time_ms=_now_ms()))
+
     def remember(self, refits: Sequence[Refit]) -> None:
         """Takes up what was trained in an earlier session, of which the tracker knows."""
         for refit in refits:
@@ -107,6 +119,7 @@ class Diary:
             sample=self._sample(seed=refit.seed, is_twin=refit.is_twin),
             recipe=without_teacher(recipe) if recipe is not None and refit.is_twin else recipe,
             val_accuracy=refit.val_accuracy,
+            fp32_val_accuracy=refit.float_val_accuracy,
             curve=refit.curve,
             training_s=sum(row.seconds for row in refit.curve),
             engine=refit.engine,

@@ -21,7 +21,8 @@ from autokd.study.crew import Crew
 from autokd.study.crews import build_crew, tell_size
 from autokd.study.delivery import Depot, names_of
 from autokd.study.diary import Diary
-from autokd.study.finals import Finals, build_front_student, compare_with_twin
+from autokd.study.finalists import build_front_student, compare_with_twin
+from autokd.study.finals import Finals
 from autokd.study.folder import StudyFolder
 from autokd.study.front import hypervolume
 from autokd.study.interrupts import ending_gently
@@ -195,6 +196,8 @@ class _Session:
         finally:
             self.training_s += finals.training_s
         refits = finals.refits_of(measured.trial)
+        if self.config.baseline and not any(refit.is_twin for refit in refits):
+            self.progress.say("warning: no twin without distillation came to its end")
         self.diary.remember(refits)
         ours = [refit.val_accuracy for refit in refits if not refit.is_twin]
         self._compare(

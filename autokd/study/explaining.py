@@ -108,7 +108,7 @@ def explain(
     config, front = folder.load_config(), folder.load_front()
     config = config.model_copy(update={"runs_dir": runs_dir})
     graduate = choose_graduate(folder, config, trial=trial, pick=pick)
-    data, device = load_data(config), choose_device(config)
+    data, device = load_data(config), choose_device(config, is_looking=True)
     teacher = recall_teacher(front.teacher, config=config, data=data, device=device)
     student = recall_student(graduate, config=config, data=data).to(device)
     progress.say(f"looking at trial {graduate.trial} of {front.study} and at {teacher.name}")

@@ -5,19 +5,17 @@ there, it takes the student's place; the test split is read here for the first t
 trained network.
 """
 
-import dataclasses
 import math
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Protocol, final, runtime_checkable
-
-from scipy import stats
 
 from autokd.candidate import count_rounding_epochs, load_student
 from autokd.config import Config
 from autokd.errors import WorkerError
-from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
+from autokd.study.finalists import compare_with_twin, fill, fill_student, is_vain, retime_student
 from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench, Order, Outcome, carry_out
 from autokd.study.progress import SearchProgress
@@ -27,20 +25,11 @@ from autokd.study.refits import (
     keep_refit,
     load_refit,
     measure_test,
-    without_teacher,
+    name_weights,
 )
-from autokd.types import EpochLog, Estimate, FrontStudent, TrialResult
+from autokd.types import EpochLog, FrontStudent, TrialResult
 
-__all__ = [
-    "Finals",
-    "Witness",
-    "build_front_student",
-    "compare_with_twin",
-    "estimate",
-    "fill_student",
-    "is_vain",
-    "retime_student",
-]
+__all__ = ["Finals", "Witness"]
 
 
 @runtime_checkable
@@ -59,129 +48,9 @@ class Witness(Protocol):
         """A training is over; what came of it is not kept yet."""
         ...
 
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and half-width of the 95 % t-interval; none of it for a single value."""
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return Estimate(mean=mean, ci95=None, n=len(values))
-    spread = float(stats.sem(values))
-    width = float(stats.t.ppf(0.975, len(values) - 1)) * spread
-    return Estimate(mean=mean, ci95=width, n=len(values))
-
-
-def build_front_student(result: TrialResult, *, space: Space, teacher_ms: float) -> FrontStudent:
-    """A row of the front from a complete result of the search, without test accuracy.
-
-    Args:
-        result: A complete one.
-        space: For its architecture.
-        teacher_ms: Latency of the teacher.
-
-    Returns:
-        The row.
-
-    Raises:
-        ValueError: The result is not complete.
-    """
-    latency, footprint, recipe = result.latency, result.footprint, result.recipe
-    if latency is None or footprint is None or recipe is None or result.val_accuracy is None:
-        raise ValueError(f"`result` must be complete, got trial {result.trial} {result.state}")
-    return FrontStudent(
-        trial=result.trial,
-        val_accuracy=result.val_accuracy,
-        latency_ms=latency.median_ms,
-        latency_ci95_ms=(latency.ci95_low_ms, latency.ci95_high_ms),
-        speed_up=teacher_ms / latency.median_ms,
-        n_params=footprint.n_params,
-        macs=footprint.macs,
-        size_bytes=footprint.size_bytes,
-        architecture=space.architecture_of(result.sample),
-        recipe=recipe,
-        fp32_latency_ms=None if result.fp32_latency is None else result.fp32_latency.median_ms,
-    )
-
-
-def fill_student(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
-    """A student of the search, with what came of its trainings in the finals.
-
-    Args:
-        student: As the search left it.
-        refits: Its own and those of its twin without distillation, in the order of their seeds.
-
-    Returns:
-        The student, or its twin if that is more accurate on validation, mean against mean; either
-        with the gain by distillation on the test split, which is negative where it costs something.
-    """
-    kept, plain = compare_with_twin(student, refits)
-    if plain is None:  # not distilled: its own twin
-        return dataclasses.replace(kept, kd_gain=0.0, kd_gain_ci95=0.0)
-    if plain.val_accuracy > kept.val_accuracy:
-        gain = {"kd_gain": kept.kd_gain, "kd_gain_ci95": kept.kd_gain_ci95}
-        return dataclasses.replace(plain, **gain, is_twin=True)
-    return kept
-
-
-def compare_with_twin(
-    student: FrontStudent, refits: Sequence[Refit]
-) -> tuple[FrontStudent, FrontStudent | None]:
-    """A student and its twin without distillation, with what came of their trainings.
-
-    Args:
-        student: What is known before.
-        refits: Of both, in the order of their seeds.
-
-    Returns:
-        The student, with the gain on the test split if it has a twin; and the twin, if any.
-    """
-    ours = [refit for refit in refits if not refit.is_twin]
-    twins = [refit for refit in refits if refit.is_twin]
-    kept = _fill(student, ours)
-    if not twins:
-        return kept, None
-    gain = estimate([a.test_accuracy - b.test_accuracy for a, b in zip(ours, twins, strict=True)])
-    plain = dataclasses.replace(student, recipe=without_teacher(student.recipe))
-    return (
-        dataclasses.replace(kept, kd_gain=gain.mean, kd_gain_ci95=gain.ci95),
-        dataclasses.replace(_fill(plain, twins), kd_gain=0.0, kd_gain_ci95=0.0),
-    )
-
-
-def _fill(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
-    """Its accuracies over these trainings."""
-    test = estimate([refit.test_accuracy for refit in refits])
-    return dataclasses.replace(
-        student,
-        val_accuracy=estimate([refit.val_accuracy for refit in refits]).mean,
-        test_accuracy=test.mean,
-        test_accuracy_ci95=test.ci95,
-        n_seeds=test.n,
-    )
-
-
-def retime_student(student: FrontStudent, ratio: float) -> FrontStudent:
-    """A student whose file is another one than that which was timed.
-
-    Args:
-        student: As it was timed.
-        ratio: The time of its file now over that of the one before.
-
-    Returns:
-        It, with the time of its file.
-    """
-    low, high = student.latency_ci95_ms
-    return dataclasses.replace(
-        student,
-        latency_ms=student.latency_ms * ratio,
-        latency_ci95_ms=(low * ratio, high * ratio),
-        speed_up=student.speed_up / ratio,
-    )
-
-
-def is_vain(student: FrontStudent) -> bool:
-    """Whether a student is in INT8 and no faster than it would be in FP32."""
-    own_ms = student.fp32_latency_ms
-    return own_ms is not None and student.latency_ms >= own_ms
+    def fail(self, entry: Entry, reason: str) -> None:
+        """Nothing came of a training."""
+        ...
 
 
 @final
@@ -215,6 +84,7 @@ class Finals:
         self._witness, self._has_twins = witness, has_twins
         self.training_s = 0.0
         self._refits: dict[int, list[Refit]] = {}
+        self._faults: dict[Entry, str] = {}
         self._ratios: dict[tuple[int, bool], float] = {}
 
     def run(self, results: Sequence[TrialResult]) -> None:
@@ -225,6 +95,7 @@ class Finals:
 
         Raises:
             KeyboardInterrupt: The user has halted the crew before all were trained.
+            WorkerError: Not one of them could be trained.
         """
         finalists = {result.trial: result for result in results}
         if not self._config.refit:
@@ -253,16 +124,24 @@ class Finals:
             self._bench.test()  # once, before the processes that need it are made
         for entry, refit in self._train(todo):
             done[entry] = refit
-            self._progress.step(done=sum(one is not None for one in done.values()))
+            n_over = sum(one is not None for one in done.values()) + len(self._faults)
+            self._progress.step(done=n_over)
         self._progress.end()
-        if None in done.values():  # the user has halted the last of them; they go on next time
-            raise KeyboardInterrupt
+        if any(refit is None and entry not in self._faults for entry, refit in done.items()):
+            raise KeyboardInterrupt  # the user has halted the last of them; they go on next time
         for entry, refit in done.items():
             if refit is not None:
                 self._refits.setdefault(entry.trial, []).append(refit)
+        if not any(map(self.has, finalists)):
+            reasons = "; ".join(sorted(set(self._faults.values())))
+            raise WorkerError(f"none of the finalists could be trained again: {reasons}")
+
+    def has(self, trial: int) -> bool:
+        """Whether a trial was in the finals and was trained to its end with a seed at least."""
+        return any(not refit.is_twin for refit in self._refits.get(trial, ()))
 
     def _train(self, todo: Sequence[Order]) -> Generator[tuple[Entry, Refit]]:
-        """Refits as they end, as many side by side as the crew is large."""
+        """Refits as they end, as many side by side as the crew is large; no failed ones."""
         waiting = list(reversed(todo))
         while waiting or self._crew.running:
             if self._crew.is_halting and not self._crew.running:
@@ -274,9 +153,7 @@ class Finals:
             done = self._crew.wait(self._show)
             if done is None:
                 continue
-            if done.fault:
-                raise WorkerError(f"{done.job.title}: {done.fault}")
-            outcome: Outcome = done.result
+            outcome: Outcome = Outcome(fault=done.fault) if done.fault else done.result
             entry: Entry = done.job.key
             self.training_s += outcome.seconds / self._crew.size
             if outcome.refit is not None:
@@ -289,6 +166,12 @@ class Finals:
                         f"{entry.title}: quantized as it is, since {outcome.refit.why_not_aware}"
                     )
                 yield entry, outcome.refit
+            elif outcome.fault:
+                self._faults[entry] = outcome.fault
+                self._bench.workshop.checkpoints.drop(entry.training)
+                self._progress.say(f"{entry.title} is left out: {outcome.fault}")
+                if self._witness is not None:
+                    self._witness.fail(entry, outcome.fault)
 
     def _start(self, order: Order, *, is_alone: bool) -> None:
         entry, recipe = order.refit, order.result.recipe
@@ -328,8 +211,9 @@ class Finals:
 
         Returns:
             Fastest first; those that miss a limit of the user's after all only where all do.
+            Who could not be trained again is left out.
         """
-        refitted = [self.fill(student) for student in finalists]
+        refitted = [self.fill(student) for student in finalists if self.has(student.trial)]
         refitted = [student for student in refitted if not is_vain(student)] or refitted
         refitted = [student for student in refitted if self._is_within(student)] or refitted
         kept: list[FrontStudent] = []
@@ -355,13 +239,34 @@ class Finals:
     def fill(self, student: FrontStudent) -> FrontStudent:
         """A student that was in the finals, with what came of it."""
         refits = self._refits[student.trial]
-        filled = fill_student(student, refits) if self._config.refit else _fill(student, refits)
+        filled = fill_student(student, refits) if self._config.refit else fill(student, refits)
         return retime_student(filled, self._ratios.get((student.trial, filled.is_twin), 1.0))
 
     def fill_twin(self, student: FrontStudent) -> FrontStudent | None:
         """A student that was in the finals, as it is without distillation; none without a refit."""
-        twins = [refit for refit in self._refits[student.trial] if refit.is_twin]
-        return compare_with_twin(student, self._refits[student.trial])[1] if twins else None
+        if not self.has(student.trial):
+            return None
+        twin = compare_with_twin(student, self._refits[student.trial])[1]
+        ratio = self._ratios.get((student.trial, True), 1.0)
+        return None if twin is None else retime_student(twin, ratio)
+
+    def rounded(self) -> dict[tuple[int, bool], Path]:
+        """Weights whose INT8 file came of quantization-aware training, and so is a new one.
+
+        Returns:
+            By trial, and whether it is its twin: of the seed that did best on validation.
+        """
+        best: dict[tuple[int, bool], Refit] = {}
+        for refits in self._refits.values():
+            for refit in refits:
+                key = refit.trial, refit.is_twin
+                if key not in best or refit.val_accuracy > best[key].val_accuracy:
+                    best[key] = refit
+        return {
+            key: self._folder.refits / f"{refit.name}.safetensors"
+            for key, refit in best.items()
+            if refit.is_aware
+        }
 
     @property
     def _epochs(self) -> int:
@@ -369,8 +274,7 @@ class Finals:
 
     def _ask_test(self, result: TrialResult) -> Refit:
         workshop = self._bench.workshop
-        number = result.trial if result.same_as is None else result.same_as
-        weights = self._folder.weights / f"trial-{number}.safetensors"  # what was validated
+        weights = self._folder.path / name_weights(result)  # what was validated
         student = load_student(
             workshop.space, result.sample, data=workshop.data.card, weights=weights
         )
@@ -383,6 +287,7 @@ class Finals:
                 student, self._bench.test(), weights=weights, precision=result.precision
             ),
             epochs=workshop.plan.epochs,
+            weights=name_weights(result),
         )
 
 

@@ -5,7 +5,8 @@ from typing import final
 
 from autokd.config import Config
 from autokd.spaces import Space
-from autokd.study.finals import Finals, build_front_student
+from autokd.study.finalists import build_front_student
+from autokd.study.finals import Finals
 from autokd.study.front import hypervolume, layers, near_front, pareto
 from autokd.study.side_by_side import SideBySide
 from autokd.types import DataCard, Front, FrontStudent, TeacherCard, TrialResult
@@ -113,7 +114,7 @@ class Findings:
             students = finals.rank([self._build(result) for result in self.finalists()])
         baseline = None if (plain := self.baseline()) is None else self._build(plain)
         if baseline is not None and finals is not None:
-            baseline = finals.fill(baseline)
+            baseline = finals.fill(baseline) if finals.has(baseline.trial) else None
         elif finals is not None and (first := self.first()) is not None:
             baseline = finals.fill_twin(self._build(first))
         return Front(

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -143,15 +143,40 @@ class StudyFolder:
                 f"{config.space} and {config.recipe} have now; pass another --study"
             )
 
-    def keep_settings(self, config: Config, *, dimensions: Sequence[Dimension]) -> None:
+    def check_digests(self, digests: Mapping[str, str]) -> None:
+        """Holds a known study to what its settings stood for; says nothing of a new one.
+
+        Args:
+            digests: Of pictures and teachers, by what they are called.
+
+        Raises:
+            StudyError: Some are others than those that the study was begun with.
+        """
+        known = self._read("settings.json").get("digests", {}) if self.is_known else {}
+        for what, digest in digests.items():
+            if known.get(what, digest) != digest:
+                raise StudyError(
+                    f"study `{self.path.name}` must go on with the {what} that it was made with, "
+                    "got others under the same name (a teacher that is trained here differs from "
+                    "device to device); put them back, or pass another --study"
+                )
+
+    def keep_settings(
+        self, config: Config, *, dimensions: Sequence[Dimension], digests: Mapping[str, str]
+    ) -> None:
         """Remembers the settings, once all that they name has been found good.
 
         Args:
             config: Of this session.
             dimensions: As they were checked.
+            digests: Likewise.
         """
-        now = config.model_dump(mode="json")
-        self._write("settings.json", {"config": now, "dimensions": _shape(dimensions)})
+        settings = {
+            "config": config.model_dump(mode="json"),
+            "dimensions": _shape(dimensions),
+            "digests": dict(digests),
+        }
+        self._write("settings.json", settings)
 
     def load_dimensions(self) -> list[Dimension]:
         """What was searched in the last session, without what was held fast."""

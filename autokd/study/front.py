@@ -91,12 +91,12 @@ def near_front(
             continue
         if result.trial in on_front or result.same_as is not None:
             continue
-        faster = (
+        as_fast = (
             one.val_accuracy or 0.0
             for one in front
-            if one.latency is not None and one.latency.median_ms <= latency.median_ms
+            if one.latency is not None and not latency.is_faster_than(one.latency)
         )
-        best = max(faster, default=1.0)
+        best = max(as_fast, default=1.0)
         if best - accuracy <= math.sqrt(max(best * (1 - best), 1 / n_val) / n_val):
             near.append((best - accuracy, result.trial, result))
     return [result for _, _, result in sorted(near, key=lambda row: row[:2])]

@@ -105,6 +105,7 @@ class TrialLoop:
         take: Take,
         spend: Callable[[float], None] = lambda _: None,
         is_late: Callable[[], bool],
+        after: Callable[[], None] = lambda: None,
     ) -> None:
         """Trials until the budget or the time is used up.
 
@@ -113,6 +114,8 @@ class TrialLoop:
             take: Given each final result, before Optuna is told.
             spend: Told the seconds of each training, finished or not.
             is_late: Whether no new training should begin.
+            after: Called when trials have ended and nothing is left half told; may end the loop
+                by raising.
 
         Raises:
             KeyboardInterrupt: The user stopped it; what was running is back in the queue.
@@ -122,12 +125,13 @@ class TrialLoop:
         try:
             while True:
                 while self._start_next(results, take=take, is_late=is_late):
-                    pass
+                    after()
                 if not self._crew.running:
                     break
                 done = self._crew.wait(self._hear)
                 if done is not None:
                     self._end(done, take=take, spend=spend)
+                    after()
         except KeyboardInterrupt:
             self._requeue()
             raise
@@ -165,7 +169,7 @@ class TrialLoop:
         """Measures the next candidate; whoever is idle trains it if it is worth it."""
         known = _known(results)
         trial, sample = self._trials.begin()
-        limit_ms = self._config.max_latency_ms
+        limit_ms = self._workshop.max_latency_ms
         result = self._trials.saved_result(trial)
         if result is None or not result.curve:
             started = TrialStarted(trial=trial.number, sample=sample, time_ms=_now_ms())

@@ -20,6 +20,7 @@ from autokd.types import Latency
 __all__ = ["compare", "measure", "measure_all"]
 
 _SECONDS = FINAL.most_s * FINAL.n_processes
+_TIMEOUT_S = TargetOptions().timeout_s
 
 
 def measure(
@@ -30,6 +31,7 @@ def measure(
     batch: int = 1,
     shape: Sequence[int] = (),
     seconds: float = _SECONDS,
+    timeout_s: float = _TIMEOUT_S,
 ) -> Latency:
     """The latency of a network on a target, as surely as for a finalist of a study.
 
@@ -39,13 +41,21 @@ def measure(
         threads: Of the runtime.
         batch: Pictures per run.
         shape: Of one picture, for a network that leaves it open.
-        seconds: That it is timed for at the most, warm-up not counted.
+        seconds: That it is timed for at the most, warm-up not counted; quiet moments are waited
+            for as long again. Not heeded by a command.
+        timeout_s: That a command may take.
 
     Returns:
         Time and interval; a warning is logged where the machine is too noisy to know it well.
     """
     return measure_all(
-        [Path(model)], target=target, threads=threads, batch=batch, shape=shape, seconds=seconds
+        [Path(model)],
+        target=target,
+        threads=threads,
+        batch=batch,
+        shape=shape,
+        seconds=seconds,
+        timeout_s=timeout_s,
     )[0]
 
 
@@ -57,6 +67,7 @@ def measure_all(
     batch: int = 1,
     shape: Sequence[int] = (),
     seconds: float = _SECONDS,
+    timeout_s: float = _TIMEOUT_S,
 ) -> list[Latency]:
     """The latencies of several networks, which take turns.
 
@@ -66,17 +77,20 @@ def measure_all(
         threads: Of the runtime.
         batch: Pictures per run.
         shape: Of one picture, for networks that leave it open.
-        seconds: That each is timed for at the most, warm-up not counted.
+        seconds: As for `measure`, for each.
+        timeout_s: As for `measure`.
 
     Returns:
         One for each.
     """
     _check(models)
-    options = _options(threads=threads, batch=batch, shape=shape, seconds=seconds)
+    options = _options(
+        threads=threads, batch=batch, shape=shape, seconds=seconds, timeout_s=timeout_s
+    )
     return open_target(target, options).measure_together(models)
 
 
-def compare(
+def compare(  # noqa: PLR0913 - all that a measurement may be told
     one: Path | str,
     other: Path | str,
     *,
@@ -85,6 +99,7 @@ def compare(
     batch: int = 1,
     shape: Sequence[int] = (),
     seconds: float = _SECONDS,
+    timeout_s: float = _TIMEOUT_S,
 ) -> Comparison:
     """Which of two networks is faster on a target, by how much, and how sure that is.
 
@@ -95,24 +110,41 @@ def compare(
         threads: Of the runtime.
         batch: Pictures per run.
         shape: Of one picture, for a network that leaves it open.
-        seconds: That each is timed for at the most, warm-up not counted.
+        seconds: As for `measure`, for each.
+        timeout_s: As for `measure`.
 
     Returns:
         The ratio of the times with its interval, and both latencies.
     """
     models = Path(one), Path(other)
     _check(models)
-    options = _options(threads=threads, batch=batch, shape=shape, seconds=seconds)
+    options = _options(
+        threads=threads, batch=batch, shape=shape, seconds=seconds, timeout_s=timeout_s
+    )
     device = open_target(target, options)
     if isinstance(device, StopwatchTarget):
         return device.compare(*models)
     return compare_latencies(*device.measure_together(models))
 
 
-def _options(*, threads: int, batch: int, shape: Sequence[int], seconds: float) -> TargetOptions:
+def _options(
+    *, threads: int, batch: int, shape: Sequence[int], seconds: float, timeout_s: float
+) -> TargetOptions:
     most_s = seconds / FINAL.n_processes
-    form = dataclasses.replace(FINAL, most_s=most_s, least_s=min(FINAL.least_s, most_s))
-    return TargetOptions(threads=threads, batch=batch, shape=tuple(shape), form=form, quiet=still)
+    form = dataclasses.replace(
+        FINAL,
+        most_s=most_s,
+        least_s=min(FINAL.least_s, most_s),
+        patience_s=min(FINAL.patience_s, most_s),
+    )
+    return TargetOptions(
+        threads=threads,
+        batch=batch,
+        shape=tuple(shape),
+        form=form,
+        timeout_s=timeout_s,
+        quiet=still,
+    )
 
 
 def _check(models: Sequence[Path]) -> None:

@@ -1,10 +1,11 @@
 """A training as a value, and what it takes to carry it out, on this machine or another."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from autokd.candidate import Workshop, train_candidate
+from autokd.candidate import Workshop, explain_failure, train_candidate
 from autokd.data import TestData
 from autokd.distillation import OnEpoch
 from autokd.study.refits import Entry, Refit, find_int8, train_refit
@@ -40,20 +41,21 @@ class Outcome:
 
     Attributes:
         result: Of the trial; none of a training of the finals.
-        refit: What came of a training of the finals, none where it was ended before.
+        refit: What came of a training of the finals, none where it was ended before or failed.
+        fault: Why a training of the finals failed, where that lies in the student.
         seconds: Of this training.
     """
 
     result: TrialResult | None = None
     refit: Refit | None = None
+    fault: str = ""
     seconds: float = 0.0
 
     @property
     def is_final(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.refit is not None or (
-            self.result is not None and self.result.state != "stopped"
-        )
+        is_over = self.result is not None and self.result.state != "stopped"
+        return is_over or self.refit is not None or bool(self.fault)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,12 +106,18 @@ def carry_out(order: Order, bench: Bench, on_epoch: OnEpoch) -> Outcome:
         result = train_candidate(order.result, bench.workshop, on_epoch=on_epoch)
         seconds = max(0.0, result.training_s - order.result.training_s)
         return Outcome(result=result, seconds=seconds)
-    refit, seconds = train_refit(
-        order.refit,
-        order.result,
-        workshop=bench.workshop,
-        test=bench.test(),
-        weights=bench.weights_of(order),
-        on_epoch=on_epoch,
-    )
+    start = time.perf_counter()
+    try:
+        refit, seconds = train_refit(
+            order.refit,
+            order.result,
+            workshop=bench.workshop,
+            test=bench.test(),
+            weights=bench.weights_of(order),
+            on_epoch=on_epoch,
+        )
+    except Exception as error:
+        if not (fault := explain_failure(error)):
+            raise
+        return Outcome(fault=fault, seconds=time.perf_counter() - start)
     return Outcome(refit=refit, seconds=seconds)

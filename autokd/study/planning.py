@@ -13,11 +13,12 @@ _STEPS = 180  # of one trial, about, where the user names no epochs: five epochs
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 
 
-def choose_device(config: Config) -> torch.device:
-    """Where students are trained.
+def choose_device(config: Config, *, is_looking: bool = False) -> torch.device:
+    """Where students are trained, or looked at afterwards.
 
     Args:
         config: What the user wants.
+        is_looking: Whether the study is over, and may have been made on another machine.
 
     Returns:
         A GPU if there is one, unless the user says otherwise.
@@ -25,9 +26,9 @@ def choose_device(config: Config) -> torch.device:
     Raises:
         ConfigError: The device that is wanted is not there.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if config.device == "cuda" and not is_looking and not torch.cuda.is_available():
         raise ConfigError("`--device` must be there, got cuda; pass --device cpu")
-    is_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    is_cuda = config.device != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if is_cuda else "cpu")
 
 

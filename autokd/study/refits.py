@@ -20,19 +20,28 @@ from autokd.candidate import (
 from autokd.data import TestData
 from autokd.distillation import Engine, OnEpoch, Student, evaluate
 from autokd.study.folder import StudyFolder
-from autokd.types import EpochLog, Precision, Recipe, TrialResult, dump_json, load_json
+from autokd.types import (
+    EpochLog,
+    FrontStudent,
+    Precision,
+    Recipe,
+    TrialResult,
+    dump_json,
+    load_json,
+)
 
 __all__ = [
     "Entry",
     "Refit",
     "find_int8",
     "find_weights",
-    "is_aware",
     "keep_refit",
     "load_accuracy",
     "load_refit",
     "load_refits",
+    "locate_weights",
     "measure_test",
+    "name_weights",
     "train_refit",
     "without_teacher",
 ]
@@ -40,7 +49,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refit:
-    """One finalist trained with one seed.
+    """One finalist trained with one seed; or, without a refit, what a trial has left.
 
     Attributes:
         trial: Of the search.
@@ -55,6 +64,8 @@ class Refit:
         is_aware: Whether its INT8 file is that of quantization-aware training, which was better
             on validation than that of the student quantized as it was.
         why_not_aware: Why nothing came of that training, where nothing did.
+        weights: Name of the file of its weights in the study's folder.
+        float_val_accuracy: Of an INT8 student before it was quantized, in torch.
     """
 
     trial: int
@@ -68,6 +79,13 @@ class Refit:
     answers: str = ""
     is_aware: bool = False
     why_not_aware: str = ""
+    weights: str = ""
+    float_val_accuracy: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return _name(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +107,7 @@ class Entry:
     @property
     def name(self) -> str:
         """Of its files."""
-        return f"{self.trial}-{self.seed}-{'twin' if self.is_twin else 'kd'}"
+        return _name(self)
 
     @property
     def training(self) -> str:
@@ -132,8 +150,13 @@ class Entry:
         if recipe.precision == "fp32":
             return 0
         epochs = count_rounding_epochs(self.epochs)
-        n_more = n_unlabelled if self.is_twin and recipe.is_distilled else 0
+        on_logits = dataclasses.replace(recipe, feature_loss="none")  # what is heard of the teacher
+        n_more = n_unlabelled if self.is_twin and on_logits.is_distilled else 0
         return round(epochs * (n_labelled + n_more) / n_labelled)
+
+
+def _name(training: Entry | Refit) -> str:
+    return f"{training.trial}-{training.seed}-{'twin' if training.is_twin else 'kd'}"
 
 
 def train_refit(
@@ -197,7 +220,7 @@ def train_refit(
             plan=dataclasses.replace(
                 plan, epochs=entry.count_rounding_epochs(recipe, **n_pictures)
             ),
-            float_layers=result.float_layers,
+            float_layers=result.float_layers if result.state == "complete" else None,
             n_before=len(curve),
             on_epoch=on_epoch,
             keeper=workshop.checkpoints.keepers(entry.training)(taught.generations),
@@ -206,7 +229,11 @@ def train_refit(
         if quantized.is_stopped:
             return None, seconds
         val_accuracy, curve = quantized.val_accuracy, (*curve, *quantized.curve)
-        precision = {"is_aware": quantized.is_aware, "why_not_aware": quantized.reason}
+        precision = {
+            "is_aware": quantized.is_aware,
+            "why_not_aware": quantized.reason,
+            "float_val_accuracy": training.val_accuracy,
+        }
     refit = Refit(
         trial=entry.trial,
         seed=entry.seed,
@@ -217,6 +244,7 @@ def train_refit(
         curve=curve,
         engine=str(training.engine),
         answers=training.answers,
+        weights=f"{weights.parent.name}/{weights.name}",
         **precision,
     )
     return refit, seconds
@@ -283,18 +311,25 @@ def find_weights(
     return folder.weights / f"trial-{trial if same_as is None else same_as}.safetensors"
 
 
+def name_weights(result: TrialResult) -> str:
+    """The file of the weights that a trial was validated with, in the study's folder."""
+    number = result.trial if result.same_as is None else result.same_as
+    return f"weights/trial-{number}.safetensors"
+
+
+def locate_weights(folder: StudyFolder, student: FrontStudent) -> Path:
+    """The file of the weights of a student of the front."""
+    if student.weights:
+        return folder.path / student.weights
+    return find_weights(folder, trial=student.trial, is_twin=student.is_twin)
+
+
 def load_accuracy(weights: Path) -> float | None:
     """The accuracy on test of the refit whose weights lie here; none where they are a trial's."""
     path = weights.with_suffix(".json")
     if not path.exists():
         return None
     return load_json(Refit, path.read_text(encoding="utf-8")).test_accuracy
-
-
-def is_aware(weights: Path) -> bool:
-    """Whether the INT8 file beside these weights is of a quantization-aware training."""
-    path = weights.with_suffix(".json")
-    return path.exists() and load_json(Refit, path.read_text(encoding="utf-8")).is_aware
 
 
 def find_int8(weights: Path) -> Path:

@@ -16,45 +16,60 @@ from autokd.study.rungs import REDUCTION
 from autokd.surrogate import Advice, Lesson, Noise
 from autokd.types import Sample, Surveyor
 
-__all__ = ["build_auto_sampler", "build_sampler", "first_samples"]
+__all__ = ["build_advice", "build_auto_sampler", "build_sampler", "first_samples"]
 
 _POPULATION = 20
 _SURVEYED = 8  # networks that `auto` looks at before each trial, if there is time
 
 
+def build_advice(
+    config: Config, *, max_latency_ms: float | None, n_classes: int, noise: Noise, seed: int
+) -> Advice:
+    """How the sampler `auto` of a study works.
+
+    Args:
+        config: The least accuracy.
+        max_latency_ms: Of what is trained.
+        n_classes: Of the pictures.
+        noise: Of an accuracy on the validation split.
+        seed: Of its draws. It should be another one for each session of a study, since a
+            sampler that starts again with the same seed proposes the same candidates again.
+
+    Returns:
+        Its advice; the first trial is never stopped.
+    """
+    return Advice(
+        n_surveyed=_SURVEYED,
+        reduction=REDUCTION,
+        noise=noise,
+        max_latency_ms=max_latency_ms or math.inf,
+        min_accuracy=config.min_accuracy or 0.0,
+        seed=seed,
+        chance=1 / n_classes,
+        n_unstopped=1,
+    )
+
+
 def build_auto_sampler(
-    config: Config,
+    advice: Advice,
     *,
     surveyor: Surveyor,
     space: Space,
-    noise: Noise,
-    seed: int,
     rungs: Sequence[int],
     lessons: Sequence[Lesson] = (),
 ) -> AutoSampler:
     """The sampler `auto` of a study, which also tells how stopped trials stand.
 
     Args:
-        config: Limits that it keeps.
+        advice: As `build_advice` gave it.
         surveyor: Tells the latency of what it may propose.
         space: What is searched.
-        noise: Of an accuracy on the validation split.
-        seed: Of its draws. It should be another one for each session of a study, since a
-            sampler that starts again with the same seed proposes the same candidates again.
         rungs: Epochs after which a trial may be stopped.
         lessons: Of earlier studies.
 
     Returns:
         The sampler.
     """
-    advice = Advice(
-        n_surveyed=_SURVEYED,
-        reduction=REDUCTION,
-        noise=noise,
-        max_latency_ms=config.max_latency_ms or math.inf,
-        min_accuracy=config.min_accuracy or 0.0,
-        seed=seed,
-    )
     return AutoSampler(
         surveyor,
         dimensions=space.dimensions,

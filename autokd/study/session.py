@@ -1,7 +1,8 @@
 """One session of a search: opens the study, runs trials until the budget is used up, reports."""
 
+import dataclasses
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from autokd.study.folder import StudyFolder
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space
 from autokd.study.lessons import choose_noise, read_earlier
+from autokd.study.limits import choose_limit
 from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
 from autokd.study.other_fronts import OtherFronts
@@ -33,7 +35,7 @@ from autokd.study.ray_cluster import RayCluster, join_cluster
 from autokd.study.ray_crew import build_ray_crew
 from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
-from autokd.study.sampling import build_auto_sampler, build_sampler, first_samples
+from autokd.study.sampling import build_advice, build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_finals, measure_side_by_side
 from autokd.study.stillness import resting_while_measured
 from autokd.study.storages import held_alone, open_storage
@@ -75,8 +77,9 @@ def search(
     folder = StudyFolder(config.study_dir)
     start = time.monotonic()
     alone = held_alone(config.storage, runs_dir=config.runs_dir, study=config.study_name)
-    with folder.locked(), alone:
+    with folder.locked(), alone as check_alone:
         session = _open_session(config, folder=folder, progress=progress, start=start)
+        session.check_alone = check_alone
         session.tracker = tracker or build_tracker(config)
         with _closing(session), resting_while_measured(session.tracker):
             session.announce()
@@ -94,6 +97,7 @@ class _Session:
     """What one process knows of the study that it is working on."""
 
     tracker: Tracker
+    check_alone: Callable[[], None]
 
     def __init__(  # noqa: PLR0913 - everything that a session joins
         self,
@@ -116,6 +120,7 @@ class _Session:
         self._rungs, self._cluster = rungs, cluster
         self.progress, self._teacher_models = progress, faculty.models
         self.results, self._surveyor = trials.results(), surveyor
+        self._n_before = len(self.results)
         surveyor.remember(self.results)
         space, data = self.workshop.space, self.workshop.data.card
         self.findings = Findings(config, self.results, space=space, data=data, teacher=self.teacher)
@@ -135,7 +140,7 @@ class _Session:
         """Trials until the budget or the time is used up."""
         budget = self.config.budget
         self.progress.begin("trials", total=budget, done=len(self.results))
-        self._keep_time()
+        self.keep_time()
         loop = TrialLoop(
             self.config,
             bench=self.bench,
@@ -147,7 +152,13 @@ class _Session:
             progress=self.progress,
         )
         with ending_gently(self._halt):
-            loop.run(self.results, take=self._take, spend=self._spend, is_late=self._is_late)
+            loop.run(
+                self.results,
+                take=self._take,
+                spend=self._spend,
+                is_late=self._is_late,
+                after=self._check,
+            )
         self.progress.end()
 
     def _halt(self) -> None:
@@ -162,7 +173,7 @@ class _Session:
         self.results.append(result)
         self._surveyor.remember([result])
         front = self.findings.front()
-        self._keep_time()
+        self.keep_time()
         self._save_front()
         self.tracker.log(
             TrialEnded(result=result, hypervolume=self.findings.hypervolume(), time_ms=_now_ms())
@@ -173,14 +184,22 @@ class _Session:
             budget=self.config.budget,
             is_on_front=any(one.trial == result.trial for one in front),
         )
-        self._give_up_if_hopeless()
 
     def _is_late(self) -> bool:
         limit = self.config.timeout_s
         return limit is not None and self._wall_s() >= limit
 
+    def _check(self) -> None:
+        """Ends a session that makes no sense any more."""
+        self.check_alone()
+        self._give_up_if_hopeless()
+
     def _give_up_if_hopeless(self) -> None:
-        if len(self.results) < _HOPELESS or any(one.state != "pruned" for one in self.results):
+        """Ends a session in which no candidate is within the limits, which may differ next time."""
+        states = [one.state for one in self.results[self._n_before :]]
+        if len(states) < _HOPELESS or any(state != "pruned" for state in states):
+            return
+        if any(one.state == "complete" for one in self.results):
             return
         if not (self.crew.running or self.trials.stopped()):
             raise ConstraintError(self.findings.describe_misery())
@@ -190,7 +209,7 @@ class _Session:
     def _wall_s(self) -> float:
         return self.folder.read_time()[0] + time.monotonic() - self._mark
 
-    def _keep_time(self) -> None:
+    def keep_time(self) -> None:
         """Writes the time since the last call to the study's clock."""
         now = time.monotonic()
         self.folder.add_time(wall_s=now - self._mark, training_s=self._training_s)
@@ -207,6 +226,12 @@ class _Session:
             tracker=self.tracker,
             progress=self.progress,
         )
+        limit_ms = self.workshop.max_latency_ms
+        if limit_ms is not None and self.config.max_latency_ms is None:
+            self.progress.say(
+                f"students slower than the teacher, {limit_ms:.4g} ms, are not trained; "
+                "--max-latency-ms sets another limit"
+            )
         if self.results:
             self.progress.say(f"going on after {len(self.results)} finished trials")
 
@@ -233,19 +258,21 @@ class _Session:
         )
         try:
             first = self.findings.first()
+            entrants = [*self.findings.finalists(), *([first] if first else [])]
             with ending_gently(self._halt):
-                finals.run([*self.findings.finalists(), *([first] if first else [])])
-            if self.config.refit:
+                finals.run(entrants)
+            if rounded := finals.rounded():
                 finals.retime(
                     measure_finals(
-                        self.findings.finalists(),
+                        entrants,
+                        rounded=rounded,
                         target=build_target(self.config, form=COMPARING, cluster=self._cluster),
                         folder=self.folder,
                     )
                 )
         finally:
             self._training_s += finals.training_s
-            self._keep_time()
+            self.keep_time()
         self._save_front(finals)
 
     def _save_front(self, finals: Finals | None = None) -> None:
@@ -278,6 +305,7 @@ def _closing(session: _Session) -> Generator[None]:
         try:
             session.crew.close()
             session.progress.end()
+            session.keep_time()
             if session.folder.has_front:
                 front = session.folder.load_front()
                 files = session.draw() if front.students else ()
@@ -314,16 +342,22 @@ def _open_session(
         crew=crew,
         progress=progress,
     )
-    workshop, space = bench.workshop, bench.workshop.space
-    surveyor = StudentSurveyor(workshop)
+    surveyor = StudentSurveyor(bench.workshop)
+    limit_ms = choose_limit(config, surveyor=surveyor, teacher=faculty.card)
+    workshop = dataclasses.replace(bench.workshop, max_latency_ms=limit_ms)
+    bench, space = dataclasses.replace(bench, workshop=workshop), workshop.space
     seed = config.seed + 1000 * count_trials(config.study_name, storage=storage)
     stops = choose_rungs(workshop.plan.epochs, budget=config.budget) if config.rungs else ()
     auto = build_auto_sampler(
-        config,
+        build_advice(
+            config,
+            max_latency_ms=limit_ms,
+            n_classes=data.card.n_classes,
+            noise=choose_noise(folder, n_val=data.card.n_val, earlier=earlier),
+            seed=seed,
+        ),
         surveyor=surveyor,
         space=space,
-        noise=choose_noise(folder, n_val=data.card.n_val, earlier=earlier),
-        seed=seed,
         rungs=stops,
         lessons=lessons,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autokd.candidate import Workshop, explain_int8, export_for, load_student
 from autokd.study.folder import StudyFolder
-from autokd.study.refits import find_int8, find_weights, is_aware
+from autokd.study.refits import find_int8, find_weights, name_weights
 from autokd.types import Latency, Target, TeacherCard, TrialResult
 
 __all__ = ["SideBySide", "measure_finals", "measure_side_by_side"]
@@ -100,29 +100,31 @@ def measure_side_by_side(
 
 
 def measure_finals(
-    results: Sequence[TrialResult], *, target: Target, folder: StudyFolder
+    results: Sequence[TrialResult],
+    *,
+    rounded: Mapping[tuple[int, bool], Path],
+    target: Target,
+    folder: StudyFolder,
 ) -> dict[tuple[int, bool], float]:
     """How long INT8 files take that came of the finals, against those of the search.
 
     Quantization-aware training may quantize other layers than static quantization has.
 
     Args:
-        results: Finalists.
+        results: Who was in the finals.
+        rounded: Weights beside which such files lie: `Finals.rounded`.
         target: What they are timed on.
-        folder: Where both files of each lie.
+        folder: Where the files of the search lie.
 
     Returns:
         By trial, and whether it is its twin: the new time over the old one.
     """
     pairs: dict[tuple[int, bool], tuple[Path, Path]] = {}
     for result in results:
-        if result.precision == "fp32":
-            continue
-        number = result.trial if result.same_as is None else result.same_as
-        before = find_int8(folder.weights / f"trial-{number}.safetensors")
+        before = find_int8(folder.path / name_weights(result))
         for is_twin in (False, True):
-            weights = find_weights(folder, trial=result.trial, is_twin=is_twin)
-            if is_aware(weights):
+            weights = rounded.get((result.trial, is_twin))
+            if weights is not None:
                 pairs[result.trial, is_twin] = before, find_int8(weights)
     if not pairs:
         return {}
@@ -145,8 +147,7 @@ def _find(
     """The file of the search, which `measure_finals` compares with; a refit's without one."""
     if result.precision == "fp32":
         return _export(result, scratch, target=target, workshop=workshop, folder=folder)
-    number = result.trial if result.same_as is None else result.same_as
-    own = find_int8(folder.weights / f"trial-{number}.safetensors")
+    own = find_int8(folder.path / name_weights(result))
     if own.exists():
         return own
     return find_int8(find_weights(folder, trial=result.trial, same_as=result.same_as))

@@ -2,7 +2,8 @@
 
 A process that trains is known by a file in a folder of this machine and user. Whoever measures
 stops all of them, notes in each file how long they stood, and lets them go on. One that was left
-stopped, because whoever measured was killed meanwhile, is woken by `wake_abandoned`. What the
+stopped, because whoever measured was killed meanwhile, is woken by a guard, or at the latest by
+`wake_abandoned`. What the
 measuring process does beside is told by `resting_while_measured`.
 """
 
@@ -12,9 +13,10 @@ import math
 import os
 import re
 import signal
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -124,12 +126,36 @@ def still() -> Generator[None]:
             resting.enter_context(rest())
         start = time.monotonic()
         others = [one for one in _known(folder) if _can_stop() and one.signal(signal.SIGSTOP)]
+        with _guarded(others):
+            try:
+                yield
+            finally:
+                for process in others:
+                    process.note_pause(time.monotonic() - start)
+                    process.signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def _guarded(others: Sequence[TrainingProcess]) -> Generator[None]:
+    """If this process is killed within, those that it has stopped go on all the same.
+
+    A shell reads from a pipe that ends with this process, and wakes them then.
+    """
+    if not others:
+        yield
+        return
+    pids = " ".join(one.path.name for one in others)
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"read -r _; kill -CONT {pids} 2>/dev/null"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as guard:
         try:
             yield
         finally:
-            for process in others:
-                process.note_pause(time.monotonic() - start)
-                process.signal(signal.SIGCONT)
+            guard.kill()
 
 
 def wake_abandoned() -> None:

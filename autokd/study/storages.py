@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import final
 
@@ -18,6 +18,8 @@ from autokd.jobs import patiently
 from autokd.study.journal import open_journal
 
 __all__ = ["held_alone", "open_storage"]
+
+Check = Callable[[], None]
 
 _NAMED_LOCKS = {
     "postgresql": "SELECT pg_try_advisory_lock({number})",
@@ -55,7 +57,7 @@ def open_storage(url: str | None, *, runs_dir: Path) -> BaseStorage:
 
 
 @contextlib.contextmanager
-def held_alone(url: str | None, *, runs_dir: Path, study: str) -> Generator[None]:
+def held_alone(url: str | None, *, runs_dir: Path, study: str) -> Generator[Check]:
     """A study in a storage is this process's alone; the lock dies with the process.
 
     A `StudyError` says that another process, perhaps on another machine, has it.
@@ -66,7 +68,8 @@ def held_alone(url: str | None, *, runs_dir: Path, study: str) -> Generator[None
         study: Its name.
 
     Yields:
-        Nothing.
+        What raises a `StudyError` if another process has it meanwhile, since the database has
+        forgotten the lock; to be called now and then.
 
     Raises:
         ConfigError: The storage cannot be opened.
@@ -74,7 +77,7 @@ def held_alone(url: str | None, *, runs_dir: Path, study: str) -> Generator[None
     path = _journal_of(url, runs_dir=runs_dir)
     if path is not None:
         with _held_file(path, study=study):
-            yield
+            yield _keeps
         return
     try:
         engine = sqlalchemy.create_engine(str(url), isolation_level="AUTOCOMMIT")
@@ -83,12 +86,16 @@ def held_alone(url: str | None, *, runs_dir: Path, study: str) -> Generator[None
     database = engine.url.database
     if engine.dialect.name == "sqlite" and database and database != ":memory:":
         with _held_file(Path(database), study=study):
-            yield
+            yield _keeps
     elif engine.dialect.name in _NAMED_LOCKS:
-        with _held_name(engine, study=study):
-            yield
+        with _held_name(engine, study=study) as check:
+            yield check
     else:  # nobody else can reach it, or nothing is known of its locks
-        yield
+        yield _keeps
+
+
+def _keeps() -> None:
+    """The lock of a file is never lost."""
 
 
 @contextlib.contextmanager
@@ -108,23 +115,54 @@ def _held_file(path: Path, *, study: str) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _held_name(engine: sqlalchemy.Engine, *, study: str) -> Generator[None]:
+def _held_name(engine: sqlalchemy.Engine, *, study: str) -> Generator[Check]:
     """A lock of the server's own, which lasts as long as the connection."""
-    digest = hashlib.blake2b(study.encode(), digest_size=7).digest()
-    statement = _NAMED_LOCKS[engine.dialect.name].format(number=int.from_bytes(digest))
+    lock = _NamedLock(engine, study=study)
     try:
-        connection = engine.connect()
-        is_ours = bool(connection.execute(sqlalchemy.text(statement)).scalar())
-    except SQLAlchemyError as error:
-        raise ConfigError(_refusal(engine.url.render_as_string(), error)) from error
-    try:
-        if not is_ours:
-            raise _is_taken(study)
-        yield
+        lock.check()
+        yield lock.check
     finally:
-        with contextlib.suppress(SQLAlchemyError):  # the server may have gone
-            connection.close()
-        engine.dispose()
+        lock.close()
+
+
+@final
+class _NamedLock:
+    """A lock of a database server, by the name of a study."""
+
+    def __init__(self, engine: sqlalchemy.Engine, *, study: str) -> None:
+        digest = hashlib.blake2b(study.encode(), digest_size=7).digest()
+        statement = _NAMED_LOCKS[engine.dialect.name].format(number=int.from_bytes(digest))
+        self._engine, self._study = engine, study
+        self._statement = sqlalchemy.text(statement)
+        self._connection: sqlalchemy.Connection | None = None
+
+    def check(self) -> None:
+        """Takes the lock, or takes it again where the server was restarted and has forgotten it.
+
+        A `StudyError` says that another process has it.
+
+        Raises:
+            ConfigError: The server cannot be reached, and never could.
+        """
+        try:
+            if self._connection is None or self._connection.invalidated:
+                self._connection = self._engine.connect()
+            is_ours = bool(self._connection.execute(self._statement).scalar())
+        except SQLAlchemyError as error:
+            if self._connection is None:
+                url = self._engine.url.render_as_string()
+                raise ConfigError(_refusal(url, error)) from error
+            return  # the server is away: the next look finds it, or another's lock
+        if not is_ours:
+            error = _is_taken(self._study)
+            raise error
+
+    def close(self) -> None:
+        """Gives the lock back; the server may have gone."""
+        with contextlib.suppress(SQLAlchemyError):
+            if self._connection is not None:
+                self._connection.close()
+        self._engine.dispose()
 
 
 def _journal_of(url: str | None, *, runs_dir: Path) -> Path | None:

@@ -11,6 +11,7 @@
   goes on under its own number from its last checkpoint.
 """
 
+import statistics
 import warnings
 from collections.abc import Sequence
 from typing import final
@@ -20,7 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from autokd.spaces import Space
-from autokd.study.auto_sampler import CURVE, STOPPED, AutoSampler
+from autokd.study.auto_sampler import CURVE, EPOCH_S, STOPPED, AutoSampler
 from autokd.study.distributions import build_distribution
 from autokd.surrogate import Standing
 from autokd.types import EpochLog, Latency, Sample, TrialResult, dump_json, load_json
@@ -160,6 +161,8 @@ class Trials:
         """Keeps a result, which `end` makes final."""
         if result.curve:
             trial.set_user_attr(CURVE, _accuracies(result.curve))
+            mean_s = statistics.fmean(row.seconds for row in result.curve)
+            trial.set_user_attr(EPOCH_S, mean_s)
         trial.set_user_attr(_RESULT, dump_json(result))
 
     def stop(self, trial: optuna.Trial, result: TrialResult) -> None:

@@ -25,6 +25,9 @@ class Advice:
         max_latency_ms: Slower candidates are not proposed.
         min_accuracy: Worse ones are worth nothing.
         seed: Of all draws.
+        chance: Accuracy of guessing, above which a candidate may be on the front. Where it is not
+            told, only what is better than the first quartile is thought to be.
+        n_unstopped: The first candidates, that are not stopped at a rung whatever comes of them.
     """
 
     n_initial: int = 10
@@ -35,6 +38,8 @@ class Advice:
     max_latency_ms: float = math.inf
     min_accuracy: float = 0.0
     seed: int = 0
+    chance: float | None = None
+    n_unstopped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

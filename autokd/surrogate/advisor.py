@@ -23,6 +23,7 @@ from autokd.surrogate.precedent import Lesson, Precedent
 from autokd.surrogate.proposals import propose
 from autokd.surrogate.prospects import Prospects
 from autokd.surrogate.thinning import best_layers, choose_lessons
+from autokd.surrogate.turns import Turns, is_beyond
 from autokd.types import Dimension, Sample, Scalar, Surveyor
 
 __all__ = ["Advisor"]
@@ -111,7 +112,7 @@ class Advisor:
 
     def _choose(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
         """The sample of the highest gain."""
-        frontier = self._frontier(observations)
+        frontier, _ = self._frontier(observations)
         parents = self._parents(observations)
         drawn = propose(self._encoding, parents=parents, n=_POOL, rng=rng)
         self._shortlist(drawn, frontier=frontier)
@@ -195,7 +196,7 @@ class Advisor:
         Returns:
             None where it is nobody's turn.
         """
-        if not any(self._is_turn(rung, observations) for rung in range(1, self._advice.n_rungs)):
+        if not self._count_turns(observations).may_be_any:
             return []
         return [one for one in self.standings(observations) if one.is_turn]
 
@@ -226,32 +227,40 @@ class Advisor:
             return []
         waiting = self._narrow(waiting)
         samples = [one.sample for one in waiting]
-        n_beyond = sum(_is_beyond(one, 1) for one in observations)
+        n_beyond = sum(is_beyond(one, 1) for one in observations)
         is_foreseen = n_beyond >= _LEAST_FIRST and self._learn(observations)
         if is_foreseen:
-            frontier = self._frontier(observations)
+            frontier, front = self._frontier(observations)
             evidence = self._prospects.evidence(samples)
             mean, std = self._ladder.predict(evidence, [one.curve for one in waiting])
         else:
             # Too few have reached the end: what counts is the accuracy at the first rung.
-            frontier = self._first_frontier(observations)
+            frontier, front = self._first_frontier(observations)
             mean = np.array([one.curve[0] for one in waiting])
             std = np.full(len(waiting), _SURE)
         costs = self._prospects.costs(samples)
         gains = expected_gain(mean, std, costs=costs, frontier=frontier)
-        turns = [self._is_turn(rung, observations) for rung in range(1, self._advice.n_rungs)]
-        chances = entry_probability(mean, std, costs=costs, frontier=frontier)
+        turns = self._count_turns(observations)
+        chances = entry_probability(mean, std, costs=costs, frontier=front)
         ranked = [
             Standing(
                 key=one.key,
                 gain=float(gain),
                 probability=float(chance),
                 is_foreseen=is_foreseen,
-                is_turn=turns[len(one.curve) - 1],
+                is_turn=turns.has_turn(one, probability=float(chance)),
             )
             for one, gain, chance in zip(waiting, gains, chances, strict=True)
         ]
         return sorted(ranked, key=lambda one: (-one.gain, one.key))
+
+    def _count_turns(self, observations: Sequence[Observation]) -> Turns:
+        return Turns(
+            observations,
+            n_first=self._n_first[:-1],
+            reduction=self._advice.reduction,
+            n_unstopped=self._advice.n_unstopped,
+        )
 
     def _narrow(self, waiting: Sequence[Observation]) -> list[Observation]:
         """Of each rung the candidates that are not far behind the others."""
@@ -266,23 +275,31 @@ class Advisor:
             kept += [one for one, near in zip(there, is_near, strict=True) if near]
         return kept
 
-    def _is_turn(self, rung: int, observations: Sequence[Observation]) -> bool:
-        """Whether one more candidate may go beyond a rung, counted from 1."""
-        n_reached = sum(len(one.curve) >= rung for one in observations)
-        n_beyond = sum(_is_beyond(one, rung) for one in observations)
-        n_wanted = self._advice.reduction * (n_beyond + 1)
-        return n_reached >= max(n_wanted, self._n_first[rung - 1])
-
-    def _first_frontier(self, observations: Sequence[Observation]) -> Frontier:
+    def _first_frontier(self, observations: Sequence[Observation]) -> tuple[Frontier, Frontier]:
         """Of the accuracies at the first rung, of those that went on from there."""
         reached = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
-        beyond = [one for one in reached if _is_beyond(one, 1)]
-        return build_frontier(
+        beyond = [one for one in reached if is_beyond(one, 1)]
+        return self._build_frontiers(
             self._prospects.costs([one.sample for one in beyond]),
             [one.curve[0] for one in beyond],
-            floor=float(np.quantile([one.curve[0] for one in reached], QUARTILE)),
-            limit=self._limit(),
+            level=float(np.quantile([one.curve[0] for one in reached], QUARTILE)),
         )
+
+    def _build_frontiers(
+        self,
+        costs: Float64[np.ndarray, " count"],
+        accuracies: Sequence[float],
+        *,
+        level: float,
+        least: float = 0.0,
+    ) -> tuple[Frontier, Frontier]:
+        """What a candidate should improve, and what it must beat to be on the front."""
+        chance = level if self._advice.chance is None else self._advice.chance
+        improved, beaten = (
+            build_frontier(costs, accuracies, floor=max(floor, least), limit=self._limit())
+            for floor in (level, chance)
+        )
+        return improved, beaten
 
     # ------------------------------------------------------------------ what is known
 
@@ -307,7 +324,7 @@ class Advisor:
             self._learnt = curves
         return self._is_able
 
-    def _frontier(self, observations: Sequence[Observation]) -> Frontier:
+    def _frontier(self, observations: Sequence[Observation]) -> tuple[Frontier, Frontier]:
         """Of what was trained, and of what is being trained as it will probably end."""
         good = [one for one in observations if self._prospects.is_good(one.sample)]
         counted = [
@@ -317,12 +334,18 @@ class Advisor:
         ]
         first = [one for one in good if one.curve][: self._advice.n_initial]
         level = float(np.quantile(self._foresee(first), QUARTILE))
-        return build_frontier(
-            self._prospects.costs([one.sample for one in counted]),
+        return self._build_frontiers(
+            np.array([self._cost(one) for one in counted], dtype=np.float64),
             self._foresee(counted).tolist(),
-            floor=max(level, self._advice.min_accuracy),
-            limit=self._limit(),
+            level=level,
+            least=self._advice.min_accuracy,
         )
+
+    def _cost(self, one: Observation) -> float:
+        """The log latency of what came of a candidate, or else of its network."""
+        if one.latency_ms is None or one.latency_ms <= 0:
+            return self._prospects.cost(one.sample)
+        return math.log(one.latency_ms)
 
     def _foresee(self, observations: Sequence[Observation]) -> Float64[np.ndarray, " count"]:
         """The accuracy at the end of the training, as it was or as it probably will be."""
@@ -339,7 +362,7 @@ class Advisor:
     def _parents(self, observations: Sequence[Observation]) -> list[Sample]:
         """Candidates on the front of some rung."""
         told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
-        told.sort(key=lambda one: self._prospects.cost(one.sample))
+        told.sort(key=self._cost)
         parents: list[Sample] = []
         for rung in self._rungs:
             best = -math.inf
@@ -358,12 +381,6 @@ class Advisor:
     def _limit(self) -> float:
         """The log latency from which on nothing counts."""
         return min(self._prospects.slowest(), math.log(self._advice.max_latency_ms)) + 1e-6
-
-
-def _is_beyond(observation: Observation, rung: int) -> bool:
-    """Whether it has gone beyond a rung, or is on its way."""
-    n_reached = len(observation.curve)
-    return n_reached > rung or (n_reached == rung and observation.state == "running")
 
 
 def _key(sample: Sample) -> tuple[Scalar, ...]:

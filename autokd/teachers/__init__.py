@@ -8,7 +8,7 @@ another room and comes in as a `FitNetwork` or, where a teacher teaches it, a `T
 """
 
 from autokd.teachers.assistants import plan_assistants
-from autokd.teachers.bank import KnowledgeBank
+from autokd.teachers.bank import KnowledgeBank, expand_answers
 from autokd.teachers.committee import AnyTeacher, Committee, build_committee
 from autokd.teachers.evaluation import check_teacher, evaluate_teacher
 from autokd.teachers.loading import load_assistant, load_teacher
@@ -37,6 +37,7 @@ __all__ = [
     "build_teacher_requests",
     "check_teacher",
     "evaluate_teacher",
+    "expand_answers",
     "load_assistant",
     "load_teacher",
     "plan_assistants",

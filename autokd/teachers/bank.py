@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from autokd.errors import TeacherError
 
-__all__ = ["KnowledgeBank"]
+__all__ = ["KnowledgeBank", "expand_answers"]
 
 _DENSE = 1000  # classes; beyond, only the likeliest are kept
 _TOP = 32  # of them
@@ -85,16 +85,15 @@ class KnowledgeBank:
             render: Makes the view.
 
         Returns:
-            Shape [pictures classes] on the CPU, in half precision; beyond 1,000 classes,
-            log-probabilities in which all but the 32 likeliest classes share what is left.
+            A row for each picture, on the CPU: [pictures classes] in half precision; beyond 1,000
+            classes [pictures 2 33], which `expand_answers` understands.
         """
 
         def answer(views: Tensor) -> Tensor:
             logits = self._ask(views)
             return logits.half() if logits.shape[1] <= _DENSE else _compress(logits)
 
-        kept = self.remember(policy, view=view, n_pictures=n_pictures, render=render, answer=answer)
-        return kept if kept.ndim == 2 else _expand(kept)
+        return self.remember(policy, view=view, n_pictures=n_pictures, render=render, answer=answer)
 
     def remember(
         self, what: str, *, view: int, n_pictures: int, render: Render, answer: Answer
@@ -136,7 +135,7 @@ class KnowledgeBank:
 
     def check(
         self,
-        kept: Float[Tensor, "b classes"],
+        kept: Float[Tensor, "b ..."],
         views: Float[Tensor, "b channels height width"],
     ) -> None:
         """Refuses what is kept if the teacher says something else today.
@@ -149,10 +148,11 @@ class KnowledgeBank:
             TeacherError: They differ by more than half precision explains.
         """
         live, kept = self._ask(views), kept.to(views.device).float()
-        differences = (live - kept).abs()
-        if live.shape[1] > _DENSE:  # of those that are kept, whichever they are
-            is_kept = kept > kept.amin(1, keepdim=True)
-            differences = torch.where(is_kept, (live.log_softmax(1) - kept).abs(), 0.0)
+        if kept.ndim == 2:
+            differences = (live - kept).abs()
+        else:  # of those classes that are kept, whichever they are
+            values, names = kept[:, 0, :-1], kept[:, 1, :-1].long()
+            differences = (live.log_softmax(1).gather(1, names) - values).abs()
         difference = differences.max().item()
         allowed = _TOLERANCE * max(1.0, live.abs().max().item())
         if not difference <= allowed:
@@ -191,11 +191,25 @@ class KnowledgeBank:
             )
 
 
+def expand_answers(kept: Float[Tensor, "b ..."]) -> Float[Tensor, "b classes"]:
+    """What the teacher said, of each class.
+
+    Args:
+        kept: Rows of `KnowledgeBank.recall`.
+
+    Returns:
+        Logits; of more than 1,000 classes log-probabilities, in which all but the 32 likeliest
+        share what is left.
+    """
+    return kept if kept.ndim == 2 else _expand(kept)
+
+
 def _compress(logits: Float32[Tensor, "b classes"]) -> Float32[Tensor, "b 2 kept"]:
     """Log-probabilities of the likeliest classes and of each of the rest, and which they are."""
     n_classes = logits.shape[1]
-    likely, classes = logits.log_softmax(1).topk(_TOP, dim=1)
-    rest = (1 - likely.exp().sum(1, keepdim=True)).clamp_min(1e-12).log()
+    all_of_them = logits.log_softmax(1)
+    likely, classes = all_of_them.topk(_TOP, dim=1)
+    rest = all_of_them.scatter(1, classes, -math.inf).logsumexp(1, keepdim=True)
     values = torch.cat([likely, rest - math.log(n_classes - _TOP)], dim=1)
     names = torch.cat([classes, classes.new_full((len(classes), 1), n_classes)], dim=1)
     return torch.stack([values, names.float()], dim=1)

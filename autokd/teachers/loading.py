@@ -101,6 +101,8 @@ def load_assistant(
         if request.kind != "auto":
             source = _prepare(source, config=config)
         origin = f"{origin} taught by {teacher.digest} {lesson}"
+        if data.n_unlabelled:
+            origin += f" on {data.unlabelled_digest} too"
         source = _finish(
             source, request, origin=origin, data=data, config=config, fit=fit, cache=cache
         )

@@ -55,7 +55,7 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
     if result.fp32_latency is not None:
         values |= {
             "fp32_latency_ms": result.fp32_latency.median_ms,
-            "fp32_val_accuracy": max((row.val_accuracy for row in result.curve), default=None),
+            "fp32_val_accuracy": result.fp32_val_accuracy,
         }
     if (footprint := result.footprint) is not None:
         values |= {

@@ -156,6 +156,7 @@ class TrialResult:
         float_layers: Of an INT8 student, the layers that stay in FP32 since they cost too much
             accuracy otherwise.
         latencies: Of the same file on the further targets, by name, where they could run it.
+        fp32_val_accuracy: Of an INT8 student before it was quantized, as it was trained.
     """
 
     trial: int
@@ -191,6 +192,7 @@ class TrialResult:
         return " ".join([self.network, self.precision, *self.float_layers])
 
     latencies: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
+    fp32_val_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +234,8 @@ class FrontStudent:
         is_twin: Whether this is the twin, which was more accurate on validation than the distilled
             student and took its place.
         fp32_latency_ms: Of an INT8 student, the median of its FP32 self, timed by turns with it.
+        weights: Name of the file of its weights in the study's folder; of several seeds, of the
+            one that did best on validation. Empty in studies of before it was told.
     """
 
     trial: int
@@ -251,6 +255,7 @@ class FrontStudent:
     recipe: Recipe
     is_twin: bool = False
     fp32_latency_ms: float | None = None
+    weights: str = ""
 
     def is_faster_than(self, other: "FrontStudent") -> bool:
         """Whether its latency is shorter by more than both intervals leave open."""

@@ -48,7 +48,10 @@ def _front_of(trials, *, but):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--learn-from", "tiny"], "`--learn-from` must stand beside `--sampler auto`"),
+        (
+            ["--sampler", "tpe", "--learn-from", "tiny"],
+            "`--learn-from` must stand beside `--sampler auto`",
+        ),
         (["--sampler", "auto", "--learn-from", "none"], "must be a study in mlruns or in the"),
         (
             ["--sampler", "auto", "--learn-from", "second", "--study", "second"],

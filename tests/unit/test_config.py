@@ -177,6 +177,15 @@ def test_options_of_one_student_pin_fields_of_the_recipe():
     assert Config().recipe_fields == {}
 
 
+def test_a_temperature_is_where_a_schedule_of_ones_own_begins():
+    assert build_config(flags={"temperature": 6.0}).recipe_fields == {
+        "temperature": 6.0,
+        "temperature_schedule": "constant",
+    }
+    fixed = {"temperature": 6.0, "fix": {"temperature_schedule": "decay"}}
+    assert build_config(flags=fixed).recipe_fields == {"temperature": 6.0}
+
+
 def test_the_order_of_the_words_of_a_loss_does_not_matter():
     first = build_config(flags={"loss": "attention+dkd+standardised"})
     assert first.loss == build_config(flags={"loss": "standardised+dkd+attention"}).loss

@@ -61,6 +61,7 @@ def main() -> None:
     seen = record(runs, reference, form=form, quiet_ns=arguments.quiet)
     answer: dict[str, object] = {
         "runtime": built[0][1],
+        "is_hopeless": seen.is_hopeless,
         "models": [
             {
                 "blocks": blocks,

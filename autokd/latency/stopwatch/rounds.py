@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -17,6 +17,7 @@ Run = Callable[[], None]
 
 _RUNS_OF_A_BLOCK = 3
 _MIN_RUNS, _MIN_ROUNDS = 100, 8
+_LEAST_ROUNDS = 4  # of networks of which a round alone takes longer than it may
 _MIN_WARM_UP_RUNS = 10
 _MIN_WARM_UP_S = 0.05
 _MAX_WARM_UP_S = 5.0
@@ -58,11 +59,13 @@ class Record:
             taken part in the first rounds, some in later ones.
         references: Of each network, the same of the reference before and after it: rounds, blocks.
         runs: Of each network, nanoseconds of each run.
+        is_hopeless: Whether no quiet moment came when one was waited for.
     """
 
     blocks: list[list[list[int]]]
     references: list[list[list[int]]] = field(default_factory=list[list[list[int]]])
     runs: list[list[int]] = field(default_factory=list[list[int]])
+    is_hopeless: bool = False
 
 
 def warm_up(run: Run) -> float:
@@ -125,11 +128,13 @@ def record(
             look_at = round(_LOOK_AFTER * rounds.n) + 1
             if spent_s >= enough_s and rounds.are_enough(form.precision):
                 return rounds.seen
-        if spent_s >= most_s:
+        if spent_s >= most_s and rounds.n >= _LEAST_ROUNDS:
             left_s = most_s + form.patience_s - spent_s
             takers = rounds.lacking
-            if not takers or not rounds.wait(min(left_s, _HOPELESS_S)):
+            if not takers or left_s <= 0:
                 return rounds.seen
+            if not rounds.wait(min(left_s, _HOPELESS_S)):
+                return replace(rounds.seen, is_hopeless=left_s >= _HOPELESS_S)
 
 
 @final

@@ -86,9 +86,11 @@ def make_input(sides: Sequence[object], kind: str, *, setting: Setting, name: st
     if kind not in _TYPES:
         raise ValueError(f"input `{name}` must be of a type in {', '.join(_TYPES)}, got {kind}")
     filled = [side if isinstance(side, int) and side > 0 else None for side in sides]
-    if filled and filled[0] not in (None, setting.batch) and setting.batch > 1:
+    if filled and filled[0] not in (None, setting.batch):
         raise ValueError(
-            f"input `{name}` must have an open batch or one of {setting.batch}, got {filled[0]}"
+            f"input `{name}` must have an open batch or one of {setting.batch}, got {filled[0]}; "
+            f"measure with --batch {filled[0]} (in a study --latency-batch {filled[0]}), or "
+            "export it with an open one"
         )
     if filled and filled[0] is None:
         filled[0] = setting.batch

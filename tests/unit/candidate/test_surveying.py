@@ -89,3 +89,17 @@ def test_it_stops_when_its_time_is_over(workshop, monkeypatch):
     assert len(surveyor.survey(samples)) == 1
     assert len(surveyor.survey(samples[1:])) == 1
     assert len(surveyor.survey(samples)) == 2  # both are known
+
+
+def test_what_a_trial_could_not_measure_is_not_tried_again(workshop):
+    class Broken(FakeTarget):
+        def measure(self, model):  # noqa: ARG002
+            raise MeasureError("the phone is off")
+
+    broken = dataclasses.replace(workshop, target=Broken())
+    result = evaluate_candidate(workshop.space.complete(TINY), broken, trial=0, known={})
+    assert result.state == "failed"
+    surveyor = StudentSurveyor(workshop)
+    surveyor.remember([result])
+    assert surveyor.survey([TINY]) == [None]
+    assert not workshop.target.measured

@@ -131,6 +131,16 @@ def test_mixed_and_smoothed_labels_are_a_plain_cross_entropy():
     )
 
 
+def test_dkd_asks_the_teacher_where_most_of_a_mixture_has_no_label():
+    student, teacher, targets = draw(0), draw(1), torch.zeros(6, 5)
+    targets[0, 3], targets[1, 3] = 0.05, 0.55
+    classes = teacher.argmax(1)
+    classes[1] = 3
+    assert ask(student, teacher, targets, loss="dkd").item() == pytest.approx(
+        dkd_loss(student, teacher, target_classes=classes, temperature=4.0, beta=8.0).item()
+    )
+
+
 def test_dkd_takes_the_largest_label_and_the_teachers_where_there_is_none():
     student, teacher, targets = draw(0), draw(1), torch.zeros(6, 5)
     targets[0, 3], targets[0, 1] = 0.6, 0.4

@@ -129,7 +129,7 @@ def test_only_networks_that_lack_quiet_rounds_are_timed_again():
         nonlocal slow_until
         ran["disturbing"] += 1
         spend(0.1)
-        if ran["disturbing"] // 4 % 4:
+        if ran["disturbing"] % 32 >= 8:
             slow_until = time.perf_counter() + 0.002
 
     def steady() -> None:
@@ -147,11 +147,28 @@ def test_only_networks_that_lack_quiet_rounds_are_timed_again():
         assert quiet_rounds(np.array(around, dtype=np.float64), quiet=1e5).sum() >= LEAST_QUIET
 
 
+def test_a_slow_network_is_timed_more_than_once():
+    form = Form(least_s=0.001, most_s=0.001, precision=0.05)
+    seen = record([lambda: spend(20)], lambda: spend(0.1), form=form, quiet_ns=1e5)
+    assert len(seen.blocks[0]) == 4
+    assert not seen.is_hopeless
+
+
+def test_few_rounds_are_quiet_where_most_of_them_are():
+    around = np.full((4, 2), 1e6)
+    around[0] *= 1.5
+    reading = reading_of([np.full((4, 1), 3e6)], [around])
+    assert select_quiet([reading], 0, quiet_ms=1.0).is_quiet
+    around[1] *= 1.5
+    assert not select_quiet([reading], 0, quiet_ms=1.0).is_quiet
+
+
 def test_patience_has_an_end():
     start = time.perf_counter()
     form = Form(least_s=0.01, most_s=0.05, precision=0.05, patience_s=60.0)
-    record([lambda: spend(0.1)], lambda: spend(0.2), form=form, quiet_ns=1e5)
-    assert time.perf_counter() - start < 6.0  # no quiet moment came
+    seen = record([lambda: spend(0.1)], lambda: spend(0.2), form=form, quiet_ns=1e5)
+    assert time.perf_counter() - start < 6.0
+    assert seen.is_hopeless  # no quiet moment came
 
 
 def reading_of(networks, references) -> Reading:
@@ -225,6 +242,13 @@ def test_open_sides_are_filled_with_batch_and_shape():
 def test_a_side_that_stays_open_is_named():
     with pytest.raises(ValueError, match=r"input `x` must have known sides, got \(n, 3, h\)"):
         make_input(["n", 3, "h"], "float", setting=Setting(threads=1, batch=1), name="x")
+
+
+def test_a_batch_that_is_fixed_is_measured_as_such_or_not_at_all():
+    alone, eight = Setting(threads=1, batch=1), Setting(threads=1, batch=8)
+    with pytest.raises(ValueError, match=r"open batch or one of 1, got 8; measure with --batch 8"):
+        make_input([8, 3, 4, 4], "float", setting=alone, name="x")
+    assert make_input([8, 3, 4, 4], "float", setting=eight, name="x").shape == (8, 3, 4, 4)
 
 
 def test_an_unknown_type_is_named():

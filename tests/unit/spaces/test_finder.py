@@ -46,7 +46,7 @@ def test_the_recipe_with_features_is_the_default_one_and_features():
 
 def test_the_recipe_for_a_shift_is_the_default_one_but_for_what_it_believes():
     default, shift = recipe_of("default")[1], recipe_of("shift")[1]
-    changed = {"alpha", "alpha_end", "is_adaptive"}
+    changed = {"alpha", "alpha_end", "alpha_schedule", "is_adaptive"}
     assert set(default) - set(shift) == {"loss", "dkd_beta"}
     assert set(shift) - set(default) == {"teacher_confidence"}
     assert all(shift[label] == default[label] for label in set(shift) & set(default) - changed)
@@ -55,6 +55,9 @@ def test_the_recipe_for_a_shift_is_the_default_one_but_for_what_it_believes():
     ] * 2
     assert shift["teacher_confidence"].choices == (0.0, 0.5, 0.7, 0.9)
     assert shift["is_adaptive"].choices == (True, False)
+    assert set(default["alpha_schedule"].choices) - set(shift["alpha_schedule"].choices) == {
+        "warm_up"
+    }
 
 
 def test_no_trial_of_the_recipe_for_a_shift_is_without_the_teacher():

@@ -3,11 +3,21 @@
 import dataclasses
 
 import pytest
+import torch
 
-from autokd.study.finals import fill_student, is_vain, retime_student
+from autokd.candidate import CheckpointFolder
+from autokd.config import Config
+from autokd.distillation import Plan
+from autokd.errors import DivergedError, WorkerError
+from autokd.study import orders
+from autokd.study.crew import InlineCrew
+from autokd.study.finalists import fill_student, is_vain, retime_student
+from autokd.study.finals import Finals
 from autokd.study.folder import StudyFolder
-from autokd.study.refits import Refit, find_weights
-from autokd.types import FrontStudent, Recipe, dump_json
+from autokd.study.orders import Bench
+from autokd.study.progress import SearchProgress
+from autokd.study.refits import Entry, Refit, find_weights, locate_weights
+from autokd.types import FrontStudent, Recipe, TrialResult, dump_json
 
 STUDENT = FrontStudent(
     trial=7,
@@ -57,7 +67,8 @@ def test_a_twin_that_is_no_better_does_not(val):
 
 
 def test_a_student_without_distillation_gains_nothing():
-    filled = fill_student(STUDENT, OURS)
+    plain = dataclasses.replace(STUDENT, recipe=Recipe(alpha=0.0, alpha_end=0.0))
+    filled = fill_student(plain, OURS)
     assert (filled.kd_gain, filled.kd_gain_ci95, filled.is_twin) == (0.0, 0.0, False)
 
 
@@ -71,6 +82,115 @@ def test_the_weights_are_those_of_the_one_that_was_kept(tmp_path, is_twin, name)
         path.write_text(dump_json(refit), encoding="utf-8")
     found = find_weights(folder, trial=7, is_twin=is_twin)
     assert found == folder.refits / f"{name}.safetensors"
+
+
+def test_the_weights_are_those_of_a_training_that_the_table_is_made_of(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    folder.refits.mkdir(parents=True)
+    for refit in OURS:  # of an earlier session with more seeds
+        (folder.refits / f"{refit.name}.json").write_text(dump_json(refit), encoding="utf-8")
+    filled = fill_student(STUDENT, OURS[:1])
+    assert locate_weights(folder, filled) == folder.refits / "7-0-kd.safetensors"
+    assert locate_weights(folder, STUDENT) == folder.refits / "7-1-kd.safetensors"
+
+
+def test_seeds_that_one_of_both_was_not_trained_with_say_nothing_of_the_gain():
+    twins = build_refits(is_twin=True, val=(0.80, 0.80), test=(0.90, 0.80))
+    filled = fill_student(STUDENT, [*OURS, twins[1]])
+    assert filled.n_seeds == 2
+    assert (filled.kd_gain, filled.kd_gain_ci95) == (pytest.approx(0.13), None)
+    assert fill_student(STUDENT, OURS).kd_gain is None, "no twin came to its end"
+    both = fill_student(STUDENT, [OURS[0], twins[1]])
+    assert (both.n_seeds, both.kd_gain) == (1, None)
+
+
+class Trainings:
+    """Fails where it is told to; what it trains is made up."""
+
+    def __init__(self, *failing):
+        self.failing, self.done = set(failing), []
+
+    def __call__(self, entry, result, *, workshop, test, weights, on_epoch):
+        del result, workshop, test, weights, on_epoch
+        self.done.append(entry)
+        if entry in self.failing:
+            raise DivergedError("the loss must be finite, got nan")
+        return Refit(
+            trial=entry.trial, seed=entry.seed, is_twin=entry.is_twin,
+            val_accuracy=0.95 if entry.trial == 7 else 0.9,
+            test_accuracy=0.8 if entry.is_twin else 0.9, epochs=entry.epochs,
+        ), 1.0  # fmt: skip
+
+
+@pytest.fixture
+def run_finals(tmp_path, monkeypatch):
+    """The finals of two trials with two seeds, in which some trainings fail."""
+
+    def run_finals(*failing):
+        trainings = Trainings(*failing)
+        monkeypatch.setattr(orders, "train_refit", trainings)
+        config = Config(seeds=2, refit_epochs=3)
+        workshop = dataclasses.make_dataclass("Shop", ["plan", "checkpoints"])(
+            Plan(epochs=2, batch_size=8, seed=0, device=torch.device("cpu")),
+            CheckpointFolder(tmp_path / "checkpoints", limit_bytes=2**20),
+        )
+        bench = Bench.__new__(Bench)
+        for name, value in (("workshop", workshop), ("refits", tmp_path), ("test", lambda: None)):
+            object.__setattr__(bench, name, value)
+        finals = Finals(
+            config, StudyFolder(tmp_path / "study"), bench=bench, crew=InlineCrew(),
+            progress=SearchProgress(is_silent=True),
+        )  # fmt: skip
+        finals.run(
+            [
+                TrialResult(trial=trial, state="complete", sample={}, recipe=Recipe(alpha=0.9))
+                for trial in (7, 8)
+            ]
+        )
+        assert len(trainings.done) == 8
+        return finals
+
+    return run_finals
+
+
+def entry(trial, seed, *, is_twin):
+    return Entry(trial=trial, seed=seed, is_twin=is_twin, epochs=3)
+
+
+def test_a_training_of_the_finals_that_fails_is_left_out_and_the_others_count(run_finals):
+    finals = run_finals(entry(7, 1, is_twin=False), entry(8, 2, is_twin=True))
+    others = [dataclasses.replace(STUDENT, trial=8, latency_ms=0.05, latency_ci95_ms=(0.05, 0.05))]
+    fast, slow = finals.rank([STUDENT, *others])
+    assert (slow.trial, slow.n_seeds, fast.trial, fast.n_seeds) == (7, 1, 8, 2)
+    assert slow.kd_gain == pytest.approx(0.1)
+
+
+def test_a_finalist_of_whom_nothing_came_is_left_out(run_finals):
+    finals = run_finals(*(entry(7, seed, is_twin=False) for seed in (1, 2)))
+    assert not finals.has(7)
+    assert [one.trial for one in finals.rank([STUDENT, dataclasses.replace(STUDENT, trial=8)])] == [
+        8
+    ]
+    assert finals.fill_twin(STUDENT) is None
+
+
+def test_finals_of_which_nothing_came_say_why(run_finals):
+    failing = [entry(trial, seed, is_twin=False) for trial in (7, 8) for seed in (1, 2)]
+    with pytest.raises(WorkerError, match="could be trained again: the loss must be finite"):
+        run_finals(*failing)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_twin_has_as_many_steps_as_its_student(twin):
+    counts = {"n_labelled": 1000, "n_unlabelled": 9000}
+    student, other = (entry(7, 1, is_twin=is_twin) for is_twin in (False, twin))
+    again = Recipe(alpha=0.0, alpha_end=0.0, generations=2)
+    assert student.count_epochs(again, **counts) == 3
+    assert other.count_epochs(again, **counts) == (6 if twin else 3)
+    hint = Recipe(alpha=0.0, alpha_end=0.0, feature_loss="hint", precision="int8")
+    assert other.count_rounding_epochs(hint, **counts) == 1, "it hears no teacher then"
+    soft = Recipe(alpha=0.9, precision="int8")
+    assert other.count_rounding_epochs(soft, **counts) == (10 if twin else 1)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 3.0])

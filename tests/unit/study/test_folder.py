@@ -29,7 +29,7 @@ def test_a_study_of_one_teacher_goes_on_as_it_was_written_before_there_were_seve
     folder, weights
 ):
     config = Config(teacher="timm:x", teacher_weights=weights)
-    folder.keep_settings(config, dimensions=())
+    folder.keep_settings(config, dimensions=(), digests={})
     values = json.loads((folder.path / "settings.json").read_text())["config"]
     assert (values["teacher"], values["teacher_weights"]) == ("timm:x", weights)
     forget(folder, *NEW)
@@ -46,7 +46,7 @@ def test_a_study_of_one_teacher_goes_on_as_it_was_written_before_there_were_seve
     ],
 )
 def test_other_teachers_are_another_study(folder, options, message):
-    folder.keep_settings(Config(), dimensions=())
+    folder.keep_settings(Config(), dimensions=(), digests={})
     forget(folder, *NEW)
     with pytest.raises(StudyError, match=message):
         folder.check_settings(Config(**options), dimensions=())
@@ -67,7 +67,7 @@ def front(n_trials: int) -> Front:
 
 def test_each_further_target_has_its_own_front(folder):
     config = Config(target=["onnxruntime", "openvino"])
-    folder.keep_settings(config, dimensions=[])
+    folder.keep_settings(config, dimensions=[], digests={})
     mine, other = front(n_trials=1), front(n_trials=2)
     folder.save_front(mine)
     folder.save_front(other, target="openvino")
@@ -75,3 +75,17 @@ def test_each_further_target_has_its_own_front(folder):
     assert folder.load_front(target="openvino") == other
     with pytest.raises(StudyError, match=r"one of the study's \(onnxruntime, openvino\), got tfl"):
         folder.load_front(target="tflite")
+
+
+def test_other_pictures_or_teachers_under_the_same_name_are_another_study(folder):
+    digests = {"data": "a", "teachers": "b c"}
+    folder.check_digests(digests)
+    folder.keep_settings(Config(), dimensions=(), digests=digests)
+    folder.check_digests(digests)
+    folder.check_digests({"data": "a"})
+    with pytest.raises(StudyError, match="must go on with the teachers that it was made with"):
+        folder.check_digests({**digests, "teachers": "b d"})
+    forgotten = json.loads((folder.path / "settings.json").read_text())
+    del forgotten["digests"]  # of an autokd that did not keep them
+    (folder.path / "settings.json").write_text(json.dumps(forgotten))
+    folder.check_digests({"data": "z"})

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autokd.errors import StudyError
-from autokd.study.finals import estimate
-from autokd.study.front import hypervolume, pareto, pick_student
+from autokd.study.finalists import estimate
+from autokd.study.front import hypervolume, near_front, pareto, pick_student
 from autokd.types import FrontStudent, Latency, Recipe, TrialResult
 
 points = st.lists(st.tuples(st.floats(0, 1), st.floats(0.001, 20)), max_size=8)
@@ -156,3 +156,14 @@ def test_what_is_left_out_is_beaten_or_tied_with_something_on_the_front(given_po
             other.val_accuracy >= one.val_accuracy and not one.latency.is_faster_than(other.latency)
             for other in front
         )
+
+
+def test_a_tie_with_the_fastest_of_the_front_is_near_it():
+    wide = dataclasses.replace(latency(0.94), ci95_low_ms=0.86, ci95_high_ms=1.02)
+    first = result(0, 0.903, 1.0)
+    tie, slower = (dataclasses.replace(result(n, 0.90, ms), latency=one)
+                   for n, ms, one in ((1, 0.94, wide), (2, 1.04, latency(1.04))))  # fmt: skip
+    front = pareto([first, tie, slower], min_accuracy=None)
+    assert front == [first]
+    near = near_front([first, tie, slower], front=front, n_val=1000)
+    assert [one.trial for one in near] == [1, 2]

@@ -147,9 +147,9 @@ def test_a_study_in_another_storage_is_found_through_its_folder(tell, space, tmp
     tell("old", [WHOLE, WHOLE], space=space, storage=open_storage(url, runs_dir=tmp_path))
     folder = StudyFolder(tmp_path / "studies/old")
     folder.path.mkdir(parents=True)
-    folder.keep_settings(Config(storage=url), dimensions=())
+    folder.keep_settings(Config(storage=url), dimensions=(), digests={})
     assert [one.name for one in read(tmp_path, "old")] == ["old"]
-    folder.keep_settings(Config(storage="mysterious://x"), dimensions=())
+    folder.keep_settings(Config(storage="mysterious://x"), dimensions=(), digests={})
     with pytest.raises(StudyError, match="`--learn-from old` must lie in a storage that can be"):
         read(tmp_path, "old")
 

@@ -259,6 +259,21 @@ def test_what_take_raises_ends_the_loop_and_loses_nothing(world, data, tmp_path)
     assert len(world.trained) == len(set(world.trained))
 
 
+def test_what_ends_the_loop_afterwards_leaves_no_trial_open(world, data, tmp_path):
+    study = Study(tmp_path, data, rungs=())
+
+    def give_up():
+        if len(study.results) == 2:
+            raise ConstraintError("hopeless")
+
+    with pytest.raises(ConstraintError, match="hopeless"):
+        study.loop.run(
+            study.results, take=study.results.append, is_late=lambda: False, after=give_up
+        )
+    assert [trial.state for trial in study.trials[:2]] == [TrialState.COMPLETE] * 2
+    assert len(world.trained) == 2 * EPOCHS
+
+
 class Heritage:
     """Has each student inherit of the last trained one."""
 

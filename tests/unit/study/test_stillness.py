@@ -129,3 +129,24 @@ def test_a_tracker_that_works_beside_rests_while_something_is_measured(tmp_path,
             assert not told
         tracker.close()
     assert told == [opened()]
+
+
+def measure_until_killed(told) -> None:
+    with still():
+        told.set()
+        time.sleep(60)
+
+
+def test_who_was_stopped_goes_on_when_whoever_measures_is_killed(training):
+    process, _ = training
+    told = fork.Event()
+    measuring = fork.Process(target=measure_until_killed, args=(told,), daemon=True)
+    measuring.start()
+    assert told.wait(30)
+    assert is_stopped(process)
+    measuring.kill()
+    measuring.join(30)
+    end = time.monotonic() + 10
+    while is_stopped(process, within=0.0) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not is_stopped(process, within=0.0)

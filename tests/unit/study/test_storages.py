@@ -39,6 +39,28 @@ def test_a_study_has_one_coordinator_at_a_time(url, tmp_path):
         pass
 
 
+def test_a_lock_that_the_database_has_forgotten_is_taken_again_or_missed(postgres, tmp_path):
+    def restart() -> None:
+        postgres.stop()
+        postgres.start()
+
+    with held_alone(postgres.url, runs_dir=tmp_path, study="a") as check:
+        check()
+        restart()
+        check()  # the connection is broken
+        check()
+        with (
+            pytest.raises(StudyError, match="must not be searched twice at once"),
+            held_alone(postgres.url, runs_dir=tmp_path, study="a"),
+        ):
+            pass
+        restart()
+        with held_alone(postgres.url, runs_dir=tmp_path, study="a"):
+            check()
+            with pytest.raises(StudyError, match="must not be searched twice at once"):
+                check()
+
+
 def test_the_lock_is_free_after_an_error(url, tmp_path):
     with contextlib.suppress(RuntimeError), held_alone(url, runs_dir=tmp_path, study="a"):
         raise RuntimeError

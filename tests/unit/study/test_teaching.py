@@ -8,6 +8,7 @@ import torch
 from autokd.config import Config
 from autokd.data import SearchData, load_data
 from autokd.distillation import Engine, Training
+from autokd.distillation import training as training_module
 from autokd.errors import TeacherError
 from autokd.spaces import build_space
 from autokd.study import schooling, teaching
@@ -193,6 +194,8 @@ def test_a_teacher_that_was_cut_off_goes_on_from_its_last_epoch(build, monkeypat
             raise KeyboardInterrupt
 
     monkeypatch.setattr(SearchProgress, "epoch", see)
+    engine = Engine(device=torch.device("cpu"))  # whichever is faster here rounds otherwise
+    monkeypatch.setattr(training_module, "_choose_engine", lambda *_, **__: engine)
     with pytest.raises(KeyboardInterrupt):
         build("auto")
     cache = tmp_path / "cache/autokd/teachers"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autokd.errors import TeacherError
-from autokd.teachers import KnowledgeBank
+from autokd.teachers import KnowledgeBank, expand_answers
 
 N = 300
 
@@ -93,7 +93,7 @@ def test_a_view_that_was_cut_off_leaves_nothing_and_is_made_again(tmp_path):
 
 def test_many_classes_keep_the_likeliest_and_the_mass_of_the_rest(tmp_path):
     teacher = Counting(n_classes=1500, scale=8.0)
-    kept = recall(bank(tmp_path, teacher))
+    kept = expand_answers(recall(bank(tmp_path, teacher)))
     live = teacher(pictures(torch.arange(N))).log_softmax(1)
     assert kept.shape == live.shape
     assert torch.allclose(kept.exp().sum(1), torch.ones(N), atol=1e-4)
@@ -139,6 +139,16 @@ def test_a_changed_teacher_of_many_classes_is_noticed_and_a_tie_is_not(tmp_path)
     other = bank(tmp_path, Counting(n_classes=1500))
     with pytest.raises(TeacherError, match="the teacher has changed"):
         other.check(recall(other)[some], pictures(some))
+
+
+def test_a_sure_teacher_of_many_classes_agrees_with_what_it_said(tmp_path):
+    teacher, some = Counting(n_classes=1500, scale=300.0), torch.arange(8)
+    one = bank(tmp_path, teacher)
+    kept = recall(one)
+    one.check(kept[some], pictures(some))
+    live = teacher(pictures(torch.arange(N))).log_softmax(1)
+    least = live.topk(32, dim=1).values[:, -1]
+    assert (expand_answers(kept).amin(1) <= least).all(), "the rest is less likely"
 
 
 def test_a_bank_that_does_not_fit_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from autokd.errors import TrackingError
 from autokd.trackers import MlflowTracker
 from autokd.trackers.entries import result_metrics, result_tags
-from autokd.types import EpochLog, Recipe
+from autokd.types import Recipe
 from tests.contracts.tracker_contract import (
     T0_MS,
     closed,
@@ -243,17 +243,13 @@ def test_mlflow_is_quiet(open_tracker, capfd):
 
 def test_a_trial_in_int8_shows_both_latencies_and_both_accuracies():
     result = ended(0, after_ms=4000).result
-    row = EpochLog(
-        epoch=1, train_loss=1.0, val_loss=1.0, val_accuracy=0.625, learning_rate=0.1, alpha=0.5,
-        temperature=4.0, seconds=1.0,
-    )  # fmt: skip
     quantized = replace(
         result,
         recipe=Recipe(precision="int8"),
         fp32_latency=replace(result.latency, median_ms=0.75),
         val_accuracy=0.5,
         float_layers=("stem", "head"),
-        curve=(row,),
+        fp32_val_accuracy=0.625,
     )
     metrics, tags = result_metrics(quantized), result_tags(quantized)
     assert (metrics["latency_ms"], metrics["fp32_latency_ms"]) == (0.5, 0.75)
