@@ -82,6 +82,7 @@ class Advisor:
         self._ladder = Ladder(self._advice.n_rungs, n_first=self._n_first, noise=self._advice.noise)
         self._learnt: dict[int, tuple[float, ...]] = {}
         self._is_able = False
+        self._stood: tuple[list[Observation], list[Standing]] = [], []
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
@@ -217,6 +218,14 @@ class Advisor:
             Schmucker et al., "Multi-objective Asynchronous Successive Halving", 2021.
             https://arxiv.org/abs/2106.12639
         """
+        if observations == self._stood[0]:  # asked again before anything has happened
+            return self._stood[1]
+        standings = self._rank(observations)
+        if all(self._prospects.is_seen(one.sample) for one in observations):
+            self._stood = list(observations), standings
+        return standings
+
+    def _rank(self, observations: Sequence[Observation]) -> list[Standing]:
         self._prospects.look(one.sample for one in observations)
         waiting = [
             one

@@ -168,6 +168,30 @@ def test_nobody_goes_on_before_its_turn():
     assert advisor.promotions(seen) == []
 
 
+def test_a_fast_student_of_short_epochs_goes_on_at_once_however_weak():
+    advice = Advice(n_rungs=2, reduction=4, n_initial=6, chance=0.1)
+    samples = [{"depth": n, "width": n, "rate": 0.3} for n in (7, 6, 0)]
+    seen = [
+        Observation(key=key, sample=sample, state="stopped", curve=(low,), epoch_s=epoch_s)
+        for key, (sample, low, epoch_s) in enumerate(
+            zip(samples, (0.8, 0.7, 0.3), (30.0, 20.0, 2.0), strict=True)
+        )
+    ]
+    promoted = Advisor(DIMENSIONS, FakeSurveyor(LABELS), advice=advice).promotions(seen)
+    assert [one.key for one in promoted] == [2]
+    blind = dataclasses.replace(advice, chance=None)  # only what is above the first quartile counts
+    assert Advisor(DIMENSIONS, FakeSurveyor(LABELS), advice=blind).promotions(seen) == []
+
+
+def test_who_is_asked_twice_does_not_think_twice(monkeypatch):
+    advisor, seen = climb(12)
+    first = advisor.standings(seen)
+    monkeypatch.setattr(advisor, "_rank", None)
+    assert advisor.standings(list(seen)) == first
+    monkeypatch.undo()
+    assert len(advisor.standings([*seen, stopped(12, {"depth": 1, "width": 1, "rate": 0.1})])) > 0
+
+
 def test_a_student_that_others_beat_at_its_latency_goes_last():
     advisor, seen = climb(24)
     good = {"depth": 7, "width": 0, "rate": 0.3}
