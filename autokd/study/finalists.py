@@ -120,7 +120,7 @@ def fill(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
     best = max(refits, key=lambda refit: (refit.val_accuracy, -refit.seed))
     return dataclasses.replace(
         student,
-        weights=best.weights or f"refits/{best.name}.safetensors",
+        weights=best.file,
         val_accuracy=estimate([refit.val_accuracy for refit in refits]).mean,
         test_accuracy=test.mean,
         test_accuracy_ci95=test.ci95,

@@ -263,9 +263,7 @@ class Finals:
                 if key not in best or refit.val_accuracy > best[key].val_accuracy:
                     best[key] = refit
         return {
-            key: self._folder.refits / f"{refit.name}.safetensors"
-            for key, refit in best.items()
-            if refit.is_aware
+            key: self._folder.path / refit.file for key, refit in best.items() if refit.is_aware
         }
 
     @property

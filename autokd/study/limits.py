@@ -18,9 +18,9 @@ def choose_limit(config: Config, *, surveyor: Surveyor, teacher: TeacherCard) ->
         Milliseconds; none where the space is of slow students, the default one among them, or where
         there are several targets, since who is slow on one may be fast on another.
     """
-    if config.max_latency_ms is not None:
+    if config.max_latency_ms is not None or len(config.target) > 1:
         return config.max_latency_ms
     (default,) = surveyor.survey([{}])
-    if default is None or default.latency_ms >= teacher.latency_ms or len(config.target) > 1:
+    if default is None or default.latency_ms >= teacher.latency_ms:
         return None
     return teacher.latency_ms

@@ -64,7 +64,7 @@ class Refit:
         is_aware: Whether its INT8 file is that of quantization-aware training, which was better
             on validation than that of the student quantized as it was.
         why_not_aware: Why nothing came of that training, where nothing did.
-        weights: Name of the file of its weights in the study's folder.
+        weights: Name of the file of its weights in the study's folder, where it is a trial's.
         float_val_accuracy: Of an INT8 student before it was quantized, in torch.
     """
 
@@ -83,9 +83,9 @@ class Refit:
     float_val_accuracy: float | None = None
 
     @property
-    def name(self) -> str:
-        """Of its files."""
-        return _name(self)
+    def file(self) -> str:
+        """Name of the file of its weights in the study's folder."""
+        return self.weights or f"refits/{_name(self)}.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,7 +244,6 @@ def train_refit(
         curve=curve,
         engine=str(training.engine),
         answers=training.answers,
-        weights=f"{weights.parent.name}/{weights.name}",
         **precision,
     )
     return refit, seconds

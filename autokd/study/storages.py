@@ -105,7 +105,7 @@ def _held_file(path: Path, *, study: str) -> Generator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise _is_taken(study) from error
+        raise StudyError(_explain_second(study)) from error
     except OSError as error:
         raise ConfigError(f"`--storage` must be writable, got {path}: {error}") from error
     try:
@@ -139,10 +139,9 @@ class _NamedLock:
     def check(self) -> None:
         """Takes the lock, or takes it again where the server was restarted and has forgotten it.
 
-        A `StudyError` says that another process has it.
-
         Raises:
             ConfigError: The server cannot be reached, and never could.
+            StudyError: Another process has it.
         """
         try:
             if self._connection is None or self._connection.invalidated:
@@ -154,8 +153,7 @@ class _NamedLock:
                 raise ConfigError(_refusal(url, error)) from error
             return  # the server is away: the next look finds it, or another's lock
         if not is_ours:
-            error = _is_taken(self._study)
-            raise error
+            raise StudyError(_explain_second(self._study))
 
     def close(self) -> None:
         """Gives the lock back; the server may have gone."""
@@ -177,8 +175,8 @@ def _refusal(url: str | None, error: Exception) -> str:
     return redacted(f"`--storage` must be an Optuna storage, got {url}: {reason}")
 
 
-def _is_taken(study: str) -> StudyError:
-    return StudyError(
+def _explain_second(study: str) -> str:
+    return (
         f"study `{study}` must not be searched twice at once; wait for the other process or "
         "pass another --study"
     )

@@ -131,21 +131,22 @@ def test_mixed_and_smoothed_labels_are_a_plain_cross_entropy():
     )
 
 
-def test_dkd_asks_the_teacher_where_most_of_a_mixture_has_no_label():
+@pytest.mark.parametrize(
+    ("shares", "classes_of_labels"),
+    [
+        ({(0, 3): 0.6, (0, 1): 0.4}, {0: 3}),
+        ({(0, 3): 0.05, (1, 3): 0.55}, {1: 3}),  # the rest of these mixtures has no label
+    ],
+)
+def test_dkd_takes_the_largest_label_and_the_teachers_where_more_has_none(
+    shares, classes_of_labels
+):
     student, teacher, targets = draw(0), draw(1), torch.zeros(6, 5)
-    targets[0, 3], targets[1, 3] = 0.05, 0.55
+    for place, share in shares.items():
+        targets[place] = share
     classes = teacher.argmax(1)
-    classes[1] = 3
-    assert ask(student, teacher, targets, loss="dkd").item() == pytest.approx(
-        dkd_loss(student, teacher, target_classes=classes, temperature=4.0, beta=8.0).item()
-    )
-
-
-def test_dkd_takes_the_largest_label_and_the_teachers_where_there_is_none():
-    student, teacher, targets = draw(0), draw(1), torch.zeros(6, 5)
-    targets[0, 3], targets[0, 1] = 0.6, 0.4
-    classes = teacher.argmax(1)
-    classes[0] = 3
+    for row, label in classes_of_labels.items():
+        classes[row] = label
     assert ask(student, teacher, targets, loss="dkd").item() == pytest.approx(
         dkd_loss(student, teacher, target_classes=classes, temperature=4.0, beta=8.0).item()
     )

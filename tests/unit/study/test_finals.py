@@ -88,7 +88,8 @@ def test_the_weights_are_those_of_a_training_that_the_table_is_made_of(tmp_path)
     folder = StudyFolder(tmp_path / "study")
     folder.refits.mkdir(parents=True)
     for refit in OURS:  # of an earlier session with more seeds
-        (folder.refits / f"{refit.name}.json").write_text(dump_json(refit), encoding="utf-8")
+        path = (folder.path / refit.file).with_suffix(".json")
+        path.write_text(dump_json(refit), encoding="utf-8")
     filled = fill_student(STUDENT, OURS[:1])
     assert locate_weights(folder, filled) == folder.refits / "7-0-kd.safetensors"
     assert locate_weights(folder, STUDENT) == folder.refits / "7-1-kd.safetensors"
