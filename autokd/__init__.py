@@ -7,11 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autokd.config import Config, build_config
+    from autokd.config import Config, TowerConfig, build_config, build_tower_config
     from autokd.study import (
+        AlignedTowers,
         Distilled,
         compare,
         distill,
+        distill_clip,
         explain,
         export,
         export_all,
@@ -23,14 +25,18 @@ if TYPE_CHECKING:
     from autokd.types import Front, FrontStudent
 
 __all__ = [
+    "AlignedTowers",
     "Config",
     "Distilled",
     "Front",
     "FrontStudent",
+    "TowerConfig",
     "__version__",
     "build_config",
+    "build_tower_config",
     "compare",
     "distill",
+    "distill_clip",
     "explain",
     "export",
     "export_all",
@@ -43,6 +49,10 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AlignedTowers": "autokd.study",
+    "TowerConfig": "autokd.config",
+    "build_tower_config": "autokd.config",
+    "distill_clip": "autokd.study",
     "Config": "autokd.config",
     "Distilled": "autokd.study",
     "Front": "autokd.types",

@@ -2,6 +2,7 @@
 
 from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
+from autokd.candidate.dual_towers import build_towers
 from autokd.candidate.evaluation import (
     Known,
     evaluate_candidate,
@@ -18,6 +19,7 @@ from autokd.candidate.int8_finalist import (
     count_rounding_epochs,
     quantize_finalist,
 )
+from autokd.candidate.pair_lesson import PairLesson
 from autokd.candidate.precision import (
     INT8_SUFFIX,
     Quantized,
@@ -51,6 +53,7 @@ __all__ = [
     "Known",
     "KnownTeacher",
     "NetworkSample",
+    "PairLesson",
     "QuantizationSettings",
     "Quantized",
     "QuantizedTraining",
@@ -58,6 +61,7 @@ __all__ = [
     "StudentSurveyor",
     "Workshop",
     "build_student",
+    "build_towers",
     "check_calibration",
     "choose_calibration",
     "count_rounding_epochs",

@@ -3,11 +3,20 @@
 Each module beside this one adds its commands to the root as it is imported.
 """
 
-from autokd.cli import artefacts, distilling, explaining, listing, measuring, searching
+from autokd.cli import (
+    aligning,
+    artefacts,
+    distilling,
+    explaining,
+    listing,
+    measuring,
+    searching,
+)
 from autokd.cli.root import cli
 from autokd.cli.running import main
 
 __all__ = [
+    "aligning",
     "artefacts",
     "cli",
     "distilling",

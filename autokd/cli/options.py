@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from autokd.config import Config
 from autokd.errors import ConfigError
@@ -24,19 +25,20 @@ _SHORT = {"learning_rate": "--lr"}
 
 
 def config_options(
-    *, without: Collection[str]
+    *, without: Collection[str] = (), model: type[BaseModel] = Config
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator that gives a command an option for each field of the configuration.
 
     Args:
         without: Fields that this command does not heed.
+        model: The configuration.
 
     Returns:
         The decorator.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for name, field in reversed(Config.model_fields.items()):
+        for name, field in reversed(model.model_fields.items()):
             if name not in without:
                 default = field.get_default(call_default_factory=True)
                 command = _build_option(name, default, field.description or "")(command)
@@ -51,6 +53,7 @@ def _build_option(
     text: str,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     flag = f"--{name.replace('_', '-').removesuffix('-s')}"
+    is_several = name in _SEVERAL and isinstance(default, tuple | dict)
     if isinstance(default, tuple):
         default = ", ".join(default)
     if default not in (None, {}, "") and not isinstance(default, bool):
@@ -58,7 +61,7 @@ def _build_option(
     if isinstance(default, bool):
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
     flags = [flag, _SHORT[name]] if name in _SHORT else [flag]
-    if name in _SEVERAL:
+    if is_several:
         return click.option(*flags, name, multiple=True, help=text, **_SEVERAL[name])
     if name in ("teacher_mean", "teacher_std"):
         return click.option(*flags, name, metavar="X,Y,Z", help=text)

@@ -1,19 +1,23 @@
-"""File and flags become one `Config`; every fault is reported at once."""
+"""File and flags become one configuration; every fault is reported at once."""
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import platformdirs
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from autokd.config.model import Config
+from autokd.config.towers import TowerConfig
 from autokd.errors import ConfigError
 
-__all__ = ["build_config", "find_cache", "load_config_file"]
+__all__ = ["build_config", "build_tower_config", "find_cache", "load_config_file"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_COMMANDS: Mapping[type[BaseModel], str] = {Config: "search", TowerConfig: "distill-clip"}
 
 
 def find_cache() -> Path:
@@ -25,12 +29,13 @@ def find_cache() -> Path:
     return Path(os.environ.get("AUTOKD_CACHE") or platformdirs.user_cache_dir("autokd"))
 
 
-def load_config_file(path: Path) -> dict[str, Any]:
+def load_config_file(path: Path, *, model: type[BaseModel] = Config) -> dict[str, Any]:
     """The options of a YAML file.
 
     Args:
         path: A mapping of option to value; options as on the command line, with `-` or `_`; an
             option without a value there is true or false here.
+        model: Whose options they are.
 
     Returns:
         Option names with underscores to values, not validated yet.
@@ -49,22 +54,28 @@ def load_config_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: must be a mapping of options, got {type(values).__name__}")
-    return dict(_name(str(key), value) for key, value in values.items())
+    fields = set(model.model_fields)
+    return dict(_name(str(key), value, fields=fields) for key, value in values.items())
 
 
-def _name(key: str, value: Any) -> tuple[str, Any]:  # noqa: ANN401 - straight from the file
+def _name(
+    key: str,
+    value: Any,  # noqa: ANN401 - straight from the file
+    *,
+    fields: Collection[str],
+) -> tuple[str, Any]:
     """The field that an option of the command line is, and its value."""
     name = key.removeprefix("--").replace("-", "_")
     if name in ("teacher_mean", "teacher_std") and isinstance(value, str):
         value = value.split(",")
-    if name in Config.model_fields:
+    if name in fields:
         return name, value
-    if f"{name}_s" in Config.model_fields:
+    if f"{name}_s" in fields:
         return f"{name}_s", value
     if name == "lr":
         return "learning_rate", value
     positive = name.removeprefix("no_")
-    if name != positive and positive in Config.model_fields and isinstance(value, bool):
+    if name != positive and positive in fields and isinstance(value, bool):
         return positive, not value
     return name, value
 
@@ -78,35 +89,72 @@ def build_config(file: Path | None = None, *, flags: Mapping[str, object] | None
 
     Returns:
         The configuration.
+    """
+    return _build(Config, file=file, flags=flags)
+
+
+def build_tower_config(
+    file: Path | None = None, *, flags: Mapping[str, object] | None = None
+) -> TowerConfig:
+    """The same for `autokd distill-clip`.
+
+    Args:
+        file: As for `build_config`.
+        flags: Likewise.
+
+    Returns:
+        The configuration.
+    """
+    return _build(TowerConfig, file=file, flags=flags)
+
+
+def _build(model: type[_Model], *, file: Path | None, flags: Mapping[str, object] | None) -> _Model:
+    """A configuration of a command.
+
+    Args:
+        model: Its options.
+        file: A YAML file of them, or none.
+        flags: Those given otherwise.
+
+    Returns:
+        The configuration.
 
     Raises:
         ConfigError: Something is wrong; the message holds one line per fault.
     """
-    values = load_config_file(file) if file is not None else {}
+    values = load_config_file(file, model=model) if file is not None else {}
     given = {key: value for key, value in (flags or {}).items() if value is not None}
     if "fix" in given and isinstance(values.get("fix"), dict):
         given["fix"] = {**values["fix"], **dict(given["fix"])}  # type: ignore[call-overload]
     try:
-        return Config.model_validate({**values, **given})
+        return model.model_validate({**values, **given})
     except ValidationError as error:
-        lines = [_fault(fault, file=file, flags=given) for fault in error.errors()]
+        lines = [_fault(fault, file=file, flags=given, model=model) for fault in error.errors()]
         raise ConfigError("\n".join(lines)) from error
 
 
-def _fault(fault: Any, *, file: Path | None, flags: Mapping[str, object]) -> str:  # noqa: ANN401
+def _fault(
+    fault: Any,  # noqa: ANN401 - one of pydantic's
+    *,
+    file: Path | None,
+    flags: Mapping[str, object],
+    model: type[BaseModel],
+) -> str:
     """One line for one of pydantic's faults."""
-    name = str(fault["loc"][0]) if fault["loc"] else "configuration"
+    rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if not fault["loc"]:  # of several options together, which names them itself
+        return rule
+    name, see = str(fault["loc"][0]), f"see `autokd {_COMMANDS[model]} --help`"
     where = "" if file is None or name in flags else f"{file}: "
     shown = f"--{name.replace('_', '-').removesuffix('-s')}" if name in flags else name
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, list(Config.model_fields), n=1)
-        remedy = f"did you mean `{near[0]}`?" if near else "see `autokd search --help`"
+        near = difflib.get_close_matches(name, list(model.model_fields), n=1)
+        remedy = f"did you mean `{near[0]}`?" if near else see
         return f"{where}`{shown}` must be an option of autokd; {remedy}"
-    rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if fault["type"] == "string_pattern_mismatch":
         rule = f"text that matches {fault['ctx']['pattern']}"
     if fault["type"] == "string_too_short":
         rule = "no empty text"
     rule = rule if rule.startswith("must ") else f"must be {rule}"
-    remedy = fault.get("ctx", {}).get("remedy", "see `autokd search --help`")
+    remedy = fault.get("ctx", {}).get("remedy", see)
     return f"{where}`{shown}` {rule}, got {fault['input']!r}; {remedy}"

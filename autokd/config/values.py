@@ -15,6 +15,7 @@ __all__ = [
     "FEATURE_LOSSES",
     "LOGIT_LOSSES",
     "PREPARATIONS",
+    "TOWER_LOSSES",
     "Names",
     "Paths",
     "Seconds",
@@ -24,6 +25,7 @@ __all__ = [
     "check_loss",
     "check_targets",
     "check_teachers",
+    "check_tower_loss",
     "parse_duration",
     "redacted",
 ]
@@ -34,6 +36,7 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 PREPARATIONS = ("standardised", "adaptive")
 LOGIT_LOSSES: tuple[str, ...] = get_args(Loss)
 FEATURE_LOSSES = tuple(name for name in get_args(FeatureLoss) if name != "none")
+TOWER_LOSSES = ("contrastive", "feature", "interactive", "relational")
 _LOSS_WORDS = (*PREPARATIONS, *LOGIT_LOSSES, *FEATURE_LOSSES)
 
 
@@ -89,6 +92,19 @@ def check_loss(text: str) -> str:
     if len(set(words)) < len(words):
         raise _loss_fault("name each word once", remedy="leave one out")
     return "+".join(sorted(words, key=_LOSS_WORDS.index))
+
+
+def check_tower_loss(text: str) -> str:
+    """The parts of `--loss` of a dual tower in one order."""
+    words = [word.strip().lower() for word in text.split("+")]
+    for word in words:
+        if word not in TOWER_LOSSES:
+            near = difflib.get_close_matches(word, TOWER_LOSSES, n=1)
+            remedy = f"did you mean `{near[0]}`?" if near else "join several with +"
+            raise _loss_fault(f"be made of {', '.join(TOWER_LOSSES)}", remedy=remedy)
+    if len(set(words)) < len(words):
+        raise _loss_fault("name each word once", remedy="leave one out")
+    return "+".join(sorted(words, key=TOWER_LOSSES.index))
 
 
 def _loss_fault(rule: str, *, remedy: str) -> PydanticCustomError:

@@ -8,14 +8,25 @@
 A `SearchData` holds no pixel of the test split; only `load_test` gives it out.
 """
 
-from autokd.data.augmentation import N_VIEWS, Augment, Viewer, Views, as_view, build_augmentation
+from autokd.data.augmentation import (
+    N_VIEWS,
+    Augment,
+    Viewer,
+    Views,
+    as_view,
+    build_augmentation,
+    build_viewer,
+)
 from autokd.data.joined import NO_LABEL, TrainingPictures, join_unlabelled
 from autokd.data.loading import SearchData, TestData, load_data, load_test
+from autokd.data.pairs import NamedPictures, Pairs, load_named_pictures, load_pairs
 
 __all__ = [
     "NO_LABEL",
     "N_VIEWS",
     "Augment",
+    "NamedPictures",
+    "Pairs",
     "SearchData",
     "TestData",
     "TrainingPictures",
@@ -23,7 +34,10 @@ __all__ = [
     "Views",
     "as_view",
     "build_augmentation",
+    "build_viewer",
     "join_unlabelled",
     "load_data",
+    "load_named_pictures",
+    "load_pairs",
     "load_test",
 ]

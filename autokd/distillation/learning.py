@@ -3,7 +3,6 @@
 import copy
 import math
 import time
-from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from autokd.distillation.checkpoint import Checkpoint
 from autokd.distillation.evaluation import evaluate
 from autokd.distillation.losses import distillation_loss
+from autokd.distillation.optimiser import build_optimiser, build_schedule
 from autokd.distillation.plan import Augment, Plan, TrainingData
 from autokd.distillation.schedules import (
     alpha_at,
@@ -26,7 +26,6 @@ from autokd.types import EpochLog, Recipe
 
 __all__ = ["Learning", "shrink"]
 
-_WARM_UP = 0.1  # of all steps
 _CLIP_NORM = 5.0
 _SEEDS_APART = 10_007  # epochs at the most; each draws from a seed of its own
 
@@ -83,14 +82,9 @@ class Learning:
         self._run = engine.build_step(student.train(), example)
         self._beside = list(teaching.parameters())
         self._parameters = [*student.parameters(), *self._beside]
-        self._optimiser = _build_optimiser(self._parameters, recipe)
-        total = plan.epochs * self._n_steps + 1
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimiser,
-            max_lr=recipe.learning_rate,
-            total_steps=total,
-            pct_start=_WARM_UP if _WARM_UP * total != 1 else 1.5 / total,  # torch divides by 0
-            cycle_momentum=False,
+        self._optimiser = build_optimiser(self._parameters, recipe)
+        self._schedule = build_schedule(
+            self._optimiser, peak=recipe.learning_rate, n_steps=plan.epochs * self._n_steps
         )
         self._best = (-1.0, 0.0)
         self._best_weights: dict[str, Tensor] = {}
@@ -253,16 +247,3 @@ def shrink(pictures: Tensor, scale: float) -> Tensor:
         return pictures
     size = [max(1, round(side * scale)) for side in pictures.shape[2:]]
     return F.interpolate(pictures, size=size, mode="bilinear", antialias=True)
-
-
-def _build_optimiser(weights: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; biases and norms are not decayed."""
-    parameters = [weight for weight in weights if weight.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True, fused=True)

@@ -14,6 +14,7 @@ from autokd.exporters.program import export_program
 from autokd.exporters.quantized_file import export_quantized
 from autokd.exporters.quantizing import Quantizer, quantize_onnx
 from autokd.exporters.saturation import safe_weight_bits
+from autokd.exporters.tower_files import export_towers, write_tower_files
 
 __all__ = [
     "Bundle",
@@ -28,8 +29,10 @@ __all__ = [
     "export_openvino",
     "export_program",
     "export_quantized",
+    "export_towers",
     "has_openvino",
     "quantize_onnx",
     "render_card",
     "safe_weight_bits",
+    "write_tower_files",
 ]

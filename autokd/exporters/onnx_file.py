@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -10,13 +10,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from autokd.errors import ExportError
 from autokd.types import InputShape
 
-__all__ = ["OnnxNetwork", "annotate_onnx", "export_onnx"]
+__all__ = ["OnnxNetwork", "annotate_onnx", "export_onnx", "export_onnx_text"]
 
 _OPSET = 17
 _PROGRAM_OPSET = 18  # the least that the exporter of programs writes
@@ -30,6 +30,7 @@ def export_onnx(
     shape: InputShape,
     metadata: Mapping[str, str] | None = None,
     is_traced: bool = True,
+    output: str = "logits",
 ) -> Path:
     """Writes a network as ONNX: input `image` (batch, channels, height, width) in [0, 1].
 
@@ -43,16 +44,39 @@ def export_onnx(
         metadata: Kept in the file.
         is_traced: Whether the exporter that traces can be used; a program of torch.export
             needs the other one.
+        output: What the network's outputs are called.
 
     Returns:
         The file.
-
-    Raises:
-        ExportError: Something in the network has no counterpart in ONNX.
     """
-    example = torch.zeros(1, *shape)
-    axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
+    _export(network, path, torch.zeros(1, *shape), names=("image", output), is_traced=is_traced)
+    return annotate_onnx(path, path, metadata=metadata) if metadata else path
+
+
+def export_onnx_text(network: nn.Module, path: Path, *, context: int) -> Path:
+    """Writes a text tower as ONNX: input `tokens` (batch, context), output `embedding`.
+
+    Args:
+        network: Takes tokens; left in evaluation mode, on the CPU.
+        path: The file to write.
+        context: Tokens of a text.
+
+    Returns:
+        The file.
+    """
+    tokens = torch.zeros(1, context, dtype=torch.int64)
+    _export(network, path, tokens, names=("tokens", "embedding"), is_traced=True)
+    return path
+
+
+def _export(
+    network: nn.Module, path: Path, example: Tensor, *, names: tuple[str, str], is_traced: bool
+) -> None:
+    """Writes what a network does with an example of a batch of any size."""
+    axes = {name: {0: "batch"} for name in names}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    is_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # torch's fused attention is not in ONNX
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # the tracer warns of each Python number it meets
@@ -60,8 +84,8 @@ def export_onnx(
                 network.cpu().eval(),
                 (example,),
                 str(path),
-                input_names=["image"],
-                output_names=["logits"],
+                input_names=[names[0]],
+                output_names=[names[1]],
                 dynamic_axes=axes if is_traced else None,
                 opset_version=_OPSET if is_traced else _PROGRAM_OPSET,
                 dynamo=not is_traced,
@@ -70,7 +94,8 @@ def export_onnx(
     except (RuntimeError, TypeError, ValueError, torch.onnx.OnnxExporterError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ExportError(f"student must be exportable to ONNX, got {reason}") from error
-    return annotate_onnx(path, path, metadata=metadata) if metadata else path
+    finally:
+        torch.backends.mha.set_fastpath_enabled(is_fast)
 
 
 def annotate_onnx(source: Path, path: Path, *, metadata: Mapping[str, str]) -> Path:
@@ -119,8 +144,12 @@ class OnnxNetwork:
         self, images: UInt8[Tensor, "count channels height width"]
     ) -> Float[Tensor, "count classes"]:
         """Logits of any number of pictures, as the runtime computes them."""
-        parts = [
-            self._session.run(None, {"image": (part.float() / 255).numpy()})[0]
-            for part in images.split(_BATCH)
-        ]
-        return torch.from_numpy(np.concatenate([np.asarray(part) for part in parts]))
+        return self._run("image", [part.float() / 255 for part in images.split(_BATCH)])
+
+    def embed(self, tokens: Int64[Tensor, "count context"]) -> Float[Tensor, "count dims"]:
+        """Embeddings of any number of texts, as the runtime computes them."""
+        return self._run("tokens", tokens.split(_BATCH))
+
+    def _run(self, name: str, parts: Sequence[Tensor]) -> Tensor:
+        rows = [self._session.run(None, {name: part.numpy()})[0] for part in parts]
+        return torch.from_numpy(np.concatenate([np.asarray(part) for part in rows]))

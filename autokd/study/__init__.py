@@ -1,5 +1,6 @@
 """The Optuna loop: sampler, resume, front, finals; the only room that imports optuna."""
 
+from autokd.study.aligning import distill_clip
 from autokd.study.delivery import export, export_all
 from autokd.study.distilling import Distilled, distill
 from autokd.study.explaining import Explanation, explain
@@ -7,13 +8,16 @@ from autokd.study.figures import draw_study
 from autokd.study.folder import find_study, list_studies, load_front
 from autokd.study.measuring import compare, measure
 from autokd.study.session import search
+from autokd.study.tower_results import AlignedTowers
 from autokd.study.worker import work
 
 __all__ = [
+    "AlignedTowers",
     "Distilled",
     "Explanation",
     "compare",
     "distill",
+    "distill_clip",
     "draw_study",
     "explain",
     "export",

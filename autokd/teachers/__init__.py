@@ -5,10 +5,12 @@ torchvision, a file, the user's Python), `evaluate_teacher` says how good it is 
 refuses one that knows nothing. `build_committee` joins several. `plan_assistants` and
 `load_assistant` make what stands between a teacher and a student. What trains a network lives in
 another room and comes in as a `FitNetwork` or, where a teacher teaches it, a `TeachNetwork`.
+`load_clip` gives a teacher of two towers, for pictures and for texts.
 """
 
 from autokd.teachers.assistants import plan_assistants
 from autokd.teachers.bank import KnowledgeBank, expand_answers
+from autokd.teachers.clip_teacher import ClipTeacher, load_clip
 from autokd.teachers.committee import AnyTeacher, Committee, build_committee
 from autokd.teachers.evaluation import check_teacher, evaluate_teacher
 from autokd.teachers.loading import load_assistant, load_teacher
@@ -23,6 +25,7 @@ from autokd.teachers.teacher import Source, Teacher
 
 __all__ = [
     "AnyTeacher",
+    "ClipTeacher",
     "Committee",
     "FitNetwork",
     "KnowledgeBank",
@@ -39,6 +42,7 @@ __all__ = [
     "evaluate_teacher",
     "expand_answers",
     "load_assistant",
+    "load_clip",
     "load_teacher",
     "plan_assistants",
 ]

@@ -16,7 +16,7 @@ from autokd.teachers.probing import find_channels, shorten
 from autokd.teachers.teacher import Source
 from autokd.types import DataCard
 
-__all__ = ["load_python"]
+__all__ = ["call_python", "load_python"]
 
 
 def load_python(name: str, *, data: DataCard, config: Config) -> Source:
@@ -32,12 +32,9 @@ def load_python(name: str, *, data: DataCard, config: Config) -> Source:
         `input_size`, `mean`, `std`), pixels in [0, 1] without one.
 
     Raises:
-        TeacherError: The function cannot be found or fails, or gives something else.
+        TeacherError: The function gives something else.
     """
-    module, _, function = name.partition(":")
-    if not module or not function:
-        raise TeacherError(f"`--teacher` must be python:module:function, got python:{name}")
-    network = _call(module, function=function)
+    network = call_python(name)
     if not isinstance(network, nn.Module):
         raise TeacherError(
             f"`--teacher` must return a torch.nn.Module, got {type(network).__name__} from {name}"
@@ -62,8 +59,21 @@ def load_python(name: str, *, data: DataCard, config: Config) -> Source:
     return Source(network=network, preprocessing=replace(plain, mean=mean, std=std))
 
 
-def _call(module: str, *, function: str) -> Any:  # noqa: ANN401 - the user's function
-    """What the user's function returns."""
+def call_python(name: str) -> Any:  # noqa: ANN401 - the user's function
+    """What the user's function returns.
+
+    Args:
+        name: `module:function`; the working directory is on the path.
+
+    Returns:
+        Whatever it is.
+
+    Raises:
+        TeacherError: The function cannot be found, or fails.
+    """
+    module, _, function = name.partition(":")
+    if not module or not function:
+        raise TeacherError(f"`--teacher` must be python:module:function, got python:{name}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -9,6 +9,7 @@ from autokd.trackers.mlflow_tracker import MlflowTracker
 from autokd.trackers.registry import register_model
 from autokd.trackers.spool import SpooledTracker
 from autokd.trackers.stores import build_tracker, tracking_uri
+from autokd.trackers.tower_runs import TrainedTowers, log_towers
 from autokd.trackers.ui import serve_ui
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "MlflowTracker",
     "SpooledTracker",
     "TrackedTrial",
+    "TrainedTowers",
     "add_to_trial",
     "build_tracker",
+    "log_towers",
     "register_model",
     "serve_ui",
     "tracking_uri",

@@ -4,7 +4,7 @@ import os
 from importlib import import_module
 from pathlib import Path
 
-from autokd.config import Config
+from autokd.config import Config, TowerConfig
 from autokd.trackers.mlflow_tracker import MlflowTracker
 from autokd.trackers.spool import SpooledTracker
 from autokd.types import Tracker
@@ -12,7 +12,7 @@ from autokd.types import Tracker
 __all__ = ["artifact_folder", "build_tracker", "tracking_uri"]
 
 
-def tracking_uri(config: Config) -> str:
+def tracking_uri(config: Config | TowerConfig) -> str:
     """The MLflow store: the option, else MLFLOW_TRACKING_URI, else a database in the runs folder.
 
     Args:
@@ -25,7 +25,7 @@ def tracking_uri(config: Config) -> str:
     return given or f"sqlite:///{(config.runs_dir.resolve() / 'mlflow.db').as_posix()}"
 
 
-def artifact_folder(config: Config) -> Path | None:
+def artifact_folder(config: Config | TowerConfig) -> Path | None:
     """Where artefacts lie, or none where a server has its own place for them."""
     is_database = tracking_uri(config).startswith("sqlite:")
     return config.runs_dir.resolve() / "artifacts" if is_database else None

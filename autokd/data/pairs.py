@@ -1,0 +1,227 @@
+"""Pictures with captions, cut into seeded splits by picture; and folders of named classes."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autokd.data.cache import MEMORY_LIMIT_BYTES, decode_pictures
+from autokd.data.folder import find_pictures, open_pictures, read_heads
+from autokd.data.pictures import refuse_unreadable
+from autokd.errors import DataError
+
+__all__ = ["NamedPictures", "Pairs", "load_named_pictures", "load_pairs"]
+
+_CHANNELS = 3
+_LEAST = 2  # pictures of a split: one alone is always told apart
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_JSON_LINES = (".jsonl", ".ndjson")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs:
+    """Pictures, each with its captions; no picture is in two splits.
+
+    Attributes:
+        paths: Of the pictures.
+        captions: Of each picture, one at least.
+        train: Indices of those that are learnt from.
+        val: Indices of those that choose.
+        test: Indices of those that report.
+        skipped: What is to be said of pictures that cannot be read; empty where all can.
+    """
+
+    paths: tuple[Path, ...]
+    captions: tuple[tuple[str, ...], ...]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    test: NDArray[np.int64]
+    skipped: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of captions, splits, and names, sizes and times of the files."""
+        digest = hashlib.sha256(open_pictures(self.paths, (_CHANNELS, 1, 1)).fingerprint.encode())
+        digest.update(json.dumps(self.captions).encode())
+        for part in (self.train, self.val, self.test):
+            digest.update(part.tobytes() + b"|")
+        return digest.hexdigest()
+
+    def read(self, indices: NDArray[np.int64], *, side: int) -> UInt8[Tensor, "n 3 side side"]:
+        """Pictures in a square of this many pixels, in the order of the indices.
+
+        Args:
+            indices: Which.
+            side: Of the square; the shorter side is resized to it and the centre cut out.
+
+        Returns:
+            In memory, or mapped from the cache where they are too many for it.
+        """
+        return _read([self.paths[index] for index in indices.tolist()], side=side)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NamedPictures:
+    """Pictures whose class has a name.
+
+    Attributes:
+        paths: Of the pictures.
+        labels: Which class each is of.
+        classes: Their names.
+    """
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def read(self, *, side: int) -> UInt8[Tensor, "n 3 side side"]:
+        """All of them in a square of this many pixels."""
+        return _read(self.paths, side=side)
+
+
+def load_pairs(
+    file: Path, *, val_ratio: float, test_ratio: float, limit: int | None, seed: int
+) -> Pairs:
+    """Pictures and captions that a file names; the pictures are not decoded yet.
+
+    Args:
+        file: .csv or .tsv with a head, or .jsonl; `image` is a path relative to the file,
+            `caption` a text.
+        val_ratio: Share of the pictures that choose.
+        test_ratio: Share that reports.
+        limit: Pictures at the most, drawn at random; what a small limit keeps, a larger one
+            keeps too.
+        seed: Of the splits.
+
+    Returns:
+        The same for the same file and seed.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, names a picture that is not there, or
+            names too few.
+    """
+    name = f"`--pairs {file}`"
+    found: dict[Path, list[str]] = {}
+    for number, row in _read_rows(file, name=name):
+        image, caption = (str(row.get(key) or "").strip() for key in ("image", "caption"))
+        if not image or not caption:
+            missing = "caption" if image else "image"
+            raise DataError(f"{name} must have image and caption in each line, got no {missing} in "
+                            f"line {number}; mend or remove it")  # fmt: skip
+        found.setdefault(file.parent / image, []).append(caption)
+    paths = [path for path in found if path.is_file()]
+    if len(paths) < len(found):
+        gone = next(path for path in found if not path.is_file())
+        raise DataError(
+            f"{name} must name pictures that are there, got {len(found) - len(paths)} that are "
+            f"not, the first being {gone}; paths are relative to the file"
+        )
+    heads = read_heads(paths)
+    broken = [str(path) for path, head in zip(paths, heads, strict=True) if head is None]
+    skipped = refuse_unreadable(broken, share=len(broken) / max(1, len(paths)), name=name)
+    good = [path for path, head in zip(paths, heads, strict=True) if head is not None]
+    kept = np.random.default_rng(seed).permutation(len(good))[:limit]
+    n_val, n_test = (max(_LEAST, round(ratio * len(kept))) for ratio in (val_ratio, test_ratio))
+    if len(kept) - n_val - n_test < _LEAST:
+        raise DataError(
+            f"{name} must name {3 * _LEAST} pictures or more, got {len(kept)}; add some"
+        )
+    val, test, train = map(np.sort, np.split(kept, [n_val, n_val + n_test]))
+    return Pairs(
+        paths=tuple(good),
+        captions=tuple(tuple(found[path]) for path in good),
+        train=train,
+        val=val,
+        test=test,
+        skipped=skipped,
+    )
+
+
+def load_named_pictures(folder: Path, *, option: str) -> NamedPictures:
+    """Pictures below a folder, one sub-folder a class.
+
+    Args:
+        folder: The names of its sub-folders are those of the classes, with `_` for a space.
+        option: That the user named it with.
+
+    Returns:
+        All of them, not decoded yet.
+
+    Raises:
+        DataError: There is no such folder, or fewer than two classes with pictures in it.
+    """
+    name = f"`{option} {folder}`"
+    if not folder.is_dir():
+        raise DataError(f"{name} must be a folder, got no such folder")
+    members = {
+        each.name: find_pictures(each, name=name)
+        for each in sorted(folder.iterdir())
+        if each.is_dir() and each.name[0] != "."
+    }
+    members = {each: paths for each, paths in members.items() if paths}
+    if len(members) < 2:
+        raise DataError(
+            f"{name} must hold two sub-folders with pictures or more, got {len(members)}"
+        )
+    labels = [label for label, paths in enumerate(members.values()) for _ in paths]
+    return NamedPictures(
+        paths=tuple(path for paths in members.values() for path in paths),
+        labels=np.array(labels, dtype=np.int64),
+        classes=tuple(each.replace("_", " ") for each in members),
+    )
+
+
+def _read(paths: Sequence[Path], *, side: int) -> UInt8[Tensor, "n 3 side side"]:
+    pictures = open_pictures(paths, (_CHANNELS, side, side))
+    n_bytes = len(paths) * _CHANNELS * side * side
+    decoded = decode_pictures(
+        pictures, np.arange(len(paths)), is_cached=n_bytes > MEMORY_LIMIT_BYTES
+    )
+    if not decoded.is_read.all():
+        broken = paths[int(np.flatnonzero(~decoded.is_read)[0])]
+        raise DataError(f"a picture must be readable, got {broken}; mend it or remove its lines")
+    return torch.as_tensor(decoded.images)
+
+
+def _read_rows(file: Path, *, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Number and fields of each line."""
+    kind = file.suffix.lower()
+    if kind not in (*_DELIMITERS, *_JSON_LINES):
+        known = ", ".join((*_DELIMITERS, *_JSON_LINES))
+        raise DataError(f"{name} must be a file that ends with one of {known}, got {file.name}")
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            rows = _parse_json(lines) if kind in _JSON_LINES else _parse_table(lines, kind=kind)
+            yield from rows
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise DataError(f"{name} must be readable, got {error}") from error
+    except KeyError as error:
+        raise DataError(f"{name} must have the columns image and caption, got none called {error}; "
+                        "rename them in its first line") from error  # fmt: skip
+
+
+def _parse_table(lines: Iterable[str], *, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(lines, delimiter=_DELIMITERS[kind])
+    for wanted in ("image", "caption"):
+        if wanted not in (reader.fieldnames or ()):
+            raise KeyError(wanted)
+    for row in reader:
+        yield reader.line_num, row
+
+
+def _parse_json(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            row = json.loads(line)
+            yield number, row if isinstance(row, dict) else {}

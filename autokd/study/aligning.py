@@ -1,0 +1,391 @@
+"""A light dual tower under CLIP: trained beside its twin without a teacher, timed, exported."""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from autokd.candidate import CheckpointFolder, PairLesson, build_towers, save_student
+from autokd.config import TowerConfig
+from autokd.data import NamedPictures, load_named_pictures, load_pairs
+from autokd.distillation import Alignment, DualTower, Plan, align
+from autokd.errors import ConfigError, StudyError, TrackingError
+from autokd.exporters import check_folder, export_towers, write_tower_files
+from autokd.latency import FINAL, SCREENING, Form, TargetOptions, open_target
+from autokd.reports import draw_recalls
+from autokd.study.finalists import estimate
+from autokd.study.folder import StudyFolder
+from autokd.study.interrupts import ending_gently
+from autokd.study.progress import SearchProgress
+from autokd.study.stillness import still
+from autokd.study.tower_results import (
+    AlignedTowers,
+    TowerRow,
+    TowerTraining,
+    build_row,
+    list_figures,
+    name_training,
+)
+from autokd.teachers import ClipTeacher, load_clip
+from autokd.trackers import TrainedTowers, log_towers
+from autokd.types import EpochLog, Estimate, Latency, Recipe, Target, dump_json, load_json
+
+__all__ = ["distill_clip"]
+
+_ALONE = ("contrastive",)
+_CHECKPOINT_BYTES = 4 * 2**30
+_SETTINGS = "towers.json"
+
+
+def distill_clip(
+    config: TowerConfig,
+    *,
+    out: Path = Path("towers"),
+    progress: SearchProgress | None = None,
+) -> AlignedTowers:
+    """Trains a light dual tower, and its twin without a teacher; the same call goes on.
+
+    Args:
+        config: Pairs, teacher, towers, how long.
+        out: The folder to write.
+        progress: Where to show it; nothing is shown if none.
+
+    Returns:
+        Recalls, latencies and files.
+
+    Raises:
+        ConfigError: No pairs are named, or the device is not there.
+    """
+    if config.pairs is None:
+        raise ConfigError(
+            "`--pairs` must name pictures and captions, got nothing; pass --pairs FILE.csv"
+        )
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("`--device` must be there, got cuda; pass --device cpu")
+    check_folder(out)
+    _open(config, form=SCREENING)  # says what is wrong with it before anything is trained
+    progress = progress or SearchProgress(is_silent=True)
+    folder = StudyFolder(config.study_dir)
+    with folder.locked():
+        return _Session(config, folder, progress=progress).run(out)
+
+
+class _Session:
+    """What one process knows of the towers that it trains."""
+
+    def __init__(
+        self, config: TowerConfig, folder: StudyFolder, *, progress: SearchProgress
+    ) -> None:
+        """Loads pairs and teacher, and refuses what does not fit.
+
+        Args:
+            config: Of the study.
+            folder: Of the study.
+            progress: Where to show it.
+        """
+        self.config, self.folder, self.progress = config, folder, progress
+        is_cuda = config.device != "cpu" and torch.cuda.is_available()
+        self.device = torch.device("cuda" if is_cuda else "cpu")
+        pairs = load_pairs(
+            config.pairs or Path(),
+            val_ratio=config.val_ratio,
+            test_ratio=config.test_ratio,
+            limit=config.train_limit,
+            seed=config.seed,
+        )
+        self.classes: NamedPictures | None = None
+        if config.zero_shot is not None:
+            self.classes = load_named_pictures(config.zero_shot, option="--zero-shot")
+        teacher = load_clip(
+            config.teacher, weights=config.teacher_weights, pretrained=config.teacher_pretrained
+        )
+        self.teacher: ClipTeacher = teacher.to(self.device)
+        self.n_pictures = len(pairs.train), len(pairs.val), len(pairs.test)
+        if pairs.skipped:
+            progress.say(f"warning: {pairs.skipped}")
+        n_captions = sum(map(len, pairs.captions))
+        progress.say(
+            f"study {config.study_name}: {self.n_pictures[0]} training, {self.n_pictures[1]} "
+            f"validation, {self.n_pictures[2]} test pictures, {n_captions} captions"
+        )
+        digests = {"pairs": pairs.digest, "teacher": teacher.digest}
+        settings = self._check_settings(digests)
+        self.names = self._name_classes()
+        self.lesson = PairLesson(
+            pairs, self.teacher, config=config, device=self.device, names=self.names
+        )
+        self._build(config.seed)  # says what is wrong with the towers
+        text = json.dumps(settings, indent=1) + "\n"
+        (folder.path / _SETTINGS).write_text(text, encoding="utf-8")
+        self.checkpoints = CheckpointFolder(folder.checkpoints, limit_bytes=_CHECKPOINT_BYTES)
+        self.is_halted = False
+
+    def run(self, out: Path) -> AlignedTowers:
+        """From fresh towers to exported ones."""
+        self._look_ahead()
+        kinds = [False, True] if self._has_twin else [False]
+        wanted = [(self.config.seed + n, twin) for n in range(self.config.seeds) for twin in kinds]
+        done: list[TowerTraining] = []
+        self.progress.begin("trainings", total=len(wanted))
+        with ending_gently(self._halt):
+            for seed, is_twin in wanted:
+                done.append(self._train(seed, is_twin=is_twin))
+                self.progress.step(done=len(done))
+        self.progress.end()
+        return self._deliver(done, out)
+
+    @property
+    def _has_twin(self) -> bool:
+        return self.config.baseline and self.config.losses != _ALONE
+
+    def _check_settings(self, digests: Mapping[str, str]) -> dict[str, Any]:
+        """Holds a known study to its settings.
+
+        Args:
+            digests: Of pairs and teacher.
+
+        Returns:
+            Those of this session, to be kept once all that they name has been found good.
+
+        Raises:
+            StudyError: It was made with others, or is a study of another command.
+        """
+        if self.folder.is_known:
+            raise StudyError(
+                f"study `{self.config.study_name}` must be one of `autokd distill-clip`, got one "
+                "that was searched or distilled; pass another --study"
+            )
+        file = self.folder.path / _SETTINGS
+        now = json.loads(json.dumps({**self.config.settings(), "digests": dict(digests)}))
+        if file.exists():
+            known = json.loads(file.read_text(encoding="utf-8"))
+            for key, value in now.items():
+                if known.get(key) != value:
+                    raise StudyError(
+                        f"study `{self.config.study_name}` was made with {key}={known.get(key)}, "
+                        f"got {value}; pass another --study"
+                    )
+        return now
+
+    def _build(self, seed: int) -> DualTower:
+        return build_towers(
+            self.config, teacher=self.teacher, context=self.lesson.context, seed=seed
+        )
+
+    def _look_ahead(self) -> None:
+        """Says how fast the towers are before they are trained."""
+        image, text, *theirs = self._measure(self._build(self.config.seed), form=SCREENING)
+        before = theirs[0].median_ms + theirs[1].median_ms
+        after = image.median_ms + text.median_ms
+        self.progress.say(
+            f"image tower {image.median_ms:.4g} ms, text tower {text.median_ms:.4g} ms, "
+            f"{before / after:.1f} times as fast as the teacher ({theirs[0].median_ms:.4g} and "
+            f"{theirs[1].median_ms:.4g} ms)"
+        )
+        if after >= before:
+            self.progress.say("warning: the towers are no faster than the teacher")
+
+    def _measure(self, towers: DualTower, *, form: Form) -> list[Latency]:
+        """Of both towers and both of the teacher, timed by turns."""
+        side = self.config.image_size or self.teacher.side
+        full = self.teacher.tokenise([""]).shape[1]
+        with tempfile.TemporaryDirectory(prefix="autokd-") as scratch:
+            ours = write_tower_files(
+                towers.image, towers.text, Path(scratch, "ours"), side=side,
+                context=self.lesson.context,
+            )  # fmt: skip
+            theirs = write_tower_files(
+                self.teacher.image, self.teacher.text, Path(scratch, "theirs"),
+                side=self.teacher.side, context=full,
+            )  # fmt: skip
+            self.teacher.to(self.device)
+            return _open(self.config, form=form).measure_together([*ours, *theirs])
+
+    def _train(self, seed: int, *, is_twin: bool) -> TowerTraining:
+        """A training, unless it is done."""
+        name = name_training(seed, is_twin=is_twin)
+        file = self.folder.path / "trainings" / f"{name}.json"
+        if file.exists():
+            return load_json(TowerTraining, file.read_text(encoding="utf-8"))
+        towers, config = self._build(seed), self.config
+        training = align(
+            towers,
+            self.lesson,
+            losses=_ALONE if is_twin else config.losses,
+            recipe=Recipe(
+                optimiser="adamw",
+                learning_rate=config.learning_rate,
+                weight_decay=config.weight_decay,
+            ),
+            plan=Plan(
+                epochs=config.epochs, batch_size=config.batch_size, seed=seed, device=self.device
+            ),
+            on_epoch=lambda row: self._take(name, row),
+            keeper=self.checkpoints.keepers(name)(0),
+        )
+        if training.is_stopped:
+            raise KeyboardInterrupt
+        return self._keep(towers, training, seed=seed, is_twin=is_twin, file=file)
+
+    def _take(self, name: str, row: EpochLog) -> bool:
+        self.progress.epoch(name, row, epochs=self.config.epochs)
+        return not self.is_halted
+
+    def _halt(self) -> None:
+        self.is_halted = True
+        self.progress.say("ending after this epoch; Ctrl-C again ends at once")
+
+    def _keep(
+        self, towers: DualTower, training: Alignment, *, seed: int, is_twin: bool, file: Path
+    ) -> TowerTraining:
+        """The towers' weights, and what they do on the test split, read once."""
+        done = TowerTraining(
+            seed=seed,
+            is_twin=is_twin,
+            curve=training.curve,
+            seconds=training.seconds,
+            test=self.lesson.report(towers),
+            zero_shot=self._tell_classes(towers),
+        )
+        save_student(towers, self.folder.weights / f"{done.name}.safetensors")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(dump_json(done), encoding="utf-8")
+        temporary.replace(file)
+        for old in self.folder.checkpoints.glob(f"{done.name}.*"):
+            old.unlink()
+        self.progress.say(
+            f"{done.name}: recall at 1 {done.val_recall:.1%} on validation, {done.seconds:.0f} s"
+        )
+        return done
+
+    def _name_classes(self) -> list[str]:
+        """What pictures of each class of `--zero-shot` are called."""
+        classes = () if self.classes is None else self.classes.classes
+        return [self.config.template.replace("{}", each) for each in classes]
+
+    def _tell_classes(self, towers: DualTower | None) -> float | None:
+        if self.classes is None:
+            return None
+        return self.lesson.tell_classes(self.classes, names=self.names, towers=towers)
+
+    def _deliver(self, done: Sequence[TowerTraining], out: Path) -> AlignedTowers:
+        """Times what is exported, writes it, and tells MLflow."""
+        ours = [one for one in done if not one.is_twin]
+        twins = [one for one in done if one.is_twin]
+        best = max(ours, key=lambda one: (one.val_recall, -one.seed))
+        towers = self._build(best.seed)
+        towers.load_state_dict(load_file(self.folder.weights / f"{best.name}.safetensors"))
+        self.progress.say("timing both towers and the teacher side by side")
+        times = [one.median_ms for one in self._measure(towers.eval(), form=FINAL)]
+        n_params = sum(value.numel() for value in towers.parameters())
+        student = build_row("student", ours, times=times[:2], n_params=n_params)
+        twin = build_row("twin", twins, times=times[:2], n_params=n_params) if twins else None
+        gain = None
+        if twins:
+            without = {one.seed: one.test.mean for one in twins}
+            gain = estimate([one.test.mean - without[one.seed] for one in ours])
+        found = AlignedTowers(
+            study=self.config.study_name,
+            student=student,
+            twin=twin,
+            teacher=self._build_teacher_row(times[2:]),
+            gain=gain,
+            n_pictures=self.n_pictures,
+            files=(),
+        )
+        picture = draw_recalls(
+            {
+                name: [one.curve for one in some]
+                for name, some in (("student", ours), ("twin without teacher", twins))
+                if some
+            },
+            teacher=self.lesson.examine_teacher().mean,
+            title=f"Recall of {self.config.study_name}",
+            file=self.folder.report / "recalls.png",
+        )
+        figures = list_figures(found)
+        files = self._export(towers, out, figures=figures, extras=[picture])
+        self._log(done, figures=figures, files=[picture, *files])
+        return dataclasses.replace(found, files=files)
+
+    def _build_teacher_row(self, times: Sequence[float]) -> TowerRow:
+        found, zero_shot = self.lesson.report(None), self._tell_classes(None)
+        weights = {
+            id(value): value.numel()
+            for tower in (self.teacher.image, self.teacher.text)
+            for value in tower.parameters()
+        }
+        return TowerRow(
+            name="teacher",
+            recall=Estimate(mean=found.mean, ci95=None, n=1),
+            text_at_1=found.text_at_1,
+            image_at_1=found.image_at_1,
+            zero_shot=zero_shot,
+            n_params=sum(weights.values()),
+            image_ms=times[0],
+            text_ms=times[1],
+        )
+
+    def _export(
+        self, towers: DualTower, out: Path, *, figures: Mapping[str, float], extras: Sequence[Path]
+    ) -> tuple[Path, ...]:
+        pictures, texts = self.lesson.examples()
+        card: dict[str, Any] = {
+            "study": self.config.study_name,
+            "teacher": self.teacher.name,
+            "side": self.config.image_size or self.teacher.side,
+            "context": self.lesson.context,
+            "padding": self.teacher.padding,
+            "scale": float(towers.scale.detach()),
+            "figures": dict(figures),
+            "settings": self.config.settings(),
+        }
+        return export_towers(
+            towers,
+            out,
+            card=card,
+            examples=(pictures, self.lesson.tokenise(texts), texts),
+            tokeniser=self.teacher.tokeniser,
+            extras=extras,
+        )
+
+    def _log(
+        self, done: Sequence[TowerTraining], *, figures: Mapping[str, float], files: Sequence[Path]
+    ) -> None:
+        trainings = [
+            TrainedTowers(
+                number=2 * one.seed + one.is_twin,
+                name=one.name,
+                curve=one.curve,
+                metrics={
+                    "test_recall": one.test.mean,
+                    "test_text_at_1": one.test.text_at_1,
+                    "test_text_at_5": one.test.text_at_5,
+                    "test_image_at_1": one.test.image_at_1,
+                    "test_image_at_5": one.test.image_at_5,
+                    **({} if one.zero_shot is None else {"zero_shot": one.zero_shot}),
+                },
+                params={
+                    "seed": str(one.seed),
+                    "loss": "+".join(_ALONE if one.is_twin else self.config.losses),
+                },
+            )
+            for one in done
+        ]
+        try:
+            log_towers(self.config, trainings, metrics=figures, files=files)
+        except TrackingError as error:
+            self.progress.say(f"warning: {error}; the same command logs it")
+
+
+def _open(config: TowerConfig, *, form: Form) -> Target:
+    options = TargetOptions(
+        threads=config.latency_threads, form=form, timeout_s=config.latency_timeout_s, quiet=still
+    )
+    return open_target(config.target, options)
