@@ -69,7 +69,7 @@ def build_teacher() -> DualTower:
     """Ten times the student, and more."""
     import timm
 
-    network = timm.create_model("resnet18", num_classes=N_DIMS)
+    network = timm.create_model("resnet10t", num_classes=N_DIMS)
     text = TextTower(
         n_tokens=len(WORDS), padding=0, context=CONTEXT, width=256, layers=4, heads=4, n_dims=N_DIMS
     )

@@ -59,7 +59,7 @@ def distill_clip(
         Recalls, latencies and files.
 
     Raises:
-        ConfigError: No pairs are named, or the device is not there.
+        ConfigError: No pairs are named, the device is not there, or the target runs no ONNX files.
     """
     if config.pairs is None:
         raise ConfigError(
@@ -68,7 +68,11 @@ def distill_clip(
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("`--device` must be there, got cuda; pass --device cpu")
     check_folder(out)
-    _open(config, form=SCREENING)  # says what is wrong with it before anything is trained
+    if _open(config, form=SCREENING).needs_program:
+        raise ConfigError(
+            f"`--target` must run ONNX files, of which two towers are made, got {config.target}; "
+            "pass onnxruntime, openvino or command:PROGRAM ... {model}"
+        )
     progress = progress or SearchProgress(is_silent=True)
     folder = StudyFolder(config.study_dir)
     with folder.locked():

@@ -15,6 +15,7 @@ from autokd.testing import FakeTarget
 from autokd.trackers import log_towers
 from tests import tiles
 
+_open = aligning._open
 NETWORK = """
 from torch import nn
 
@@ -195,6 +196,16 @@ def test_what_is_wrong_is_said_before_anything_is_trained(build, changes, error,
         distill_clip(build(**changes))
     assert said in str(caught.value)
     assert not Path("mlruns/studies/tiles/trainings").exists()
+
+
+def test_targets_that_run_no_onnx_files_are_refused(build, monkeypatch):
+    monkeypatch.setattr(aligning, "_open", _open)
+    with pytest.raises(
+        ConfigError, match=r"`--target` must run ONNX files, .*got torch; pass onnx"
+    ):
+        distill_clip(build(target="torch"))
+    with pytest.raises(ConfigError, match=r"`--target` must be one of .*got phone"):
+        distill_clip(build(target="phone"))
 
 
 def test_other_pairs_under_the_same_name_are_another_study(build, pairs, tmp_path):
