@@ -15,9 +15,7 @@ from autokd.config import TowerConfig, build_tower_config
 
 __all__ = ["distill_clip_command"]
 
-_COLUMNS = (
-    "recall at 1 %", "text %", "picture %", "zero-shot %", "parameters", "image ms", "text ms"
-)  # fmt: skip
+_COLUMNS = ("recall %", "text %", "image %", "0-shot %", "params", "image ms", "text ms")
 
 
 @cli.command("distill-clip")
@@ -59,15 +57,15 @@ def _print_table(done: Any) -> None:  # noqa: ANN401 - imported late
     n = done.student.recall.n
     table = Table(
         title=f"Towers of {done.study}",
-        caption=f"recall at 1 on {done.n_pictures[2]} test pictures, mean of both directions over "
-        f"{n} seeds, ± half of a 95 % interval; batch 1",
+        caption=f"recall at 1 among {done.n_pictures[2]} test pictures, mean over {n} seeds:\n"
+        "both directions, ± half of a 95 % interval, the right text, the right image; batch 1",
         box=box.SIMPLE_HEAD,
         title_style="bold",
         caption_style="dim",
     )
     table.add_column("")
     for name in _COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row in (done.student, done.twin, done.teacher):
         if row is not None:
             table.add_row(row.name, *_cells(row))
@@ -78,13 +76,15 @@ def _print_table(done: Any) -> None:  # noqa: ANN401 - imported late
 
 
 def _cells(row: Any) -> tuple[str, ...]:  # noqa: ANN401 - imported late
+    from autokd.reports import short_count
+
     ci95 = "" if row.recall.ci95 is None else f" ± {100 * row.recall.ci95:.1f}"
     return (
         f"{100 * row.recall.mean:.1f}{ci95}",
         f"{100 * row.text_at_1:.1f}",
         f"{100 * row.image_at_1:.1f}",
         "" if row.zero_shot is None else f"{100 * row.zero_shot:.1f}",
-        f"{row.n_params / 1e6:.2f} M",
+        short_count(row.n_params),
         f"{row.image_ms:.4g}",
         f"{row.text_ms:.4g}",
     )

@@ -21,6 +21,8 @@ __all__ = ["export_towers", "write_tower_files"]
 
 _LEAST_COSINE = 0.9999  # of the embedding in torch and that in the runtime
 
+_NAMES = ("student", "twin", "teacher")
+
 _PROGRAM = '''"""Which text fits a picture: python run.py picture.png "a dog" "a cat" """
 
 import json
@@ -194,7 +196,6 @@ def _requirements() -> str:
 
 def _render(card: Mapping[str, Any], *, extras: Sequence[Path]) -> str:
     """Markdown of the card."""
-    rows = [f"| {key} | {_show(value)} |" for key, value in card["figures"].items()]
     program = (
         '`python run.py picture.png "a dog" "a cat"` says which text fits; it needs what stands '
         "in `requirements.txt`."
@@ -205,7 +206,7 @@ def _render(card: Mapping[str, Any], *, extras: Sequence[Path]) -> str:
         f"# {card['study']}: a dual tower taught by {card['teacher']}",
         "Both towers give embeddings of length 1: the dot product is the cosine, and times "
         f"{card['scale']:.4g} the logit.",
-        "## What it does\n\n| | |\n|---|---|\n" + "\n".join(rows),
+        f"## What it does\n\n{_tabulate(card['figures'])}",
         *(f"![{file.stem}]({file.name})" for file in extras if file.suffix == ".png"),
         f"## Input\n\n`image.onnx`: `image`, float32 (batch, 3, {card['side']}, {card['side']}), "
         "pixels in [0, 1]; the normalisation is inside. `text.onnx`: `tokens`, int64 (batch, "
@@ -218,5 +219,19 @@ def _render(card: Mapping[str, Any], *, extras: Sequence[Path]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _show(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _tabulate(figures: Mapping[str, float]) -> str:
+    """A column for each of student, twin and teacher, and what is left below."""
+    names = [name for name in _NAMES if any(key.startswith(f"{name}_") for key in figures)]
+    kinds = [key.removeprefix("student_") for key in figures if key.startswith("student_")]
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for kind in kinds:
+        cells = [_show(figures.get(f"{name}_{kind}")) for name in names]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    rest = [key for key in figures if not key.startswith(tuple(f"{name}_" for name in _NAMES))]
+    return "\n".join([*lines, "", *(f"{key}: {_show(figures[key])}  " for key in rest)])
+
+
+def _show(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -6,6 +6,7 @@ from autokd.reports.coordinates import draw_coordinates
 from autokd.reports.curves import draw_curves
 from autokd.reports.front import draw_front
 from autokd.reports.importance import Importance, draw_importance
+from autokd.reports.points import short_count
 from autokd.reports.recalls import draw_recalls
 from autokd.reports.saliency import build_grad_cam, correlate_maps, spread_maps
 from autokd.reports.sheets import Look, draw_looks
@@ -29,5 +30,6 @@ __all__ = [
     "find_confusions",
     "front_table",
     "measure_calibration",
+    "short_count",
     "spread_maps",
 ]
