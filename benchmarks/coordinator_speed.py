@@ -155,7 +155,7 @@ def measure_sampler(
         result = maker.result(trial.number, sample)
         start = time.perf_counter()
         trials.save(trial, result)
-        trials.end(trial, result, min_accuracy=None)
+        trials.end(trial, result)
         written.append(time.perf_counter() - start)
         if has_rungs:
             start = time.perf_counter()

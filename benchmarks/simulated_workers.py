@@ -242,7 +242,7 @@ class SimulatedSearch:
         state = "failed" if row is None else "complete"
         result = self._result(trial, row or 0, state=state)
         self._trials.save(trial, result)
-        self._trials.end(trial, result, min_accuracy=None)
+        self._trials.end(trial, result)
 
     def _result(self, trial: optuna.Trial, row: int, *, state: str) -> TrialResult:
         low = float(self._table.low_accuracies[row])

@@ -25,7 +25,7 @@ from autokd.candidate.students import build_student, save_student
 from autokd.candidate.training import train_student
 from autokd.distillation import OnEpoch
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
-from autokd.types import Latency, Recipe, Sample, TrialResult
+from autokd.types import Recipe, Sample, TrialResult
 
 __all__ = [
     "Known",
@@ -49,7 +49,6 @@ def evaluate_candidate(
     *,
     trial: int,
     known: Known,
-    on_measured: Callable[[Latency], None] = lambda _: None,
     on_epoch: OnEpoch = lambda _: None,
 ) -> TrialResult:
     """From a sample to its result; never raises for a reason that lies in the candidate.
@@ -59,25 +58,19 @@ def evaluate_candidate(
         workshop: What the study shares.
         trial: Its number.
         known: Earlier results; one of the same network and recipe is shared.
-        on_measured: Called with the latency, before training.
         on_epoch: Called after each epoch; may end the training.
 
     Returns:
         A complete, stopped, pruned or failed result; the weights of a complete one are on disk.
     """
-    result = screen_candidate(sample, workshop, trial=trial, known=known, on_measured=on_measured)
+    result = screen_candidate(sample, workshop, trial=trial, known=known)
     if result.state != "measured":
         return result
     return settle_latency(train_candidate(result, workshop, on_epoch=on_epoch), workshop)
 
 
 def screen_candidate(
-    sample: Sample,
-    workshop: Workshop,
-    *,
-    trial: int,
-    known: Known,
-    on_measured: Callable[[Latency], None] = lambda _: None,
+    sample: Sample, workshop: Workshop, *, trial: int, known: Known
 ) -> TrialResult:
     """All of a candidate's result that can be known before training.
 
@@ -86,7 +79,6 @@ def screen_candidate(
         workshop: What the study shares.
         trial: Its number.
         known: Earlier results; one of the same network and recipe is shared.
-        on_measured: Called with the latency.
 
     Returns:
         `measured` where it is to be trained; `pruned`, `failed`, or `complete` where another
@@ -96,7 +88,6 @@ def screen_candidate(
 
     def screen() -> TrialResult:
         candidate = prepare_candidate(sample, workshop)
-        on_measured(candidate.latency)
         spent = time.perf_counter() - start
         reason = _explain(candidate, max_latency_ms=workshop.max_latency_ms)
         result = TrialResult(

@@ -1,9 +1,42 @@
-"""How slow a student may be that is trained."""
+"""How slow and how inaccurate a student may be."""
+
+from dataclasses import dataclass
+from typing import final
 
 from autokd.config import Config
-from autokd.types import Surveyor, TeacherCard
+from autokd.types import Surveyor, TeacherCard, TrialResult
 
-__all__ = ["choose_limit"]
+__all__ = ["Limits", "choose_limit"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What students are held to in one session; the next may have other limits.
+
+    Attributes:
+        max_latency_ms: A slower one is not trained.
+        min_accuracy: A worse one is not on the front.
+    """
+
+    max_latency_ms: float | None = None
+    min_accuracy: float | None = None
+
+    def judge(self, result: TrialResult) -> dict[str, float]:
+        """How far a result is beyond each limit, above 0 where it misses it.
+
+        Args:
+            result: Of any state; only a complete one has an accuracy to be held to.
+
+        Returns:
+            By what is limited, in its unit; only limits that there are.
+        """
+        beyond: dict[str, float] = {}
+        if self.max_latency_ms is not None and result.latency is not None:
+            beyond["latency_ms"] = result.latency.median_ms - self.max_latency_ms
+        if self.min_accuracy is not None and result.state == "complete":
+            beyond["accuracy"] = self.min_accuracy - (result.val_accuracy or 0.0)
+        return beyond
 
 
 def choose_limit(config: Config, *, surveyor: Surveyor, teacher: TeacherCard) -> float | None:

@@ -19,7 +19,6 @@ from autokd.study.trials import Trials
 from autokd.types import (
     EpochEnded,
     EpochLog,
-    Latency,
     Recipe,
     Tracker,
     TrialInterrupted,
@@ -169,7 +168,6 @@ class TrialLoop:
         """Measures the next candidate; whoever is idle trains it if it is worth it."""
         known = _known(results)
         trial, sample = self._trials.begin()
-        limit_ms = self._workshop.max_latency_ms
         result = self._trials.saved_result(trial)
         if result is None or not result.curve:
             started = TrialStarted(trial=trial.number, sample=sample, time_ms=_now_ms())
@@ -177,14 +175,8 @@ class TrialLoop:
         else:
             self._tracker.log(TrialResumed(trial=trial.number, time_ms=_now_ms()))
 
-        def constrain(latency: Latency) -> None:
-            if limit_ms is not None:
-                self._trials.constrain(trial, latency, max_latency_ms=limit_ms)
-
         if result is None:
-            result = screen_candidate(
-                sample, self._workshop, trial=trial.number, known=known, on_measured=constrain
-            )
+            result = screen_candidate(sample, self._workshop, trial=trial.number, known=known)
             if result.state == "measured" and self._config.warm_start == "relatives":
                 trained = [*results, *self._stopped.values()]
                 result = inherit_candidate(result, self._workshop, results=trained)
@@ -276,7 +268,7 @@ class TrialLoop:
         self._trials.save(trial, result)
         self._learn_engine(result)
         take(result)
-        self._trials.end(trial, result, min_accuracy=self._config.min_accuracy)
+        self._trials.end(trial, result)
         self._drop(trial.number)
 
     def _end_stopped(self, *, take: Take) -> None:

@@ -25,7 +25,7 @@ from autokd.study.folder import StudyFolder
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space
 from autokd.study.lessons import choose_noise, read_earlier
-from autokd.study.limits import choose_limit
+from autokd.study.limits import Limits, choose_limit
 from autokd.study.loop import TrialLoop
 from autokd.study.orders import Bench
 from autokd.study.other_fronts import OtherFronts
@@ -43,13 +43,7 @@ from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty
 from autokd.study.trials import Trials, count_trials
 from autokd.trackers import build_tracker
-from autokd.types import (
-    Front,
-    StudyClosed,
-    Tracker,
-    TrialEnded,
-    TrialResult,
-)
+from autokd.types import Front, StudyClosed, Tracker, TrialEnded, TrialResult
 
 __all__ = ["search"]
 
@@ -364,7 +358,14 @@ def _open_session(
     for one, lesson in zip(earlier, lessons, strict=True):
         progress.say(f"learning from {len(lesson)} trials of the study {one.name}")
     sampler = build_sampler(config.sampler, auto=auto, seed=seed)
-    trials = Trials(config.study_name, storage=storage, sampler=sampler, space=space, referee=auto)
+    trials = Trials(
+        config.study_name,
+        storage=storage,
+        sampler=sampler,
+        space=space,
+        referee=auto,
+        limits=Limits(max_latency_ms=limit_ms, min_accuracy=config.min_accuracy),
+    )
     if trials.n_finished == 0:
         trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
     if queue is not None:

@@ -5,6 +5,8 @@
   over a limit; PRUNED without one when it was stopped at a rung for good; FAIL when the
   candidate failed. The `TrialResult` is a user attribute, saved before the state is set, so
   that a finished trial always has one.
+- Samplers see constraints that follow from the result and the limits of this session. Those that
+  Optuna keeps are of the session in which the trial ended, and for whoever else reads the study.
 - A trial that is stopped at a rung stays RUNNING, marked as stopped, as long as it may go on.
 - A trial that is RUNNING and not stopped when a session begins was cut off (only one process
   holds the study): it goes back to WAITING with the values it had and the result so far, and
@@ -18,13 +20,15 @@ from typing import final
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from autokd.spaces import Space
 from autokd.study.auto_sampler import CURVE, EPOCH_S, STOPPED, AutoSampler
 from autokd.study.distributions import build_distribution
+from autokd.study.judged_storage import build_judged_storage
+from autokd.study.limits import Limits
 from autokd.surrogate import Standing
-from autokd.types import EpochLog, Latency, Sample, TrialResult, dump_json, load_json
+from autokd.types import EpochLog, Sample, TrialResult, dump_json, load_json
 
 __all__ = ["Trials", "count_trials", "read_results"]
 
@@ -82,6 +86,7 @@ class Trials:
         sampler: optuna.samplers.BaseSampler,
         space: Space,
         referee: AutoSampler | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Opens or makes the study; trials that were cut off go back into the queue.
 
@@ -91,12 +96,13 @@ class Trials:
             sampler: Asked for what is not in the queue.
             space: The joint space.
             referee: Tells how stopped trials stand; none are stopped without one.
+            limits: Of this session, by which the sampler judges earlier trials too; none if none.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._storage = storage
-        self._space, self._referee = space, referee
+        self._space, self._referee, self._limits = space, referee, limits or Limits()
         self._study = optuna.create_study(
-            storage=storage,
+            storage=build_judged_storage(storage, self._judge),
             study_name=name,
             sampler=sampler,
             directions=["maximize", "minimize"],
@@ -153,10 +159,6 @@ class Trials:
         trial = self._study.ask(self._distributions)
         return trial, self._space.complete(trial.params)
 
-    def constrain(self, trial: optuna.Trial, latency: Latency, *, max_latency_ms: float) -> None:
-        """Tells the sampler how far over the latency limit a candidate is."""
-        trial.set_constraint("latency_ms", latency.median_ms - max_latency_ms)
-
     def save(self, trial: optuna.Trial, result: TrialResult) -> None:
         """Keeps a result, which `end` makes final."""
         if result.curve:
@@ -181,17 +183,17 @@ class Trials:
         trial.set_user_attr(STOPPED, value=False)
         return trial
 
-    def end(self, trial: optuna.Trial, result: TrialResult, *, min_accuracy: float | None) -> None:
+    def end(self, trial: optuna.Trial, result: TrialResult) -> None:
         """Ends a trial whose result is saved.
 
         Args:
             trial: As `begin` gave it.
             result: Of any state.
-            min_accuracy: The sampler is told how far below it a complete one is.
         """
+        for name, value in self._limits.judge(result).items():
+            if name not in trial.constraints:  # else it was cut off right here
+                trial.set_constraint(name, value)
         if result.state == "complete" and result.latency is not None:
-            if min_accuracy is not None:
-                trial.set_constraint("accuracy", min_accuracy - (result.val_accuracy or 0.0))
             self._study.tell(trial, [result.val_accuracy or 0.0, result.latency.median_ms])
         elif result.state in ("pruned", "stopped"):
             self._study.tell(trial, state=TrialState.PRUNED)
@@ -202,6 +204,10 @@ class Trials:
         """What a trial that was cut off had come to; none where it was not even measured."""
         text = trial.user_attrs.get(_RESULT)
         return None if text is None else load_json(TrialResult, text)
+
+    def _judge(self, trial: FrozenTrial) -> dict[str, float]:
+        text = trial.user_attrs.get(_RESULT)
+        return {} if text is None else self._limits.judge(load_json(TrialResult, text))
 
     def _id_of(self, number: int) -> int:
         study_id = self._storage.get_study_id_from_name(self._study.study_name)

@@ -72,7 +72,7 @@ def tell(tmp_path):
                 curve=read_curve(accuracies),
             )
             trials.save(trial, result)
-            trials.end(trial, result, min_accuracy=None)
+            trials.end(trial, result)
 
     return tell
 

@@ -149,7 +149,7 @@ def world(monkeypatch):
     monkeypatch.setattr(
         loop_module,
         "screen_candidate",
-        lambda sample, _, *, trial, known, on_measured: measured(sample, trial=trial),  # noqa: ARG005
+        lambda sample, _, *, trial, known: measured(sample, trial=trial),  # noqa: ARG005
     )
     return world
 

@@ -9,6 +9,7 @@ from autokd.spaces import build_space
 from autokd.study.auto_sampler import AutoSampler
 from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.study.journal import open_journal
+from autokd.study.limits import Limits
 from autokd.study.sampling import _identify, build_sampler, first_samples
 from autokd.study.trials import Trials, count_trials
 from autokd.surrogate import Advice
@@ -28,7 +29,7 @@ def space():
 
 @pytest.fixture
 def open_trials(space, tmp_path):
-    def open_trials(sampler="random", *, rungs=()):
+    def open_trials(sampler="random", *, rungs=(), limits=None, storage=None):
         auto = AutoSampler(
             FakeSurveyor(("width_1", "width_2")),
             dimensions=space.dimensions,
@@ -37,10 +38,13 @@ def open_trials(space, tmp_path):
         )
         return Trials(
             "s",
-            storage=open_journal(tmp_path / "o.journal"),
-            sampler=build_sampler(sampler, auto=auto, seed=0),
+            storage=storage or open_journal(tmp_path / "o.journal"),
+            sampler=build_sampler(sampler, auto=auto, seed=0)
+            if isinstance(sampler, str)
+            else sampler,
             space=space,
             referee=auto,
+            limits=limits,
         )
 
     return open_trials
@@ -50,9 +54,9 @@ def load(tmp_path):
     return optuna.load_study(study_name="s", storage=open_journal(tmp_path / "o.journal"))
 
 
-def end(trials, trial, one, *, min_accuracy=None):
+def end(trials, trial, one):
     trials.save(trial, one)
-    trials.end(trial, one, min_accuracy=min_accuracy)
+    trials.end(trial, one)
 
 
 def result(trial, sample, state="complete", accuracy=0.9):
@@ -63,12 +67,61 @@ def result(trial, sample, state="complete", accuracy=0.9):
 
 @pytest.mark.parametrize("sampler", ["auto", "tpe", "nsga2", "gp", "random"])
 def test_each_sampler_proposes_samples_that_freeze(sampler, open_trials, space):
-    trials = open_trials(sampler)
-    for number in range(13):
-        trial, sample = trials.begin()
-        space.freeze(sample)
-        end(trials, trial, result(trial, sample, accuracy=number / 20), min_accuracy=0.1)
+    sessions = ((5, None), (4, Limits(min_accuracy=0.1)), (4, Limits(max_latency_ms=1.5)))
+    for n_trials, limits in sessions:
+        trials = open_trials(sampler, limits=limits)
+        for number in range(n_trials):
+            trial, sample = trials.begin()
+            space.freeze(sample)
+            latency = replace(LATENCY, median_ms=1.0 + number / 6)
+            one = replace(result(trial, sample, accuracy=number / 20), latency=latency)
+            end(trials, trial, one)
     assert trials.n_finished == 13
+
+
+class WatchingSampler(optuna.samplers.RandomSampler):
+    """Takes note of the constraints that a sampler sees."""
+
+    def infer_relative_search_space(self, study, trial):
+        done = [one for one in study.get_trials(deepcopy=False) if one.state.is_finished()]
+        self.seen = {one.number: one.constraints for one in done}
+        assert [one.constraints for one in study.get_trials()][: len(done)] == [
+            one.constraints for one in done
+        ]
+        return super().infer_relative_search_space(study, trial)
+
+
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_trials_of_earlier_sessions_are_judged_by_the_limits_of_this_one(
+    kind, open_trials, tmp_path
+):
+    def look(limits):
+        url = f"sqlite:///{tmp_path}/o.db"
+        storage = None if kind == "journal" else optuna.storages.RDBStorage(url)
+        sampler = WatchingSampler(seed=0)
+        trials = open_trials(sampler, limits=limits, storage=storage)
+        trial, sample = trials.begin()
+        state = ("complete", "pruned", "failed")[trial.number % 3]
+        end(trials, trial, result(trial, sample, state))  # 2 ms, 0.9
+        return sampler.seen
+
+    tight, wide = Limits(max_latency_ms=1.5), Limits(max_latency_ms=5.0, min_accuracy=0.95)
+    look(tight)
+    assert look(tight) == {0: {"latency_ms": 0.5}}
+    accurate = {"latency_ms": -3.0, "accuracy": pytest.approx(0.05)}
+    assert look(wide) == {0: accurate, 1: {"latency_ms": -3.0}}
+    assert look(None) == {0: {}, 1: {}, 2: {}}
+    assert look(tight).keys() == set(range(4))
+
+
+def test_what_others_read_is_how_a_trial_was_judged_when_it_ended(open_trials, tmp_path):
+    trials = open_trials(limits=Limits(max_latency_ms=1.5, min_accuracy=0.5))
+    trial, sample = trials.begin()
+    end(trials, trial, result(trial, sample))
+    open_trials(limits=Limits(max_latency_ms=9.0)).begin()
+    assert load(tmp_path).trials[0].constraints == {
+        "latency_ms": 0.5, "accuracy": pytest.approx(-0.4),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -145,11 +198,10 @@ def test_a_result_that_was_saved_before_the_cut_is_not_computed_again(open_trial
 
 
 def test_every_ending_is_kept_with_its_result(open_trials, tmp_path):
-    trials = open_trials()
+    trials = open_trials(limits=Limits(max_latency_ms=1.5, min_accuracy=0.95))
     for state in ("complete", "pruned", "failed"):
         trial, sample = trials.begin()
-        trials.constrain(trial, LATENCY, max_latency_ms=1.5)
-        end(trials, trial, result(trial, sample, state), min_accuracy=0.95)
+        end(trials, trial, result(trial, sample, state))
     states = [trial.state for trial in load(tmp_path).trials]
     assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
     assert [r.state for r in trials.results()] == ["complete", "pruned", "failed"]
@@ -209,9 +261,9 @@ def test_a_trial_that_is_cut_off_after_it_went_on_is_queued_with_its_result(open
 def test_a_trial_that_is_stopped_for_good_is_pruned_without_breaking_a_constraint(
     open_trials, tmp_path
 ):
-    trials = open_trials()
+    trials = open_trials(limits=Limits(min_accuracy=0.95))
     trial, one = stop(trials, 0.3)
-    end(trials, trials.resume(trial.number), one, min_accuracy=0.95)
+    end(trials, trials.resume(trial.number), one)
     (frozen,) = load(tmp_path).trials
     assert (frozen.state, frozen.constraints) == (TrialState.PRUNED, {})
 
