@@ -7,6 +7,8 @@ from autokd.latency.device import device_fingerprint, library_versions
 from autokd.latency.footprint import count_macs, measure_footprint, network_key
 from autokd.latency.opening import TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
+from autokd.latency.reference import read_references, write_references
+from autokd.latency.runtimes import runtime_version
 from autokd.latency.stopwatch.rounds import Form
 from autokd.latency.stopwatch_target import COMPARING, FINAL, SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
@@ -34,4 +36,7 @@ __all__ = [
     "measure_footprint",
     "network_key",
     "open_target",
+    "read_references",
+    "runtime_version",
+    "write_references",
 ]

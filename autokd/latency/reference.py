@@ -16,10 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 from autokd.config import find_cache
 from autokd.latency.device import device_fingerprint
 
-__all__ = ["recall_quiet_ms", "write_reference"]
+__all__ = ["read_references", "recall_quiet_ms", "write_reference", "write_references"]
 
 _VERSION = 1  # of the network; another one has another time
 _SIDE = 32
+_PREFIX = "reference-"
 
 
 def recall_quiet_ms(measure: Callable[[], float], *, home: Path | None = None) -> float:
@@ -36,7 +37,7 @@ def recall_quiet_ms(measure: Callable[[], float], *, home: Path | None = None) -
         Milliseconds that were measured first on this device, with this version of the runtime.
     """
     known = f"{device_fingerprint()} onnxruntime {onnxruntime.__version__} reference {_VERSION}"
-    name = f"reference-{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
+    name = f"{_PREFIX}{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
     cache = find_cache() / "latency"
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock((cache / name).with_suffix(".lock")):
@@ -50,6 +51,31 @@ def recall_quiet_ms(measure: Callable[[], float], *, home: Path | None = None) -
     return quiet
 
 
+def read_references(home: Path) -> dict[str, bytes]:
+    """The quiet times that a folder knows, as files by name.
+
+    Args:
+        home: As `recall_quiet_ms` takes it; it need not be there.
+
+    Returns:
+        For `write_references` on another machine of the same kind, so that both scale alike.
+    """
+    return {path.name: path.read_bytes() for path in home.glob(f"{_PREFIX}*.json")}
+
+
+def write_references(home: Path, files: Mapping[str, bytes]) -> None:
+    """Adds quiet times to a folder; those that it knows stay.
+
+    Args:
+        home: As `recall_quiet_ms` takes it; made if missing.
+        files: What `read_references` gave.
+    """
+    for name, content in files.items():
+        path = home / Path(name).name
+        if not path.exists():
+            _replace(path, content)
+
+
 def _read(path: Path) -> float | None:
     try:
         return float(json.loads(path.read_text())["ms"])
@@ -58,9 +84,13 @@ def _read(path: Path) -> float | None:
 
 
 def _write(path: Path, values: Mapping[str, object]) -> None:
+    _replace(path, f"{json.dumps(values)}\n".encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values) + "\n")
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 

@@ -27,8 +27,8 @@ _MODULES = {
 
 
 def runtime_version(runtime: str) -> str:
-    """The version of the package that runs it; empty if it is not installed."""
-    for package in _PACKAGES[runtime.split(":", maxsplit=1)[0]]:
+    """The version of the package that runs it; empty if it is not installed, or unknown."""
+    for package in _PACKAGES.get(runtime.split(":", maxsplit=1)[0], ()):
         try:
             return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

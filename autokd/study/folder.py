@@ -161,6 +161,31 @@ class StudyFolder:
                     "device to device); put them back, or pass another --study"
                 )
 
+    @property
+    def latency_device(self) -> str:
+        """What the study's latencies are measured on; empty where it is not known."""
+        path = self.path / "device.json"
+        return self._read(path.name)["latency_device"] if path.exists() else ""
+
+    def hold_to_device(self, device: str) -> None:
+        """Holds a study to what its first latency was measured on.
+
+        Args:
+            device: What latencies are measured on now; empty where that is not known.
+
+        Raises:
+            StudyError: Those of earlier sessions were measured on another one.
+        """
+        known = self.latency_device
+        if device and known and device != known:
+            raise StudyError(
+                f"study `{self.path.name}` must go on with latencies of {known}, got {device}; "
+                "measure there (with --ray: on nodes of that kind with the resource "
+                f"latency_device), or pass another --study and --learn-from {self.path.name}"
+            )
+        if device and not known:
+            self._write("device.json", {"latency_device": device})
+
     def keep_settings(
         self, config: Config, *, dimensions: Sequence[Dimension], digests: Mapping[str, str]
     ) -> None:

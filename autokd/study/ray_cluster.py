@@ -8,7 +8,13 @@ from typing import Any, final
 
 from autokd.config import Config
 from autokd.errors import ConfigError, MeasureError
-from autokd.latency import StopwatchTarget, device_fingerprint
+from autokd.latency import (
+    StopwatchTarget,
+    device_fingerprint,
+    read_references,
+    runtime_version,
+    write_references,
+)
 from autokd.study.stillness import still
 from autokd.types import Latency
 
@@ -103,15 +109,21 @@ def join_cluster(config: Config) -> RayCluster:
     )
     if not devices:
         return cluster
-    look = ray.remote(num_cpus=0)(_fingerprint)
-    prints = ray.get(
-        [look.options(scheduling_strategy=cluster.on_node(node)).remote() for node in devices]
+    runtimes = {"onnxruntime", *(one for one in config.target if not one.startswith("command:"))}
+    look = ray.remote(num_cpus=0)(_describe_node)
+    found: list[tuple[str, str]] = ray.get(
+        [
+            look.options(scheduling_strategy=cluster.on_node(node)).remote(sorted(runtimes))
+            for node in devices
+        ]
     )
-    if len(set(prints)) > 1:
+    if len(set(found)) > 1:
+        shown = "; ".join(f"{device} with {versions}" for device, versions in sorted(set(found)))
         raise ConfigError(
-            f"nodes with the resource {LATENCY_DEVICE} must be alike, got {', '.join(set(prints))}"
+            f"nodes with the resource {LATENCY_DEVICE} must be alike, got {shown}; give it to "
+            "nodes of one kind only"
         )
-    return dataclasses.replace(cluster, latency_device=prints[0])
+    return dataclasses.replace(cluster, latency_device=found[0][0])
 
 
 @final
@@ -119,9 +131,12 @@ def join_cluster(config: Config) -> RayCluster:
 class RayTarget:
     """The nodes that carry the resource `latency_device`, with a runtime that they have.
 
+    They are of one kind, and all scale by one quiet time of the reference, which travels with what
+    is timed: whichever node measures, the latency is of the same scale.
+
     Attributes:
         cluster: With a `latency_device`.
-        target: How it is timed there.
+        target: How it is timed there; its `home` is on this machine.
     """
 
     cluster: RayCluster
@@ -156,9 +171,12 @@ class RayTarget:
         task = ray.remote(num_cpus=0, resources={LATENCY_DEVICE: 1}, max_retries=3)(_measure)
         files = [_read_files(model, has_program=self.needs_program) for model in models]
         names = ", ".join(model.name for model in models)
-        bare = dataclasses.replace(self.target, quiet=still)
+        home = self.target.home
+        bare = dataclasses.replace(self.target, quiet=still, home=None)
+        known = {} if home is None else read_references(home)
+        latencies: list[Latency]
         try:
-            latencies = ray.get(task.remote(bare, files), timeout=_PATIENCE_S)
+            latencies, references = ray.get(task.remote(bare, files, known), timeout=_PATIENCE_S)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.GetTimeoutError as error:
@@ -170,12 +188,15 @@ class RayTarget:
             raise MeasureError(
                 f"{names} must be timed on {self.cluster.latency_device}, got {latencies[0].device}"
             )
+        if home is not None:
+            write_references(home, references)
         return latencies
 
 
-def _fingerprint() -> str:
-    """What a node is."""
-    return device_fingerprint()
+def _describe_node(runtimes: Sequence[str]) -> tuple[str, str]:
+    """What a node is, and the versions of what it times networks with."""
+    versions = [f"{runtime} {runtime_version(runtime) or 'absent'}" for runtime in runtimes]
+    return device_fingerprint(), ", ".join(versions)
 
 
 def _read_files(model: Path, *, has_program: bool) -> dict[str, bytes]:
@@ -184,8 +205,12 @@ def _read_files(model: Path, *, has_program: bool) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in files}
 
 
-def _measure(target: StopwatchTarget, models: Sequence[Mapping[str, bytes]]) -> list[Latency]:
-    """What the node does."""
+def _measure(
+    target: StopwatchTarget,
+    models: Sequence[Mapping[str, bytes]],
+    references: Mapping[str, bytes],
+) -> tuple[list[Latency], dict[str, bytes]]:
+    """What the node does; gives the quiet times that it has scaled by, too."""
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
         paths: list[Path] = []
         for number, files in enumerate(models):
@@ -194,4 +219,7 @@ def _measure(target: StopwatchTarget, models: Sequence[Mapping[str, bytes]]) -> 
             for name, content in files.items():
                 (home / name).write_bytes(content)
             paths.append(home / next(iter(files)))
-        return target.measure_together(paths)
+        known = Path(folder) / "references"
+        write_references(known, references)
+        latencies = dataclasses.replace(target, home=known).measure_together(paths)
+        return latencies, read_references(known)

@@ -336,6 +336,7 @@ def _open_session(
         crew=crew,
         progress=progress,
     )
+    folder.hold_to_device(faculty.latency_device)
     surveyor = StudentSurveyor(bench.workshop)
     limit_ms = choose_limit(config, surveyor=surveyor, teacher=faculty.card)
     workshop = dataclasses.replace(bench.workshop, max_latency_ms=limit_ms)

@@ -1,7 +1,5 @@
 """What latencies of a study are measured on."""
 
-import dataclasses
-
 from autokd.config import Config
 from autokd.latency import (
     SCREENING,
@@ -71,5 +69,5 @@ def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) 
     )
     target = open_target(name, options)
     if cluster is not None and cluster.latency_device and isinstance(target, StopwatchTarget):
-        target = RayTarget(cluster=cluster, target=dataclasses.replace(target, home=None))
+        target = RayTarget(cluster=cluster, target=target)
     return CachedTarget(target, folder=folder)

@@ -45,6 +45,8 @@ class Faculty:
         training_s: Seconds spent on training them.
         accuracies: Top-1 on the validation split, by digest of each teacher and committee.
         trained: Files of the weights of those that were trained for it.
+        latency_device: What the teacher was timed on, and students are; empty where that is told
+            by a table.
     """
 
     teachers: Mapping[TaughtBy, KnownTeacher]
@@ -53,6 +55,7 @@ class Faculty:
     training_s: float
     accuracies: Mapping[str, float]
     trained: tuple[Path, ...]
+    latency_device: str
 
 
 def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
@@ -92,12 +95,13 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
     has_program = any(one.needs_program for one in (target, *others))
     files = _export(teacher, models, data=data, has_program=has_program)
     teacher.to(device)
+    latencies = [target.measure(file) for file in files]
     card = TeacherCard(
         name=teacher.name,
         digest=teacher.digest,
         n_params=teacher.n_params,
         val_accuracy=school.accuracies[teacher.digest],
-        latency_ms=sum(target.measure(file).median_ms for file in files),
+        latency_ms=sum(latency.median_ms for latency in latencies),
     )
     return Faculty(
         teachers=_remember_all(networks, config=config, data=data, device=device),
@@ -106,6 +110,7 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
         training_s=trainer.training_s,
         accuracies=school.accuracies,
         trained=tuple(school.trained),
+        latency_device="" if config.latency_table else latencies[0].device,
     )
 
 

@@ -1,6 +1,7 @@
 """A search on a real Ray cluster of two nodes, one of which dies, and its coordinator too."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -99,6 +100,8 @@ def test_a_node_and_the_coordinator_die_and_nothing_is_lost(start, run, cluster,
     assert second.returncode == 0, err
     assert "Ray cluster of 2 nodes, 2 trials side by side" in err
     check(tmp_path, load_trials(tmp_path), out, budget=BUDGET)
+    (kept,) = (tmp_path / "mlruns/latency").glob("reference-*.json")  # of whoever measured first
+    assert json.loads(kept.read_text())["ms"] > 0
     code, _, err = run(tmp_path, *search, "--cpus-per-trial", 64, "--study", "other")
     assert code == 2
     assert "must fit one node of the cluster, got 64 and 0" in err

@@ -77,6 +77,19 @@ def test_each_further_target_has_its_own_front(folder):
         folder.load_front(target="tflite")
 
 
+def test_a_study_stays_with_the_device_that_its_latencies_come_from(folder):
+    folder.hold_to_device("")  # told by a table
+    assert folder.latency_device == ""
+    folder.hold_to_device("board")
+    folder.hold_to_device("board")
+    folder.hold_to_device("")
+    assert folder.latency_device == "board"
+    with pytest.raises(
+        StudyError, match=r"must go on with latencies of board, got this; .* --learn"
+    ):
+        folder.hold_to_device("this")
+
+
 def test_other_pictures_or_teachers_under_the_same_name_are_another_study(folder):
     digests = {"data": "a", "teachers": "b c"}
     folder.check_digests(digests)
