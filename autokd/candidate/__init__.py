@@ -3,6 +3,7 @@
 from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.dual_towers import build_towers
+from autokd.candidate.engines import find_engine, recall_engine
 from autokd.candidate.evaluation import (
     Known,
     evaluate_candidate,
@@ -70,6 +71,7 @@ __all__ = [
     "explain_failure",
     "explain_int8",
     "export_for",
+    "find_engine",
     "find_gaze",
     "find_relative",
     "inherit_candidate",
@@ -78,6 +80,7 @@ __all__ = [
     "prepare_candidate",
     "quantize_finalist",
     "quantize_student",
+    "recall_engine",
     "save_student",
     "score_file",
     "screen_candidate",

@@ -15,6 +15,7 @@ from autokd.candidate import count_rounding_epochs, load_student
 from autokd.config import Config
 from autokd.errors import WorkerError
 from autokd.study.crew import Crew, Job
+from autokd.study.engines import settle_engines
 from autokd.study.finalists import compare_with_twin, fill, fill_student, is_vain, retime_student
 from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench, Order, Outcome, carry_out
@@ -112,17 +113,13 @@ class Finals:
             )
         ]  # fmt: skip
         done = {entry: load_refit(self._folder, entry) for entry in entries}
-        todo = [
-            Order(result=finalists[entry.trial], refit=entry)
-            for entry in entries
-            if done[entry] is None
-        ]
+        todo = [entry for entry in entries if done[entry] is None]
         self._progress.begin(
             "trainings of the finals", total=len(entries), done=len(entries) - len(todo)
         )
         if todo:
             self._bench.test()  # once, before the processes that need it are made
-        for entry, refit in self._train(todo):
+        for entry, refit in self._train(self._order(todo, finalists)):
             done[entry] = refit
             n_over = sum(one is not None for one in done.values()) + len(self._faults)
             self._progress.step(done=n_over)
@@ -135,6 +132,19 @@ class Finals:
         if not any(map(self.has, finalists)):
             reasons = "; ".join(sorted(set(self._faults.values())))
             raise WorkerError(f"none of the finalists could be trained again: {reasons}")
+
+    def _order(self, todo: Sequence[Entry], finalists: Mapping[int, TrialResult]) -> list[Order]:
+        """Trainings that are wanted, those of one student computed alike."""
+        wanted = {entry.trial: finalists[entry.trial] for entry in todo}
+        settled = settle_engines(
+            list(wanted.values()),
+            bench=self._bench,
+            crew=self._crew,
+            folder=self._folder,
+            is_away=self._config.remote or self._config.ray is not None,
+            is_alone=len(todo) == 1,
+        )
+        return [Order(result=settled[entry.trial], refit=entry) for entry in todo]
 
     def has(self, trial: int) -> bool:
         """Whether a trial was in the finals and was trained to its end with a seed at least."""

@@ -161,6 +161,16 @@ class StudyFolder:
                     "device to device); put them back, or pass another --study"
                 )
 
+    def keep_engine(self, trial: int, engine: str) -> None:
+        """Remembers how the trainings of a finalist are computed."""
+        self.refits.mkdir(parents=True, exist_ok=True)
+        self._write_text(f"refits/{trial}.engine", engine)
+
+    def load_engine(self, trial: int) -> str:
+        """What `keep_engine` was last told of a trial; empty where it was not."""
+        path = self.refits / f"{trial}.engine"
+        return path.read_text(encoding="utf-8").strip() if path.exists() else ""
+
     @property
     def latency_device(self) -> str:
         """What the study's latencies are measured on; empty where it is not known."""
@@ -267,7 +277,8 @@ class StudyFolder:
         self._write_text(name, json.dumps(values, indent=1))
 
     def _write_text(self, name: str, text: str) -> None:
-        temporary = self.path / f".{name}.{os.getpid()}.{time.monotonic_ns()}"
+        slug = name.replace("/", "-")
+        temporary = self.path / f".{slug}.{os.getpid()}.{time.monotonic_ns()}"
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from autokd.candidate import Workshop, explain_failure, train_candidate
+from autokd.candidate import Workshop, explain_failure, find_engine, train_candidate
 from autokd.data import TestData
 from autokd.distillation import OnEpoch
 from autokd.study.refits import Entry, Refit, find_int8, train_refit
@@ -19,19 +19,23 @@ WEIGHTS, INT8 = "weights", "int8"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Order:
-    """A training that is wanted: of a trial, or of the finals.
+    """A training that is wanted: of a trial, or of the finals; or only how it is computed.
 
     Attributes:
         result: Of its trial, as far as it is known.
         refit: Which training of the finals; none where the trial itself is to be trained.
+        is_probe: Whether nothing is trained, but the fastest engine of the student is found.
     """
 
     result: TrialResult
     refit: Entry | None = None
+    is_probe: bool = False
 
     @property
     def name(self) -> str:
         """Of its checkpoints, as `candidate.CheckpointFolder` has them."""
+        if self.is_probe:
+            return f"engine-{self.result.trial}"
         return f"trial-{self.result.trial}" if self.refit is None else self.refit.training
 
 
@@ -43,19 +47,21 @@ class Outcome:
         result: Of the trial; none of a training of the finals.
         refit: What came of a training of the finals, none where it was ended before or failed.
         fault: Why a training of the finals failed, where that lies in the student.
+        engine: What a probe has found.
         seconds: Of this training.
     """
 
     result: TrialResult | None = None
     refit: Refit | None = None
     fault: str = ""
+    engine: str = ""
     seconds: float = 0.0
 
     @property
     def is_final(self) -> bool:
         """Whether there is nothing left to train."""
         is_over = self.result is not None and self.result.state != "stopped"
-        return is_over or self.refit is not None or bool(self.fault)
+        return is_over or self.refit is not None or bool(self.fault or self.engine)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,8 +91,10 @@ class Bench:
             order: Carried out or not.
 
         Returns:
-            Paths by `WEIGHTS` and `INT8`.
+            Paths by `WEIGHTS` and `INT8`; none where nothing is trained.
         """
+        if order.is_probe:
+            return {}
         weights = self.weights_of(order)
         return {WEIGHTS: weights, INT8: find_int8(weights)}
 
@@ -102,12 +110,15 @@ def carry_out(order: Order, bench: Bench, on_epoch: OnEpoch) -> Outcome:
     Returns:
         What came of it; the weights of what is final and went well are on disk.
     """
-    if order.refit is None:
+    if order.refit is None and not order.is_probe:
         result = train_candidate(order.result, bench.workshop, on_epoch=on_epoch)
         seconds = max(0.0, result.training_s - order.result.training_s)
         return Outcome(result=result, seconds=seconds)
     start = time.perf_counter()
     try:
+        if order.refit is None:
+            engine = str(find_engine(order.result, bench.workshop))
+            return Outcome(engine=engine, seconds=time.perf_counter() - start)
         refit, seconds = train_refit(
             order.refit,
             order.result,

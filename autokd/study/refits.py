@@ -13,6 +13,7 @@ from autokd.candidate import (
     build_student,
     count_rounding_epochs,
     quantize_finalist,
+    recall_engine,
     save_student,
     score_file,
     train_student,
@@ -172,7 +173,7 @@ def train_refit(
 
     Args:
         entry: Which.
-        result: Of its trial.
+        result: Of its trial; all trainings of it are computed as it says.
         workshop: What the study shares.
         test: The test split.
         weights: The trained student is written there, its file in INT8 beside it.
@@ -192,7 +193,7 @@ def train_refit(
         workshop.plan,
         epochs=entry.count_epochs(recipe, **n_pictures),
         seed=entry.seed,
-        engine=workshop.engines.get(result.network),
+        engine=recall_engine(result, workshop),
     )
     taught = without_teacher(recipe) if entry.is_twin else recipe
     training = train_student(

@@ -95,6 +95,7 @@ def test_mlflow_shows_each_training_and_the_registered_student(distilled):
     runs = client.search_runs([experiment.experiment_id], "tags.`autokd.kind` = 'trial'")
     told = {run.info.run_name: run for run in runs}
     assert sorted(told) == ["trial-0", "trial-1", "trial-2", "trial-3"]
+    assert len({run.data.tags["autokd.engine"] for run in told.values()}) == 1, "twins too"
     for name, run in told.items():
         assert run.info.status == "FINISHED"
         assert run.data.params["is_twin"] == str(name in ("trial-1", "trial-3"))

@@ -130,6 +130,9 @@ def run_finals(tmp_path, monkeypatch):
     def run_finals(*failing):
         trainings = Trainings(*failing)
         monkeypatch.setattr(orders, "train_refit", trainings)
+        monkeypatch.setattr(
+            orders, "find_engine", lambda _result, _workshop: "fp32 contiguous cpu x1"
+        )
         config = Config(seeds=2, refit_epochs=3)
         workshop = dataclasses.make_dataclass("Shop", ["plan", "checkpoints"])(
             Plan(epochs=2, batch_size=8, seed=0, device=torch.device("cpu")),

@@ -1,0 +1,52 @@
+"""How the steps of a student are computed, decided once for all of its trainings."""
+
+import dataclasses
+
+from autokd.candidate.preparation import Workshop
+from autokd.candidate.students import build_student
+from autokd.distillation import Engine, measure_engine
+from autokd.types import TrialResult
+
+__all__ = ["find_engine", "recall_engine"]
+
+
+def find_engine(result: TrialResult, workshop: Workshop) -> Engine:
+    """Times the ways to compute a step of a student; computes gradients in this process.
+
+    Args:
+        result: Whose sample says which student.
+        workshop: Pictures, and where and how long it is trained.
+
+    Returns:
+        The fastest. One that is recorded stands for its bare self where a training cannot be.
+    """
+    data, plan = workshop.data, workshop.plan
+    student, _ = build_student(workshop.space, result.sample, data=data.card, seed=plan.seed)
+    pictures = data.train_images[: plan.batch_size]
+    return measure_engine(
+        student,
+        pictures.float() / 255,
+        n_classes=data.card.n_classes,
+        device=plan.device,
+        n_steps=plan.epochs * (len(data.train_images) // len(pictures)),
+    )
+
+
+def recall_engine(result: TrialResult, workshop: Workshop) -> Engine | None:
+    """How a student was computed before, so that other trainings of it compare with that.
+
+    Args:
+        result: Tells the engine, if it is known.
+        workshop: Where it is trained now, perhaps on a device of another kind: also there it
+            computes with the same numbers, be they slow.
+
+    Returns:
+        That of the result, else the last one of the same network; none where neither is known.
+    """
+    device = workshop.plan.device
+    if not result.engine:
+        return workshop.engines.get(result.network)
+    engine = Engine.parse(result.engine)
+    if engine.device.type == device.type:
+        return dataclasses.replace(engine, device=device)
+    return Engine(device=device, is_bf16=engine.is_bf16, is_channels_last=engine.is_channels_last)

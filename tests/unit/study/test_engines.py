@@ -1,0 +1,138 @@
+"""All trainings of a finalist are computed alike."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from autokd.candidate import (
+    CheckpointFolder,
+    KnownTeacher,
+    Workshop,
+    find_engine,
+    recall_engine,
+)
+from autokd.config import Config
+from autokd.data import load_data, load_test
+from autokd.distillation import Engine, Plan
+from autokd.errors import BuildError
+from autokd.spaces import build_space
+from autokd.study import orders
+from autokd.study.crew import InlineCrew
+from autokd.study.engines import settle_engines
+from autokd.study.folder import StudyFolder
+from autokd.study.orders import Bench, Order
+from autokd.study.refits import Entry
+from autokd.testing import FakeTarget
+from autokd.types import TrialResult, dump_json, load_json
+
+TINY = {"depth_1": 1, "depth_2": 1, "depth_3": 1, "width_1": 8, "width_2": 16, "width_3": 32}
+OTHERS = ["fp32 contiguous cpu x1", "bf16 channels_last cpu x1"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(Config(train_limit=100))
+
+
+@pytest.fixture
+def workshop(data, tmp_path):
+    return Workshop(
+        space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
+        data=data,
+        teachers={"teacher": KnownTeacher(network=nn.Linear(1, 1))},
+        target=FakeTarget(),
+        plan=Plan(epochs=1, batch_size=32, seed=0, device=torch.device("cpu")),
+        max_latency_ms=None,
+        weights=tmp_path / "weights",
+        checkpoints=CheckpointFolder(tmp_path / "checkpoints", limit_bytes=2**30),
+    )
+
+
+@pytest.fixture
+def bench(workshop, tmp_path):
+    return Bench(
+        workshop=workshop,
+        refits=tmp_path / "refits",
+        test=lambda: load_test(Config(train_limit=100)),
+    )
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """What each look at the clock finds; another engine each time."""
+    found = []
+
+    def find(result, _workshop):
+        if result.trial == 13:
+            raise BuildError("it is no network")
+        found.append(OTHERS[len(found) % 2])
+        return found[-1]
+
+    monkeypatch.setattr(orders, "find_engine", find)
+    return found
+
+
+@pytest.fixture
+def settle(bench, tmp_path):
+    def settle(*results, **options):
+        settled = settle_engines(
+            results, bench=bench, crew=InlineCrew(), folder=StudyFolder(tmp_path / "study"),
+            **{"is_away": False, "is_alone": False, **options},
+        )  # fmt: skip
+        return {trial: result.engine for trial, result in settled.items()}
+
+    return settle
+
+
+def measured(trial, engine=""):
+    return TrialResult(trial=trial, state="measured", sample=TINY, network="n", engine=engine)
+
+
+def test_a_student_is_timed_once_also_over_sessions(settle, found):
+    assert settle(measured(0), measured(1)) == {0: OTHERS[0], 1: OTHERS[1]}
+    assert settle(measured(1)) == {1: OTHERS[1]}
+    assert found == OTHERS
+
+
+def test_what_a_trial_was_computed_with_holds_for_its_finals(settle, found):
+    assert settle(measured(0, OTHERS[1])) == {0: OTHERS[1]}
+    graphed = "bf16 contiguous cuda graphed"
+    assert settle(measured(1, graphed), is_away=True) == {1: graphed}
+    assert found == []
+    assert settle(measured(1, graphed)) == {1: OTHERS[0]}, "it is trained on a CPU now"
+
+
+@pytest.mark.usefixtures("found")
+def test_who_cannot_be_timed_is_left_to_its_trainings(settle):
+    assert settle(measured(13)) == {13: ""}
+
+
+def test_the_engine_of_the_result_is_computed_with_wherever_it_is_trained(workshop):
+    workshop.engines["n"] = Engine(device=torch.device("cpu"), threads=4)
+    assert recall_engine(measured(0), workshop) == workshop.engines["n"]
+    assert str(recall_engine(measured(0, OTHERS[1]), workshop)) == OTHERS[1]
+    elsewhere = recall_engine(measured(0, "bf16 channels_last cuda graphed"), workshop)
+    assert str(elsewhere) == OTHERS[1], "the same numbers on a device of another kind"
+    workshop.engines.clear()
+    assert recall_engine(measured(0), workshop) is None
+
+
+def test_a_student_and_its_twin_train_with_the_engine_that_was_settled(bench):
+    result = measured(0, OTHERS[1])
+    for is_twin in (False, True):
+        entry = Entry(trial=0, seed=1, is_twin=is_twin, epochs=1)
+        plain = dataclasses.replace(result, sample={**TINY, "alpha": 0.0})
+        outcome = orders.carry_out(Order(result=plain, refit=entry), bench, lambda _: True)
+        assert outcome.refit.engine == OTHERS[1]
+
+
+def test_a_probe_trains_nothing_and_travels(bench):
+    order = load_json(Order, dump_json(Order(result=measured(0), is_probe=True)))
+    assert (order.name, bench.files_of(order)) == ("engine-0", {})
+    outcome = orders.carry_out(order, bench, lambda _: True)
+    assert outcome.is_final
+    assert outcome.result is outcome.refit is None
+    assert str(Engine.parse(outcome.engine)) == outcome.engine
+    assert find_engine(measured(0), bench.workshop).device == torch.device("cpu")
