@@ -123,7 +123,7 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
         data: Classes and shape.
         test: The test split.
         target: What the student was measured on.
-        card: What else the card tells.
+        card: What else the card tells; `searched_on` is the device of its `searched_latency_ms`.
         extras: Files that lie beside it, as the pictures of the card.
         int8: Its file in INT8, if it is deployed so.
 
@@ -160,6 +160,7 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
             **card,
             **figures,
             "protocol": _describe_protocol(latency),
+            **_compare_devices(card, latency),
             "left_out": left_out,
             "classes": list(data.classes),
             "input": _describe_input(data),
@@ -211,6 +212,18 @@ def _describe_protocol(latency: Latency) -> str:
         f"median of {latency.n_runs} runs, batch {latency.batch}, {latency.threads} threads, "
         f"{latency.runtime} on {latency.device}"
     )
+
+
+def _compare_devices(card: Mapping[str, Any], latency: Latency) -> dict[str, str]:
+    """A line where the table's latency is another device's; nothing where it is not."""
+    there = card.get("searched_on")
+    if not there or there == latency.device:
+        return {}
+    return {
+        "elsewhere": f"the study's latency of {card['searched_latency_ms']:.4g} ms is that of "
+        f"{there}, the one measured now that of {latency.device}; `autokd measure model.onnx` "
+        "there tells that of the file"
+    }
 
 
 def _add_int8(

@@ -38,6 +38,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         _headline(card),
         "## What it does",
         _table(_figures(card)),
+        *([f"Beware: {card['elsewhere']}."] if card.get("elsewhere") else []),
         *_pictured(card),
         "## Input",
         f"`image`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; the "

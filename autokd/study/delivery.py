@@ -222,6 +222,7 @@ class Depot:
             **{key: value for key, value in facts.items() if key not in _TIMES},
             "mean_test_accuracy": student.test_accuracy,
             "searched_latency_ms": student.latency_ms,
+            **({"searched_on": device} if (device := self.folder.latency_device) else {}),
             "teacher": dataclasses.asdict(self.front.teacher),
             "data": _describe_data(self.data),
             "made_with": {**library_versions(), "device": device_fingerprint(), "seed": seed},
@@ -245,6 +246,8 @@ class Depot:
                 extras=appraisal.files,
                 int8=quantized,
             )
+        if warning := bundle.card.get("elsewhere"):
+            self.progress.say(f"warning: {warning}")
         if self.is_registered:
             self._register(bundle, aliases=aliases)
         return bundle

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +20,8 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from tests.e2e.conftest import TINY
 
 STUDENT = ["--student", "mobile:width=0.5,depth=1"]
 QUICK = ["--train-limit", "300", "--epochs", "3", "--workers", "1"]
@@ -157,6 +161,20 @@ def test_a_whole_front_is_exported_at_once(run, searched):
         version = client.get_model_version_by_alias("tiny", folder_name)
         assert all(client.get_model_version_by_alias("tiny", n).version == version.version
                    for n in names)  # fmt: skip
+
+
+def test_a_student_of_another_device_is_exported_with_a_warning(run, searched, tmp_path):
+    shutil.copytree(searched[0] / "mlruns/studies", tmp_path / "mlruns/studies")
+    kept = tmp_path / "mlruns/studies/tiny/device.json"
+    assert json.loads(kept.read_text())["latency_device"]
+    kept.write_text('{"latency_device": "a node of a cluster"}')
+    code, _, err = run(tmp_path, "export", "--study", "tiny", "--no-register")
+    assert code == 0, err
+    assert re.search("warning: the study's latency of .* ms is that of a node of a cluster", err)
+    assert "Beware: the study's latency of" in (tmp_path / "student/card.md").read_text()
+    code, _, err = run(tmp_path, "search", "--study", "tiny", "--budget", 7, *TINY)
+    assert code == 2
+    assert "study `tiny` must go on with latencies of a node of a cluster, got" in err
 
 
 def test_a_student_under_a_limit_is_registered_as_such(run, searched):

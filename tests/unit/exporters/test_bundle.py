@@ -61,6 +61,17 @@ def test_the_card_says_how_the_student_was_taught(tmp_path, is_twin, words):
     assert words in headline
 
 
+@pytest.mark.parametrize("there", ["", "fake", "board"])
+def test_the_card_says_where_the_latency_of_the_table_comes_from(tmp_path, there):
+    card = {"study": "s", "searched_on": there, "searched_latency_ms": 1.25}
+    bundle = export_bundle(
+        make_student(), tmp_path, data=CARD, test=make_test(), target=FakeTarget(), card=card
+    )
+    line = "study's latency of 1.25 ms is that of board, the one measured now that of fake"
+    assert (line in bundle.card.get("elsewhere", "")) == (there == "board")
+    assert (line in (tmp_path / "card.md").read_text()) == (there == "board")
+
+
 def test_every_file_is_there_and_does_what_the_student_does(tmp_path):
     student = make_student()
     bundle = bundle_of(student, tmp_path / "out")
