@@ -10,7 +10,7 @@ from autokd.candidate import CheckpointFolder
 from autokd.jobs import JobQueue, LeaseLostError, open_engine
 from autokd.study import remote_crew
 from autokd.study.crew import Crew, Job
-from autokd.study.orders import WEIGHTS, Bench, Order, Outcome
+from autokd.study.orders import INT8, WEIGHTS, Bench, Order, Outcome
 from autokd.study.refits import Entry, Refit
 from autokd.study.remote_crew import RemoteCrew, dump_result
 from autokd.types import EpochLog, TrialResult, dump_json
@@ -159,6 +159,28 @@ def test_a_training_of_the_finals_puts_its_weights_among_the_refits(build, queue
     queue.finish(claim, "w", result=text, files={WEIGHTS: b"twin"})
     assert look(crew).result.refit == refit
     assert (tmp_path / "refits/3-1-twin.safetensors").read_bytes() == b"twin"
+
+
+@pytest.mark.parametrize("is_refit", [False, True])
+def test_a_student_in_int8_comes_back_with_its_file(build, queue, tmp_path, is_refit):
+    crew, hands = build(), Hands(queue)
+    known = dataclasses.replace(
+        RESULT, state="complete", sample={"precision": "int8"}, float_layers=("middle",),
+        fp32_val_accuracy=0.75,
+    )  # fmt: skip
+    refit = Refit(
+        trial=3, seed=1, is_twin=False, val_accuracy=0.5, test_accuracy=0.5, epochs=5,
+        is_aware=True, float_val_accuracy=0.75,
+    )  # fmt: skip
+    entry = Entry(trial=3, seed=1, is_twin=False, epochs=5)
+    sent = Outcome(refit=refit) if is_refit else Outcome(result=known)
+    crew.start(job(refit=entry if is_refit else None))
+    files = {WEIGHTS: b"floats", INT8: b"bytes"}
+    queue.finish(hands.claim(), "w", result=dump_result(sent), files=files)
+    assert look(crew).result == sent
+    home = tmp_path / ("refits/3-1-kd" if is_refit else "weights/trial-3")
+    assert home.with_suffix(".safetensors").read_bytes() == b"floats"
+    assert home.with_suffix(".int8.onnx").read_bytes() == b"bytes"
 
 
 def test_a_job_ends_at_its_stop_and_leaves_its_checkpoint_here(build, queue, bench):
