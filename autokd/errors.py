@@ -7,7 +7,8 @@
     │   ├── TeacherError      the teacher
     │   ├── SpaceError        the search space, the recipe, a sample of them
     │   ├── StudyError        the study: unknown, in use, made with other settings
-    │   └── ConstraintError   no student can meet the constraints
+    │   ├── ConstraintError   no student can meet the constraints
+    │   └── CharterError      a site cannot join the meeting of a federation as it is
     └── RunError              the run failed: exit code 1
         ├── BuildError        a candidate cannot be built
         ├── DivergedError     a candidate's loss is not finite any more
@@ -15,6 +16,7 @@
         ├── MeasureError      a latency cannot be measured
         ├── TargetError       a target fails on one network after another
         ├── WorkerError       a process that trained was killed, three times
+        ├── MeetingError      other sites of a federation do not come, or give rubbish
         └── TrackingError     the tracking server cannot be used
 
 A message is one line: `<name> must <rule>, got <value>; <remedy>`.
@@ -24,12 +26,14 @@ A message is one line: `<name> must <rule>, got <value>; <remedy>`.
 __all__ = [
     "AutoKDError",
     "BuildError",
+    "CharterError",
     "ConfigError",
     "ConstraintError",
     "DataError",
     "DivergedError",
     "ExportError",
     "MeasureError",
+    "MeetingError",
     "RequestError",
     "RunError",
     "SpaceError",
@@ -81,6 +85,10 @@ class ConstraintError(RequestError):
     """The constraints leave no student."""
 
 
+class CharterError(RequestError):
+    """A site cannot join the meeting of a federation: it differs from what was agreed on there."""
+
+
 class BuildError(RunError):
     """A candidate cannot be built from its sample."""
 
@@ -107,3 +115,7 @@ class TrackingError(RunError):
 
 class WorkerError(RunError):
     """A process that trained was killed, three times one after another."""
+
+
+class MeetingError(RunError):
+    """Too few sites of a federation came, or what one of them gave cannot be used."""

@@ -13,6 +13,7 @@ from autokd.candidate.evaluation import (
     settle_latency,
     train_candidate,
 )
+from autokd.candidate.federated import answer_public, describe_views, train_round
 from autokd.candidate.gaze import find_gaze, watch
 from autokd.candidate.inheritance import Relative, find_relative, inherit_weights
 from autokd.candidate.int8_finalist import (
@@ -61,12 +62,14 @@ __all__ = [
     "Relative",
     "StudentSurveyor",
     "Workshop",
+    "answer_public",
     "build_student",
     "build_towers",
     "check_calibration",
     "choose_calibration",
     "count_rounding_epochs",
     "describe_student",
+    "describe_views",
     "evaluate_candidate",
     "explain_failure",
     "explain_int8",
@@ -87,6 +90,7 @@ __all__ = [
     "settle_latency",
     "train_candidate",
     "train_quantized_student",
+    "train_round",
     "train_student",
     "watch",
 ]

@@ -9,14 +9,14 @@ import click
 
 from autokd.cli.options import config_options, tidy
 from autokd.cli.root import AS_JSON, OUT, REGISTER, bundle_as_dict, cli, print_bundle, print_front
-from autokd.config import OF_SEARCH, build_config
+from autokd.config import STRANGE, build_config
 
 __all__ = ["distill_command"]
 
 
 @cli.command("distill")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@config_options(without=OF_SEARCH)
+@config_options(without=STRANGE["distill"])
 @OUT
 @REGISTER
 @AS_JSON

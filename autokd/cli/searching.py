@@ -8,14 +8,14 @@ import click
 
 from autokd.cli.options import config_options, tidy
 from autokd.cli.root import AS_JSON, RUNS_DIR, STUDY, cli, print_front
-from autokd.config import OF_DISTILL, build_config
+from autokd.config import STRANGE, build_config
 
 __all__ = ["search_command"]
 
 
 @cli.command("search")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@config_options(without=OF_DISTILL)
+@config_options(without=STRANGE["search"])
 @AS_JSON
 def search_command(file: Path | None, *, as_json: bool, **flags: object) -> None:
     """Search the Pareto-best students; the same --study goes on where it stopped.

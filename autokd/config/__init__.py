@@ -6,20 +6,20 @@ from autokd.config.building import (
     find_cache,
     load_config_file,
 )
-from autokd.config.commands import OF_DISTILL, OF_SEARCH, check_options
+from autokd.config.commands import STRANGE, check_options, check_student
 from autokd.config.model import Config
 from autokd.config.towers import TowerConfig
 from autokd.config.values import parse_duration, redacted
 from autokd.config.writing import write_command
 
 __all__ = [
-    "OF_DISTILL",
-    "OF_SEARCH",
+    "STRANGE",
     "Config",
     "TowerConfig",
     "build_config",
     "build_tower_config",
     "check_options",
+    "check_student",
     "find_cache",
     "load_config_file",
     "parse_duration",

@@ -10,6 +10,7 @@ from autokd.config.values import (
     FEATURE_LOSSES,
     LOGIT_LOSSES,
     PREPARATIONS,
+    SITE_PATTERN,
     Names,
     Paths,
     Seconds,
@@ -17,8 +18,10 @@ from autokd.config.values import (
     check_assistants,
     check_lessons,
     check_loss,
+    check_sites,
     check_targets,
     check_teachers,
+    split_names,
 )
 from autokd.types import Scalar
 
@@ -244,6 +247,43 @@ class Config(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where students train")
 
+    site: str | None = Field(
+        None,
+        pattern=SITE_PATTERN,
+        description="Name of this site in the meeting; no other site may have it",
+    )
+    meeting: Path | None = Field(
+        None,
+        description="Folder that all sites read and write; what a site says of the public "
+        "pictures goes there, and nothing else of it",
+    )
+    public: Path | None = Field(
+        None,
+        description="DIR | npz:FILE with pictures without labels, the same at all sites; must not "
+        "hold the test split",
+    )
+    public_limit: int | None = Field(
+        None, ge=1, description="Use at most this many of them, the same at all sites"
+    )
+    rounds: int = Field(
+        3, ge=1, le=99, description="Exchanges; there is one training more, the first one alone"
+    )
+    n_sites: int | None = Field(
+        None, ge=2, le=1000, description="How many sites meet; said by the first one at the least"
+    )
+    sites: Annotated[Names, BeforeValidator(split_names), AfterValidator(check_sites)] = Field(
+        (), description="The names of all sites, A,B,C, instead of their number"
+    )
+    wait_s: Seconds = Field(
+        3600.0, description="Patience for the others in each round; then it goes on without them"
+    )
+    vote: Literal["mean", "confidence", "pictures", "sharpened"] = Field(
+        "mean",
+        description="What all sites say together: mean (all count alike) | confidence (the surer "
+        "of a picture, the more) | pictures (the more a site has learnt from, the more) | "
+        "sharpened (the mean with less entropy)",
+    )
+
     target: Annotated[Names, AfterValidator(check_targets)] = Field(
         (),
         description="What latencies are measured on: onnxruntime | onnxruntime:cuda | "
@@ -277,8 +317,14 @@ class Config(BaseModel):
         data = self.data.rstrip("/").replace("\\", "/").split("/")[-1].split(":")[-1]
         space = self.space.split("/")[-1].split(":")[-1 if self.space.startswith("hub:") else 0]
         student = space.removesuffix(".py") if self.student is None else self._title
+        student = student if self.site is None else f"{self.site}-{student}"
         name = f"{data.split('.')[0]}-{student}"
         return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "study"
+
+    @property
+    def is_federated(self) -> bool:
+        """Whether the data are one site's share, which may lack classes that others know."""
+        return self.site is not None
 
     @property
     def _title(self) -> str:

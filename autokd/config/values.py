@@ -15,6 +15,7 @@ __all__ = [
     "FEATURE_LOSSES",
     "LOGIT_LOSSES",
     "PREPARATIONS",
+    "SITE_PATTERN",
     "TOWER_LOSSES",
     "Names",
     "Paths",
@@ -23,11 +24,13 @@ __all__ = [
     "check_assistants",
     "check_lessons",
     "check_loss",
+    "check_sites",
     "check_targets",
     "check_teachers",
     "check_tower_loss",
     "parse_duration",
     "redacted",
+    "split_names",
 ]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
@@ -37,6 +40,7 @@ PREPARATIONS = ("standardised", "adaptive")
 LOGIT_LOSSES: tuple[str, ...] = get_args(Loss)
 FEATURE_LOSSES = tuple(name for name in get_args(FeatureLoss) if name != "none")
 TOWER_LOSSES = ("contrastive", "feature", "interactive", "relational")
+SITE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a file's name on every system
 _LOSS_WORDS = (*PREPARATIONS, *LOGIT_LOSSES, *FEATURE_LOSSES)
 
 
@@ -158,6 +162,22 @@ def check_lessons(
     if names and info.data.get("sampler", "auto") != "auto":
         remedy = {"remedy": "only auto can learn from another study"}
         raise PydanticCustomError("lessons", "must stand beside `--sampler auto`", remedy)
+    return names
+
+
+def split_names(value: object) -> object:
+    """Names that were typed as one text."""
+    return value.split(",") if isinstance(value, str) else value
+
+
+def check_sites(names: tuple[str, ...]) -> tuple[str, ...]:
+    """At least two sites, each once, in one order however they were typed."""
+    names = tuple(sorted(name.strip() for name in names))
+    if names and (len(names) < 2 or len(set(names)) < len(names)):
+        raise PydanticCustomError("sites", "must name two or more sites, each once")
+    if any(re.fullmatch(SITE_PATTERN, name) is None for name in names):
+        rule = {"remedy": "letters, digits, dots, hyphens and underscores make a name"}
+        raise PydanticCustomError("sites", "must name sites as --site does", rule)
     return names
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 
-from autokd.config.commands import OF_DISTILL, OF_SEARCH
+from autokd.config.commands import STRANGE, Command
 from autokd.config.model import Config
 
 __all__ = ["write_command"]
@@ -19,6 +19,8 @@ _OF_THE_MACHINE = frozenset(
         "gpus_per_trial",
         "checkpoints_gb",
         "timeout_s",
+        "meeting",
+        "wait_s",
     }
 )
 """Where and how fast, but not what; addresses may hold passwords."""
@@ -28,19 +30,19 @@ def write_command(config: Config) -> str:
     """The command line of a study, without what is only of the machine that it ran on.
 
     Args:
-        config: Of a search or, where it names a student, of a distillation.
+        config: Of a search, of a site or, where it names a student, of a distillation.
 
     Returns:
-        `autokd search ...` or `autokd distill ...`, ready for a shell.
+        `autokd search ...` or another command, ready for a shell.
     """
-    is_alone = config.student is not None
-    strange = OF_SEARCH if is_alone else OF_DISTILL
-    words = ["autokd", "distill" if is_alone else "search", "--study", config.study_name]
+    is_alone = config.student is not None and not config.is_federated
+    command: Command = "federate" if config.is_federated else "distill" if is_alone else "search"
+    words = ["autokd", command, "--study", config.study_name]
     for name, field in Config.model_fields.items():
         value = getattr(config, name)
         default = field.get_default(call_default_factory=True)
         is_said = value != default or (is_alone and name == "seeds")
-        if is_said and name != "study" and name not in strange | _OF_THE_MACHINE:
+        if is_said and name != "study" and name not in STRANGE[command] | _OF_THE_MACHINE:
             words += _write_option(name, value)
     return shlex.join(words)
 
@@ -52,7 +54,7 @@ def _write_option(name: str, value: object) -> list[str]:
     if isinstance(value, dict):
         pairs = [(flag, f"{key}={text}") for key, text in sorted(value.items())]
         return [word for pair in pairs for word in pair]
-    if name in ("teacher_mean", "teacher_std") and isinstance(value, tuple):
+    if name in ("teacher_mean", "teacher_std", "sites") and isinstance(value, tuple):
         return [flag, ",".join(map(str, value))]
     if isinstance(value, tuple):
         return [word for one in value for word in (flag, str(one))]

@@ -11,6 +11,7 @@ A `SearchData` holds no pixel of the test split; only `load_test` gives it out.
 from autokd.data.augmentation import (
     N_VIEWS,
     Augment,
+    JoinedViewer,
     Viewer,
     Views,
     as_view,
@@ -18,15 +19,24 @@ from autokd.data.augmentation import (
     build_viewer,
 )
 from autokd.data.joined import NO_LABEL, TrainingPictures, join_unlabelled
-from autokd.data.loading import SearchData, TestData, load_data, load_test
+from autokd.data.loading import (
+    PublicData,
+    SearchData,
+    TestData,
+    load_data,
+    load_public,
+    load_test,
+)
 from autokd.data.pairs import NamedPictures, Pairs, load_named_pictures, load_pairs
 
 __all__ = [
     "NO_LABEL",
     "N_VIEWS",
     "Augment",
+    "JoinedViewer",
     "NamedPictures",
     "Pairs",
+    "PublicData",
     "SearchData",
     "TestData",
     "TrainingPictures",
@@ -39,5 +49,6 @@ __all__ = [
     "load_data",
     "load_named_pictures",
     "load_pairs",
+    "load_public",
     "load_test",
 ]

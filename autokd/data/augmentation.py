@@ -17,7 +17,16 @@ from torchvision.transforms import v2
 
 from autokd.types import Recipe
 
-__all__ = ["N_VIEWS", "Augment", "Viewer", "Views", "as_view", "build_augmentation", "build_viewer"]
+__all__ = [
+    "N_VIEWS",
+    "Augment",
+    "JoinedViewer",
+    "Viewer",
+    "Views",
+    "as_view",
+    "build_augmentation",
+    "build_viewer",
+]
 
 N_VIEWS = 16
 """Views of a picture, unless told otherwise; an epoch sees one of each picture."""
@@ -174,6 +183,43 @@ class Viewer:
 
 
 @final
+class JoinedViewer:
+    """Views of pictures of two kinds in one list, each as it would be without the other.
+
+    Attributes:
+        n_views: Of the kind that has fewer.
+    """
+
+    def __init__(self, first: Viewer, second: Viewer, *, n_first: int) -> None:
+        """Joins both.
+
+        Args:
+            first: Of the pictures with the lower indices.
+            second: Of those with the higher ones.
+            n_first: Where they begin.
+        """
+        self.n_views = min(first.n_views, second.n_views)
+        self._first, self._second, self._n_first = first, second, n_first
+
+    def __call__(
+        self,
+        images: UInt8[Tensor, "b c h w"],
+        indices: Int64[Tensor, " b"],
+        *,
+        view: int,
+    ) -> Float32[Tensor, "b c h w"]:
+        """One view of each picture of a batch, as `Viewer` gives it."""
+        views = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+        is_first = indices < self._n_first
+        kinds = ((self._first, is_first, 0), (self._second, ~is_first, self._n_first))
+        for viewer, is_of_kind, start in kinds:
+            if is_of_kind.any():
+                here = is_of_kind.to(images.device)
+                views[here] = viewer(images[here], indices[is_of_kind] - start, view=view)
+        return views
+
+
+@final
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Draws:
     """What is drawn for one view of every picture, always the same, in [0, 1)."""
@@ -240,7 +286,9 @@ class Augment:
         viewer: Makes the views before they are mixed.
     """
 
-    def __init__(self, recipe: Recipe, *, viewer: Viewer, n_classes: int, seed: int) -> None:
+    def __init__(
+        self, recipe: Recipe, *, viewer: Viewer | JoinedViewer, n_classes: int, seed: int
+    ) -> None:
         self.viewer = viewer
         self._generator = torch.Generator()
         self._seed, self._epoch = seed, -1

@@ -38,12 +38,13 @@ class _File:
     role: int
 
 
-def load_folder(root: Path, *, image_size: int | None) -> Source:
+def load_folder(root: Path, *, image_size: int | None, may_lack: bool = False) -> Source:
     """The pictures below a folder, with or without `train/`, `val/` and `test/` in between.
 
     Args:
         root: Its sub-folders are the classes, or splits whose sub-folders are the classes.
         image_size: Side of the square wanted, in pixels.
+        may_lack: Whether the folder of a class may be empty.
 
     Returns:
         The source; only the heads of the files have been read.
@@ -61,8 +62,10 @@ def load_folder(root: Path, *, image_size: int | None) -> Source:
         _File(path=path, label=label, role=role)
         for role, folder in folders.items()
         for label, each in enumerate(classes)
-        for path in _find_members(folder / each, name=name)
+        for path in _find_members(folder / each, name=name, may_lack=may_lack)
     ]
+    if not files:
+        raise DataError(f"{name} must hold pictures, got none in any class")
     heads = read_heads([file.path for file in files])
     good = [(file, head) for file, head in zip(files, heads, strict=True) if head is not None]
     skipped = [str(file.path) for file, head in zip(files, heads, strict=True) if head is None]
@@ -178,9 +181,9 @@ def _find_classes(folders: dict[int, Path], *, name: str) -> tuple[str, ...]:
     return tuple(classes[TRAIN])
 
 
-def _find_members(folder: Path, *, name: str) -> list[Path]:
+def _find_members(folder: Path, *, name: str, may_lack: bool) -> list[Path]:
     paths = find_pictures(folder, name=name)
-    if not paths:
+    if not paths and not may_lack:
         raise DataError(
             f"{name}: each class must have a picture, got none in {folder}; remove it or fill it"
         )

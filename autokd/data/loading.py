@@ -17,9 +17,10 @@ from autokd.data.pictures import Source, refuse_unreadable
 from autokd.data.sources import load_source
 from autokd.data.splits import Splits, build_splits, check_trained
 from autokd.data.unlabelled import JoinedPictures, Unlabelled, load_unlabelled
-from autokd.types import DataCard
+from autokd.errors import DataError
+from autokd.types import DataCard, InputShape
 
-__all__ = ["SearchData", "TestData", "load_data", "load_test"]
+__all__ = ["PublicData", "SearchData", "TestData", "load_data", "load_public", "load_test"]
 
 _LOGGER = logging.getLogger("autokd.data")
 _MIN_STD = 1e-3
@@ -67,6 +68,20 @@ class TestData:
     labels: Int64[Tensor, " n"]
 
 
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PublicData:
+    """The pictures without labels that all sites of a federation hold.
+
+    Attributes:
+        images: Pixels in 0..255.
+        digest: SHA-256 of them.
+    """
+
+    images: UInt8[Tensor, "n c h w"]
+    digest: str
+
+
 def load_data(config: Config, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> SearchData:
     """The training and the validation split, and the pictures without labels.
 
@@ -93,6 +108,37 @@ def load_test(config: Config, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -
     return _load(config, memory_limit_bytes=memory_limit_bytes)[1]
 
 
+def load_public(
+    config: Config, *, shape: InputShape, memory_limit_bytes: int = MEMORY_LIMIT_BYTES
+) -> PublicData:
+    """The pictures that `--public` names, the same at every site whatever its seed.
+
+    Args:
+        config: `public` and `public_limit`.
+        shape: Of the site's own pictures, to which they are brought.
+        memory_limit_bytes: Larger sets are decoded into a cache file instead of memory.
+
+    Returns:
+        The pictures, in the order of their source.
+
+    Raises:
+        DataError: They cannot be read.
+    """
+    as_unlabelled = {
+        "unlabelled": config.public,
+        "unlabelled_limit": config.public_limit,
+        "seed": 0,
+    }
+    try:
+        found = load_unlabelled(config.model_copy(update=as_unlabelled), shape=shape)
+        is_cached = found.n * int(np.prod(shape)) > memory_limit_bytes
+        decoded = decode_pictures(found.pictures, np.arange(found.n), is_cached=is_cached)
+        _warn_of_unreadable(found, decoded)
+    except DataError as error:
+        raise DataError(str(error).replace("`--unlabelled", "`--public")) from error
+    return PublicData(images=decoded.images, digest=_digest_unlabelled(decoded.images))
+
+
 def _load(config: Config, *, memory_limit_bytes: int) -> tuple[SearchData, TestData]:
     source = load_source(config, memory_limit_bytes=memory_limit_bytes)
     splits = build_splits(
@@ -102,6 +148,7 @@ def _load(config: Config, *, memory_limit_bytes: int) -> tuple[SearchData, TestD
         val_ratio=config.val_ratio,
         train_limit=config.train_limit,
         seed=config.seed,
+        may_lack=config.is_federated,
     )
     unlabelled = load_unlabelled(config, shape=source.pictures.shape)
     decoded = _decode(source, splits, unlabelled, memory_limit_bytes=memory_limit_bytes)
@@ -112,7 +159,7 @@ def _load(config: Config, *, memory_limit_bytes: int) -> tuple[SearchData, TestD
         val=splits.val[decoded.val.is_read],
         test=splits.test[decoded.test.is_read],
     )
-    check_trained(source.labels[splits.train], source.classes)
+    check_trained(source.labels[splits.train], source.classes, may_lack=config.is_federated)
     train, val, test = decoded.train.images, decoded.val.images, decoded.test.images
     mean, std = _measure_pixels(train)
     card = DataCard(

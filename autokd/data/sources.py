@@ -34,7 +34,9 @@ def load_source(config: Config, *, memory_limit_bytes: int) -> Source:
     if kind == "npz" and rest:
         return load_npz(Path(rest).expanduser(), image_size=config.image_size)
     if kind == "folder" and rest:
-        return load_folder(Path(rest).expanduser(), image_size=config.image_size)
+        return load_folder(
+            Path(rest).expanduser(), image_size=config.image_size, may_lack=config.is_federated
+        )
     if kind == "torchvision" and rest:
         return load_torchvision(rest, config, memory_limit_bytes=memory_limit_bytes)
     if kind == "python" and rest:

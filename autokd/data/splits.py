@@ -38,12 +38,17 @@ class _Cutter:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     seed: int
+    may_lack: bool
 
     def cut(
         self, whole: NDArray[np.int64], *, ratio: float, what: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What stays and what is cut off."""
         counts = np.bincount(self.labels[whole], minlength=len(self.classes))
+        if self.may_lack:
+            return self._cut_common(
+                whole, is_rare=counts[self.labels[whole]] < 2, ratio=ratio, what=what
+            )
         smallest = int(counts.argmin())
         fault = (
             f"class `{self.classes[smallest]}` must have enough pictures to cut {what} off, "
@@ -58,6 +63,21 @@ class _Cutter:
         except ValueError as error:  # a part would be smaller than the number of classes
             raise DataError(f"{fault}; use more pictures") from error
         return np.sort(rest), np.sort(off)
+
+    def _cut_common(
+        self, whole: NDArray[np.int64], *, is_rare: NDArray[np.bool_], ratio: float, what: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The only picture of a class stays; the others are cut as ever."""
+        common = whole[~is_rare]
+        present, labels = np.unique(self.labels[common], return_inverse=True)
+        own = np.zeros(len(self.labels), dtype=np.int64)
+        own[common] = labels
+        names = tuple(self.classes[index] for index in present)
+        if len(names) < 2:
+            raise DataError(f"data must have at least 2 classes with 2 pictures, got {len(names)}")
+        cutter = _Cutter(labels=own, classes=names, seed=self.seed, may_lack=False)
+        rest, off = cutter.cut(common, ratio=ratio, what=what)
+        return np.sort(np.concatenate([rest, whole[is_rare]])), off
 
     def limit(self, whole: NDArray[np.int64], *, n: int) -> NDArray[np.int64]:
         """At most `n` of them; what a small limit keeps, a larger one keeps too."""
@@ -78,6 +98,7 @@ def build_splits(
     val_ratio: float,
     train_limit: int | None,
     seed: int,
+    may_lack: bool = False,
 ) -> Splits:
     """Training, validation and test split of a source.
 
@@ -91,6 +112,8 @@ def build_splits(
         val_ratio: Share of the training pictures, in [0, 1].
         train_limit: Most pictures of training and validation together.
         seed: Of the cuts.
+        may_lack: Whether a class may have few pictures or none, as at one site of a federation;
+            the only picture of a class is trained on.
 
     Returns:
         The splits, each in the order of the source.
@@ -100,7 +123,7 @@ def build_splits(
     """
     if len(classes) < 2:
         raise DataError(f"data must have at least 2 classes, got {len(classes)}")
-    cutter = _Cutter(labels=labels, classes=classes, seed=seed)
+    cutter = _Cutter(labels=labels, classes=classes, seed=seed, may_lack=may_lack)
     train, val, test = (np.flatnonzero(roles == role) for role in (TRAIN, VAL, TEST))
     if len(test) == 0:
         train, test = cutter.cut(train, ratio=_TEST_RATIO, what="a test split")
@@ -115,22 +138,25 @@ def build_splits(
         val = cutter.limit(val, n=n_val)
     if len(val) == 0:
         train, val = cutter.cut(train, ratio=val_ratio, what="a validation split")
-    check_trained(labels[train], classes)
+    check_trained(labels[train], classes, may_lack=may_lack)
     return Splits(train=train, val=val, test=test)
 
 
-def check_trained(train_labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
-    """Makes sure that every class can be learned.
+def check_trained(
+    train_labels: NDArray[np.int64], classes: tuple[str, ...], *, may_lack: bool = False
+) -> None:
+    """Makes sure that every class can be learned, here or elsewhere.
 
     Args:
         train_labels: Of the training split.
         classes: Names in the order of the labels.
+        may_lack: Whether others may know the classes that have no picture in it.
 
     Raises:
         DataError: A class has no picture in it.
     """
     counts = np.bincount(train_labels, minlength=len(classes))
-    if counts.min() == 0:
+    if counts.min() == 0 and not may_lack:
         raise DataError(
             f"class `{classes[int(counts.argmin())]}` must have a training picture, got none"
         )

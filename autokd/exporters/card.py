@@ -34,7 +34,7 @@ def render_card(card: Mapping[str, Any]) -> str:
     file = "model.onnx" if card.get("int8_test_accuracy") is None else "model.int8.onnx"
     run = _RUN.format(file=file, mode=mode, channels=channels, height=height, width=width)
     sections = [
-        f"# {card.get('study', 'student')}, trial {card.get('trial', '?')}",
+        f"# {card.get('study', 'student')}, {_which(card)}",
         _headline(card),
         "## What it does",
         _table(_figures(card)),
@@ -137,8 +137,18 @@ def _making(card: Mapping[str, Any]) -> list[str]:
     return [f"```\n{block}\n```", _table(rows)]
 
 
+def _which(card: Mapping[str, Any]) -> str:
+    """The student among those of its study."""
+    return f"site {card['site']}" if "site" in card else f"trial {card.get('trial', '?')}"
+
+
 def _headline(card: Mapping[str, Any]) -> str:
     """How the student came to be, in a sentence."""
+    if "site" in card:
+        return (
+            f"A student that site {card['site']} has trained on its own pictures and on what "
+            f"{card['n_sites']} sites say of public ones, measured by autokd."
+        )
     if card.get("is_twin"):
         return (
             "A student searched, trained and measured by autokd. It is the twin without the "
@@ -162,6 +172,8 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
         ("test_accuracy_ci95", "its 95 % interval, ±", "{:.2%}"),
         ("kd_gain", "gain by distillation", "{:+.2%}"),
         ("kd_gain_ci95", "its 95 % interval, ±", "{:.2%}"),
+        ("alone_test_accuracy", "test accuracy, trained alone", "{:.2%}"),
+        ("federated_gain", "gain by the other sites", "{:+.2%}"),
         ("n_seeds", "seeds", "{}"),
         ("speed_up", "faster than the teacher", "{:.1f} x"),
         ("n_params", "parameters", "{:,}"),

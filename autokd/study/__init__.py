@@ -4,6 +4,7 @@ from autokd.study.aligning import distill_clip
 from autokd.study.delivery import export, export_all
 from autokd.study.distilling import Distilled, distill
 from autokd.study.explaining import Explanation, explain
+from autokd.study.federating import Federated, federate
 from autokd.study.figures import draw_study
 from autokd.study.folder import find_study, list_studies, load_front
 from autokd.study.measuring import compare, measure
@@ -15,6 +16,7 @@ __all__ = [
     "AlignedTowers",
     "Distilled",
     "Explanation",
+    "Federated",
     "compare",
     "distill",
     "distill_clip",
@@ -22,6 +24,7 @@ __all__ = [
     "explain",
     "export",
     "export_all",
+    "federate",
     "find_study",
     "list_studies",
     "load_front",

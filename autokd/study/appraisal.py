@@ -39,7 +39,10 @@ from autokd.study.refits import load_refits, locate_weights
 from autokd.teachers import AnyTeacher
 from autokd.types import Front, FrontStudent
 
-__all__ = ["Appraisal", "Appraiser"]
+__all__ = ["JUDGED", "Appraisal", "Appraiser", "judge_student", "predict"]
+
+JUDGED = {"calibration": "calibration.png", "confusion": "confusion.png"}
+"""Pictures that `judge_student` draws, by what they show."""
 
 _BATCH = 256
 _N_ASKED = 2000  # test pictures that the teacher is asked about, at the most
@@ -108,12 +111,18 @@ class Appraiser:
         """
         name = f"trial {student.trial} of {self.front.study}"
         logits = (
-            _predict(network, self.test.images)
+            predict(network, self.test.images)
             if int8 is None
             else OnnxNetwork(int8).predict(self.test.images)
         )
-        facts, figures = self._judge(logits, name=name, folder=folder)
-        pictures = {"calibration": "calibration.png", "confusion": "confusion.png"}
+        facts, figures = judge_student(
+            logits,
+            labels=self.test.labels,
+            classes=self.data.card.classes,
+            name=name,
+            folder=folder,
+        )
+        pictures = dict(JUDGED)
         missing: dict[str, str] = {}
         for what in ("front", "curves"):
             source = self.folder.report / f"{what}.png"
@@ -140,27 +149,6 @@ class Appraiser:
             facts={**facts, "pictures": pictures, "missing": missing},
             files=tuple(sorted(folder.iterdir())),
         )
-
-    def _judge(
-        self, logits: Float[Tensor, "n classes"], *, name: str, folder: Path
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """How sure the student is and what it mixes up: facts of the card, and all figures."""
-        labels, classes = self.test.labels, self.data.card.classes
-        calibration = measure_calibration(logits, labels)
-        counts = count_confusions(logits.argmax(1), labels, n_classes=len(classes))
-        draw_calibration(calibration, title=f"Calibration of {name}", folder=folder)
-        draw_confusions(counts, classes=classes, title=f"Confusions of {name}", folder=folder)
-        facts = {
-            "ece": calibration.ece,
-            "confusions": [
-                {"class": right, "taken_for": taken, "n": n, "share": share}
-                for right, taken, n, share in find_confusions(counts, classes=classes)
-            ],
-        }
-        figures: dict[str, Any] = {"calibration": dataclasses.asdict(calibration)}
-        if len(classes) <= _MOST_CLASSES:
-            figures["confusion_matrix"] = counts.tolist()
-        return facts, figures
 
     def _compare_answers(self, logits: Float[Tensor, "n classes"]) -> dict[str, Any]:
         """How often student and teacher choose the same class of a test picture."""
@@ -232,6 +220,44 @@ class Appraiser:
         )
 
 
+def judge_student(
+    logits: Float[Tensor, "n classes"],
+    *,
+    labels: Int64[Tensor, " n"],
+    classes: tuple[str, ...],
+    name: str,
+    folder: Path,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How sure a student is and what it mixes up.
+
+    Args:
+        logits: What it says of the test pictures.
+        labels: Theirs.
+        classes: Names in the order of the labels.
+        name: Of the student, for people.
+        folder: For the pictures, which `JUDGED` names.
+
+    Returns:
+        Facts of the card, and all figures.
+    """
+    calibration = measure_calibration(logits, labels)
+    counts = count_confusions(logits.argmax(1), labels, n_classes=len(classes))
+    draw_calibration(calibration, title=f"Calibration of {name}", folder=folder)
+    draw_confusions(counts, classes=classes, title=f"Confusions of {name}", folder=folder)
+    facts = {
+        "ece": calibration.ece,
+        "confusions": [
+            {"class": right, "taken_for": taken, "n": n, "share": share}
+            for right, taken, n, share in find_confusions(counts, classes=classes)
+        ],
+    }
+    figures: dict[str, Any] = {"calibration": dataclasses.asdict(calibration)}
+    if len(classes) <= _MOST_CLASSES:
+        figures["confusion_matrix"] = counts.tolist()
+    return facts, figures
+
+
 @torch.no_grad()
-def _predict(network: nn.Module, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+def predict(network: nn.Module, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+    """Logits of any number of pictures."""
     return torch.cat([network(part.float() / 255) for part in images.split(_BATCH)])

@@ -23,7 +23,7 @@ from autokd.study.targets import build_target
 from autokd.trackers import register_model
 from autokd.types import DataCard, Front, FrontStudent
 
-__all__ = ["Depot", "build_alias", "export", "export_all", "names_of"]
+__all__ = ["Depot", "build_alias", "export", "export_all", "names_of", "register_bundle"]
 
 _UNITS = (("ms", 1), ("us", 1_000), ("ns", 1_000_000))
 
@@ -249,29 +249,47 @@ class Depot:
         if warning := bundle.card.get("elsewhere"):
             self.progress.say(f"warning: {warning}")
         if self.is_registered:
-            self._register(bundle, aliases=aliases)
+            register_bundle(
+                self.config, bundle, test=self.test, aliases=aliases, progress=self.progress
+            )
         return bundle
 
-    def _register(self, bundle: Bundle, *, aliases: Sequence[str]) -> None:
-        """Logs the student to MLflow; a server that is away costs this, not the files."""
-        deployed = "model.onnx" if bundle.int8_test_accuracy is None else "model.int8.onnx"
-        model = next(path for path in bundle.files if path.name == deployed)
-        pictures = self.test.images[:4]
-        inputs = (pictures.float() / 255).numpy()
-        outputs = OnnxNetwork(model).predict(pictures).numpy()
-        try:
-            uri = register_model(
-                self.config,
-                onnx_file=model,
-                files=[path for path in bundle.files if path != model],
-                aliases=aliases,
-                card=bundle.card,
-                example=(inputs, outputs),
-            )
-        except TrackingError as error:
-            self.progress.say(f"not registered in MLflow: {error}")
-        else:
-            self.progress.say(f"registered as {uri}")
+
+def register_bundle(
+    config: Config,
+    bundle: Bundle,
+    *,
+    test: TestData,
+    aliases: Sequence[str],
+    progress: SearchProgress,
+) -> None:
+    """Logs a student to MLflow; a server that is away costs this, not the files.
+
+    Args:
+        config: Of the study.
+        bundle: Its files.
+        test: Gives a few pictures as an example.
+        aliases: What the registered version is called.
+        progress: Where to tell how it went.
+    """
+    deployed = "model.onnx" if bundle.int8_test_accuracy is None else "model.int8.onnx"
+    model = next(path for path in bundle.files if path.name == deployed)
+    pictures = test.images[:4]
+    inputs = (pictures.float() / 255).numpy()
+    outputs = OnnxNetwork(model).predict(pictures).numpy()
+    try:
+        uri = register_model(
+            config,
+            onnx_file=model,
+            files=[path for path in bundle.files if path != model],
+            aliases=aliases,
+            card=bundle.card,
+            example=(inputs, outputs),
+        )
+    except TrackingError as error:
+        progress.say(f"not registered in MLflow: {error}")
+    else:
+        progress.say(f"registered as {uri}")
 
 
 def _render_index(study: str, rows: Sequence[dict[str, object]]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from autokd.candidate import build_student, screen_candidate
-from autokd.config import Config, check_options
+from autokd.config import Config, check_options, check_student
 from autokd.data import load_data
 from autokd.errors import BuildError, ConfigError, SpaceError
 from autokd.exporters import Bundle, check_folder
@@ -129,21 +129,12 @@ def _settle(config: Config) -> Config:
         It, with the epochs as those of a finalist, and as many seeds as are needed.
 
     Raises:
-        ConfigError: There is no student, or an option that would not be heeded.
+        ConfigError: Several precisions are wanted.
     """
-    if config.student is None:
-        raise ConfigError(
-            "`--student` must say what is trained, got nothing; pass --student mobile, "
-            "timm:NAME or python:FILE.py:FUNCTION"
-        )
+    check_student(config)
     check_options(config, command="distill")
     if config.precision == "both":
         raise ConfigError("`--precision` must be fp32 or int8 for one student, got both; name one")
-    if len(config.target) > 1:
-        raise ConfigError(
-            f"`--target` must be one device for one student, got {', '.join(config.target)}; "
-            "`autokd measure` times its files on others"
-        )
     changes: dict[str, Any] = {"refit_epochs": config.epochs}
     if "seeds" not in config.model_fields_set:
         changes["seeds"] = _SEEDS[config.baseline]

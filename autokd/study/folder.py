@@ -46,6 +46,8 @@ _FREE = frozenset(
         "latency_timeout_s",
         "download",
         "data_root",
+        "meeting",
+        "wait_s",
     }
 )
 """Settings that may differ when a study goes on; all others make its numbers incomparable."""

@@ -3,7 +3,7 @@
 Importing this room does not import mlflow (it costs a second); the first connection does.
 """
 
-from autokd.trackers.additions import add_to_trial
+from autokd.trackers.additions import add_rounds, add_to_trial
 from autokd.trackers.memory import MemoryTracker, TrackedTrial
 from autokd.trackers.mlflow_tracker import MlflowTracker
 from autokd.trackers.registry import register_model
@@ -18,6 +18,7 @@ __all__ = [
     "SpooledTracker",
     "TrackedTrial",
     "TrainedTowers",
+    "add_rounds",
     "add_to_trial",
     "build_tracker",
     "log_towers",

@@ -1,0 +1,172 @@
+"""From a trained site to files that can be deployed, a card and MLflow; there is no teacher."""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autokd.config import Config, write_command
+from autokd.data import TestData
+from autokd.distillation import Student
+from autokd.errors import TrackingError
+from autokd.exporters import Bundle, export_bundle
+from autokd.latency import FINAL, device_fingerprint, library_versions
+from autokd.study.appraisal import JUDGED, judge_student, predict
+from autokd.study.delivery import register_bundle
+from autokd.study.progress import SearchProgress
+from autokd.study.refits import Refit
+from autokd.study.rounds import Round
+from autokd.study.targets import build_target
+from autokd.trackers import add_rounds
+from autokd.types import Recipe, Sample
+
+__all__ = ["describe_site", "hand_over", "log_site"]
+
+_ALIAS = "federated"
+
+
+def hand_over(
+    student: Student,
+    out: Path,
+    *,
+    config: Config,
+    test: TestData,
+    facts: dict[str, Any],
+    is_registered: bool,
+    progress: SearchProgress,
+) -> Bundle:
+    """Exports a site's student, measured and checked; registers it on request.
+
+    Args:
+        student: Trained.
+        out: The folder to write.
+        config: Of the study.
+        test: The test split.
+        facts: For the card, as `describe_site` gives them.
+        is_registered: Whether it is registered under the study's name.
+        progress: Where to tell what is done.
+
+    Returns:
+        Files and figures.
+    """
+    progress.say(f"exporting the student of site {config.site}")
+    with tempfile.TemporaryDirectory(prefix="autokd-") as name:
+        folder = Path(name)
+        judged, figures = judge_student(
+            predict(student, test.images),
+            labels=test.labels,
+            classes=test.card.classes,
+            name=f"the student of site {config.site}",
+            folder=folder,
+        )
+        text = json.dumps({**judged, **figures}, indent=1, default=str)
+        (folder / "appraisal.json").write_text(text + "\n", encoding="utf-8")
+        missing = {"looks": "a federation has no one teacher to compare with"}
+        bundle = export_bundle(
+            student,
+            out,
+            data=test.card,
+            test=test,
+            target=build_target(config, form=FINAL, cluster=None),
+            card={**facts, **judged, "pictures": dict(JUDGED), "missing": missing},
+            extras=tuple(sorted(folder.iterdir())),
+        )
+    if is_registered:
+        register_bundle(config, bundle, test=test, aliases=[_ALIAS], progress=progress)
+    return bundle
+
+
+def describe_site(
+    config: Config,
+    *,
+    sample: Sample,
+    recipe: Recipe,
+    test: TestData,
+    rounds: Sequence[Round],
+    student: Refit,
+    alone: Refit,
+) -> dict[str, Any]:
+    """What the card tells of a site's student.
+
+    Args:
+        config: Of the study.
+        sample: The student's architecture.
+        recipe: How it was trained.
+        test: The test split.
+        rounds: All of them.
+        student: What came of the last.
+        alone: What came of the same student without the others.
+
+    Returns:
+        Plain values.
+    """
+    data = test.card
+    return {
+        "study": config.study_name,
+        "site": config.site,
+        "n_sites": len(rounds[-1].heard),
+        "sites": [list(one.heard) for one in rounds],
+        "n_rounds": len(rounds) - 1,
+        "vote": config.vote,
+        "val_accuracy": student.val_accuracy,
+        "alone_val_accuracy": alone.val_accuracy,
+        "alone_test_accuracy": alone.test_accuracy,
+        "alone_epochs": alone.epochs,
+        "federated_gain": student.test_accuracy - alone.test_accuracy,
+        "architecture": sample,
+        "recipe": dataclasses.asdict(recipe),
+        "data": {"name": data.name, "digest": data.digest, "n_train": data.n_train},
+        "made_again": {
+            "command": write_command(config),
+            "seed": config.seed,
+            "data": data.name,
+            "data_digest": data.digest,
+        },
+        "made_with": {
+            **library_versions(),
+            "device": device_fingerprint(),
+            "seed": config.seed,
+        },
+    }
+
+
+def log_site(
+    config: Config,
+    *,
+    rounds: Sequence[Round],
+    student: Refit,
+    alone: Refit,
+    progress: SearchProgress,
+) -> None:
+    """Logs the rounds of a site to MLflow; a server that is away costs this alone.
+
+    Args:
+        config: Of the study.
+        rounds: All of them.
+        student: What came of the last.
+        alone: What came of the same student without the others.
+        progress: Where to tell that it did not work.
+    """
+    figures = {"test_accuracy": student.test_accuracy, "val_accuracy": student.val_accuracy}
+    figures |= {
+        "alone_test_accuracy": alone.test_accuracy,
+        "alone_val_accuracy": alone.val_accuracy,
+        "federated_gain": student.test_accuracy - alone.test_accuracy,
+        "sent_bytes": float(sum(one.sent_bytes for one in rounds)),
+    }
+    told = [
+        {
+            "val_accuracy": one.val_accuracy,
+            "train_loss": one.curve[-1].train_loss,
+            "n_sites": float(max(1, len(one.heard))),
+            "seconds": one.seconds,
+        }
+        for one in rounds
+    ]
+    try:
+        config.runs_dir.mkdir(parents=True, exist_ok=True)
+        add_rounds(config, params=config.model_dump(mode="json"), rounds=told, metrics=figures)
+    except TrackingError as error:
+        progress.say(f"not logged to MLflow: {error}")

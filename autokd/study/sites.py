@@ -1,0 +1,307 @@
+"""The trainings of one site: round after round with the others, then once without them."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import final
+
+import numpy as np
+from jaxtyping import Float32
+
+from autokd.candidate import (
+    CheckpointFolder,
+    answer_public,
+    build_student,
+    load_student,
+    save_student,
+    train_round,
+    train_student,
+)
+from autokd.config import Config
+from autokd.data import SearchData, TestData, load_test
+from autokd.distillation import Engine, OnEpoch, Plan, Student, Training
+from autokd.errors import ConfigError
+from autokd.federation import Answers, Meeting, build_consensus
+from autokd.spaces import Space
+from autokd.study.crew import InlineCrew, Job
+from autokd.study.folder import StudyFolder
+from autokd.study.planning import build_plan, choose_device
+from autokd.study.progress import SearchProgress
+from autokd.study.refits import Entry, Refit, keep_refit, load_refit, measure_test, without_teacher
+from autokd.study.rounds import Round, RoundFolder
+from autokd.types import EpochLog, Recipe, Sample
+
+__all__ = ["Site", "choose_sample"]
+
+
+@final
+class Site:
+    """What one process knows of its site's part.
+
+    Attributes:
+        data: Private pictures with labels, public ones without.
+        meeting: That it has joined.
+        recipe: Of its student.
+        architecture: Likewise.
+        rounds: That are over.
+        training_s: Spent on training in this process.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        folder: StudyFolder,
+        *,
+        data: SearchData,
+        space: Space,
+        meeting: Meeting,
+        progress: SearchProgress,
+    ) -> None:
+        self.data, self.meeting, self.training_s = data, meeting, 0.0
+        self.rounds: list[Round] = []
+        self._config, self._folder, self._space, self._progress = config, folder, space, progress
+        self._sample, self.recipe = choose_sample(space, data=data, seed=config.seed)
+        self.architecture = space.architecture_of(self._sample)
+        self._crew, self._kept = InlineCrew(), RoundFolder(folder.path)
+        self._plan = build_plan(config, data=data, device=choose_device(config))
+        self._checkpoints = CheckpointFolder(
+            folder.checkpoints, limit_bytes=round(config.checkpoints_gb * 2**30)
+        )
+
+    @cached_property
+    def test(self) -> TestData:
+        """The test split, read when all is trained."""
+        return load_test(self._config)
+
+    def run(self) -> tuple[Refit, Refit]:
+        """All rounds, then the student alone; nothing that is done already is done again."""
+        card, charter = self.data.card, self.meeting.charter
+        self._progress.say(
+            f"site {self.meeting.site}: {card.n_train} training, {card.n_val} validation, "
+            f"{card.n_test} test pictures of {card.n_classes} classes; {charter.public_shape[0]} "
+            f"public ones in {charter.views} views; {charter.rounds} exchanges with "
+            f"{charter.n_sites - 1} other sites, {self._plan.epochs} epochs before and after each"
+        )
+        for number in range(charter.rounds + 1):
+            done = self._kept.load(number) or self._train_round(number)
+            if number < charter.rounds:
+                done = dataclasses.replace(done, sent_bytes=self._publish(number))
+            self.rounds.append(done)
+            self._progress.say(
+                f"round {number}: {done.val_accuracy:.2%} on validation, "
+                f"{f'taught by {len(done.heard)} sites' if done.heard else 'alone'}"
+            )
+        student, alone = self._finish(), self._train_alone()
+        if alone.val_accuracy > student.val_accuracy:
+            self._progress.say(
+                f"trained alone it is better on validation, {alone.val_accuracy:.2%} against "
+                f"{student.val_accuracy:.2%}; the others may know other classes or pictures"
+            )
+        return student, alone
+
+    def halt(self) -> None:
+        """Ends after this epoch, or ends the waiting."""
+        self._crew.halt()
+        self._progress.say("ending after this epoch; Ctrl-C again ends at once")
+
+    def load(self, file: str) -> Student:
+        """A trained student of this site, by the name of its file in the study's folder."""
+        return load_student(
+            self._space, self._sample, data=self.data.card, weights=self._folder.path / file
+        )
+
+    def _train_round(self, number: int) -> Round:
+        """One training of the student, from where the round before has left it."""
+        name = f"round-{number}-{self._plan.epochs}"
+        if number == 0:
+            student, heard = self._build(), ()
+            train = self._learn_alone(student, plan=self._plan, name=name)
+        else:
+            student = self.load(self._kept.weights_of(number - 1))
+            consensus, heard = self._hear(number - 1)
+            engine = Engine.parse(self.rounds[0].engine)
+            train = partial(
+                train_round,
+                student,
+                self.recipe,
+                number=number,
+                data=self.data,
+                consensus=consensus,
+                plan=dataclasses.replace(
+                    self._plan, engine=dataclasses.replace(engine, device=self._plan.device)
+                ),
+                keeper=self._checkpoints.keepers(name)(0),
+            )
+        training = self._train(f"round {number}", train, epochs=self._plan.epochs)
+        save_student(student, self._folder.path / self._kept.weights_of(number))
+        done = Round(
+            number=number,
+            val_accuracy=training.val_accuracy,
+            heard=heard,
+            curve=training.curve,
+            seconds=training.seconds,
+            engine=str(training.engine),
+        )
+        self._kept.keep(done)
+        self._checkpoints.drop(name)
+        return done
+
+    def _hear(
+        self, number: int
+    ) -> tuple[Float32[np.ndarray, "views pictures classes"], tuple[str, ...]]:
+        """What all sites say after a round, waited for once and then kept."""
+        kept = self._kept.load_consensus(number)
+        if kept is not None:
+            return kept
+        answers = self.meeting.gather(
+            number,
+            expected=self.rounds[number].heard,  # who stayed away once is not waited for again
+            wait_s=self._config.wait_s,
+            is_over=lambda: self._crew.is_halting,
+            say=self._progress.say,
+        )
+        consensus = build_consensus(answers, vote=self.meeting.charter.vote)
+        sites = tuple(one.site for one in answers)
+        self._kept.keep_consensus(number, consensus, sites=sites)
+        return consensus, sites
+
+    def _publish(self, number: int) -> int:
+        """Lays the answers of a round into the meeting, unless they lie there; their bytes."""
+        file = self.meeting.file_of(number, site=self.meeting.site)
+        if file.exists():
+            return file.stat().st_size
+        logs = answer_public(
+            self.load(self._kept.weights_of(number)),
+            self.recipe,
+            self.data.unlabelled_images,
+            n_views=self.meeting.charter.views,
+            device=self._plan.device,
+        )
+        answers = Answers(site=self.meeting.site, n_pictures=self.data.card.n_train, logs=logs)
+        return self.meeting.publish(answers, number=number)
+
+    def _finish(self) -> Refit:
+        """The student of the last round, asked about the test split."""
+        last, n_epochs = self.rounds[-1], self._plan.epochs * len(self.rounds)
+        entry = Entry(trial=0, seed=self._config.seed, is_twin=False, epochs=n_epochs)
+        return load_refit(self._folder, entry) or self._keep(
+            entry,
+            self.load(self._kept.weights_of(last.number)),
+            val_accuracy=last.val_accuracy,
+            curve=tuple(row for one in self.rounds for row in one.curve),
+        )
+
+    def _train_alone(self) -> Refit:
+        """The same student trained in one go without the others, for as many steps."""
+        n_private, n_public = len(self.data.train_images), len(self.data.unlabelled_images)
+        n_shared = (len(self.rounds) - 1) * (n_private + n_public)
+        plan = dataclasses.replace(
+            self._plan, epochs=round(self._plan.epochs * (1 + n_shared / n_private))
+        )
+        entry = Entry(trial=0, seed=self._config.seed, is_twin=True, epochs=plan.epochs)
+        known = load_refit(self._folder, entry)
+        if known is not None:
+            return known
+        student = self._build()
+        train = self._learn_alone(student, plan=plan, name=entry.training)
+        training = self._train("the student alone", train, epochs=plan.epochs)
+        refit = self._keep(entry, student, val_accuracy=training.val_accuracy, curve=training.curve)
+        self._checkpoints.drop(entry.training)
+        return refit
+
+    def _build(self) -> Student:
+        """The student as every training from scratch begins."""
+        seed = self._config.seed
+        return build_student(self._space, self._sample, data=self.data.card, seed=seed)[0]
+
+    def _learn_alone(self, student: Student, *, plan: Plan, name: str) -> Callable[..., Training]:
+        """A training on the labels alone, which goes on from its checkpoint."""
+        return partial(
+            train_student,
+            student,
+            without_teacher(self.recipe),
+            data=self.data,
+            teacher=None,
+            plan=plan,
+            keepers=self._checkpoints.keepers(name),
+        )
+
+    def _train(self, title: str, train: Callable[..., Training], *, epochs: int) -> Training:
+        """A training in this process, shown; one that the user ends goes on next time.
+
+        Args:
+            title: For people.
+            train: Takes `on_epoch`.
+            epochs: It will take.
+
+        Returns:
+            What came of it.
+
+        Raises:
+            KeyboardInterrupt: The user has ended it.
+        """
+        start = time.monotonic()
+        if self._crew.is_halting:
+            raise KeyboardInterrupt
+
+        def show(_: Job, row: EpochLog) -> None:
+            self._progress.step(done=row.epoch)
+            self._progress.epoch(title, row, epochs=epochs)
+
+        self._progress.begin(f"epochs of {title}", total=epochs)
+        work: Callable[[OnEpoch], Training] = lambda on_epoch: train(on_epoch=on_epoch)  # noqa: E731
+        self._crew.start(Job(key=None, title=title, epochs=epochs, work=work, is_wide=True))
+        training: Training = self._crew.wait(show).result
+        self._progress.end()
+        self.training_s += time.monotonic() - start
+        if training.is_stopped:
+            raise KeyboardInterrupt
+        return training
+
+    def _keep(
+        self, entry: Entry, student: Student, *, val_accuracy: float, curve: tuple[EpochLog, ...]
+    ) -> Refit:
+        """A trained student with its accuracy on test, kept as one of the finals is."""
+        weights = self._folder.refits / f"{entry.name}.safetensors"
+        save_student(student, weights)
+        refit = Refit(
+            trial=entry.trial,
+            seed=entry.seed,
+            is_twin=entry.is_twin,
+            val_accuracy=val_accuracy,
+            test_accuracy=measure_test(student, self.test, weights=weights, precision="fp32"),
+            epochs=entry.epochs,
+            curve=curve,
+        )
+        keep_refit(self._folder, entry, refit)
+        return refit
+
+
+def choose_sample(space: Space, *, data: SearchData, seed: int) -> tuple[Sample, Recipe]:
+    """The one student and its recipe, once they are known to suit a federation.
+
+    Args:
+        space: As `--student` and `--recipe` say.
+        data: Shape and classes.
+        seed: Of the weights.
+
+    Returns:
+        The sample and the recipe.
+
+    Raises:
+        ConfigError: The recipe wants what several sites cannot give.
+    """
+    sample = space.complete(space.prior("textbook"))
+    _, recipe = build_student(space, sample, data=data.card, seed=seed)
+    faults = {
+        "learn from what the others say": (not recipe.has_logit_loss, "pass --alpha above 0"),
+        "have no loss on features": (recipe.has_feature_loss, "nobody sees the others' layers"),
+        "have no exits and one generation": (recipe.is_self_distilled, "use another --recipe"),
+        "be in fp32": (recipe.precision != "fp32", "quantize the exported file"),
+    }
+    for rule, (is_broken, remedy) in faults.items():
+        if is_broken:
+            raise ConfigError(f"`--loss` and `--recipe` must {rule} in a federation; {remedy}")
+    # Nobody can ask all sites about a mixture of two pictures.
+    return sample, dataclasses.replace(recipe, mix_targets="mixed")
