@@ -73,9 +73,8 @@ def test_private_pictures_are_taught_by_the_former_self_and_public_ones_by_all(d
         return genuine(student, pictures, **options)
 
     monkeypatch.setattr(federated_module, "distill", spy)
-    student = build(data)
+    train(build(data), data)
     with torch.no_grad():
-        train(student, data)
         former = build(data).eval()(seen["views"].pictures[:2])
     assert seen["logits"][:2] == pytest.approx(former, abs=1e-4)
     assert (seen["logits"][2:].argmax(1) == 3).all()

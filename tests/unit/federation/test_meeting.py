@@ -161,7 +161,7 @@ def test_who_stays_away_is_left_out_and_not_waited_for_again(tmp_path):
     assert [one.site for one in heard] == ["a", "b"]
     assert lines[-1] == "warning: round 0 goes on without 1 of 3 sites (c), after 0.1 s"
     assert "waiting for 1 of 3 sites (c)" in lines[0]
-    heard, lines = gather(a, 1, expected=("a", "b"), wait_s=60)
+    heard, lines = gather(a, 1, expected=("a", "b"), wait_s=60.0)
     assert (len(heard), lines) == (2, [])
     c.publish(answer("c"), number=1)  # it has come after all
     assert [one.site for one in gather(a, 1, expected=("a", "b"))[0]] == ["a", "b", "c"]
@@ -221,7 +221,7 @@ def test_a_broken_file_is_refused_with_its_site(tmp_path, kind, message):
     else:
         np.savez_compressed(file, **spoil(kind, answer("b")))
     with pytest.raises(MeetingError, match=message) as caught:
-        gather(a, wait_s=5)
+        gather(a, wait_s=5.0)
     assert "site `b` in round 0" in str(caught.value)
     assert str(file) in str(caught.value)
 
@@ -235,7 +235,7 @@ def test_half_a_file_may_still_be_on_its_way(tmp_path):
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     threading.Timer(0.1, file.write_bytes, [whole]).start()
-    assert len(gather(a, wait_s=20)[0]) == 2
+    assert len(gather(a, wait_s=20.0)[0]) == 2
 
 
 def test_copies_that_a_folder_service_has_made_are_no_sites(tmp_path):
