@@ -50,7 +50,7 @@ def build_consensus(
     elif vote == "pictures":
         weights *= np.array([one.n_pictures for one in heard], np.float32)[:, None, None]
     shares = weights / weights.sum(axis=0, keepdims=True)
-    mixture = logsumexp(logs + np.log(shares)[..., None], axis=0).astype(np.float32)
+    mixture = np.asarray(logsumexp(logs + np.log(shares)[..., None], axis=0))
     if vote == "sharpened":
         mixture = np.exp(mixture) / np.float32(_SHARPNESS)
     return np.ascontiguousarray(mixture, dtype=np.float32)

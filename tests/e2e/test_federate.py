@@ -28,12 +28,12 @@ def write_shards(folder):
         )
 
 
-def words(site, **options):
+def words(name, **options):
     values = {
-        "site": site, "meeting": "meeting", "data": f"npz:{site}.npz", "public": "npz:public.npz",
-        "student": "mobile:width=0.5,depth=1" if site == "a" else "resnet:depth=1",
+        "site": name, "meeting": "meeting", "data": f"npz:{name}.npz", "public": "npz:public.npz",
+        "student": "mobile:width=0.5,depth=1" if name == "a" else "resnet:depth=1",
         "rounds": 2, "epochs": 1, "sites": "a,b", "wait": "150s", "views": 2,
-        "runs-dir": f"runs-{site}", "study": site, "out": f"out-{site}", **options,
+        "runs-dir": f"runs-{name}", "study": name, "out": f"out-{name}", **options,
     }  # fmt: skip
     flags = [text for name, value in values.items() for text in (f"--{name}", value)]
     return ["federate", *flags, "--no-register", "--json"]
