@@ -85,7 +85,7 @@ class Stage:
     def run(self) -> dict[str, Any]:
         """Test accuracy of every way, of the sites one by one, and the bytes of a site."""
         space = build_joint_space(self.config, self.pooled.card, has_assistant=False)
-        sample, recipe = choose_sample(space, data=self.pooled, seed=self.plan.seed)
+        sample, recipe = choose_sample(space, self.config, data=self.pooled)
         n_public = len(self.pooled.unlabelled_images)
         policy, n_views = describe_views(recipe, n_pictures=n_public, n_views=self.config.views)
         device = self.plan.device
@@ -254,7 +254,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="fashion-mnist.npz")
-    parser.add_argument("--quick", action="store_true", help="2,000 private pictures, 2 rounds")
+    parser.add_argument("--quick", action="store_true", help="4,000 private pictures, a small student")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--sites", type=int, default=4)
@@ -273,9 +273,9 @@ def main() -> None:
     if not arguments.data.is_file():
         sys.exit(f"`data` must be a file, got {arguments.data}")
     if arguments.quick:
-        arguments.train_limit, arguments.public, arguments.test_limit = 2000, 500, 2000
-        arguments.rounds, arguments.epochs, arguments.batch_size = 2, 2, 32
-        arguments.views = 2
+        arguments.train_limit, arguments.public, arguments.test_limit = 4000, 1000, 2000
+        arguments.rounds, arguments.epochs, arguments.batch_size = 3, 3, 32
+        arguments.views, arguments.student = 3, "resnet:width=0.5,depth=1"
     console, start = Console(stderr=True, highlight=False), time.monotonic()
     crew = build_crew(None, device=torch.device(arguments.device))
     found: list[dict[str, Any]] = []

@@ -127,7 +127,7 @@ class Config(BaseModel):
         ge=0,
         le=1,
         description="Weight of the teacher's loss beside that of the labels, constant, in [0, 1] "
-        "[default: 0.9]",
+        "[default: 0.9; of a federation 0.5]",
     )
     temperature: float | None = Field(
         None,

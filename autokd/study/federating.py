@@ -173,7 +173,7 @@ def _open_site(config: Config, folder: StudyFolder, *, progress: SearchProgress)
     data = dataclasses.replace(data, unlabelled_images=public.images)
     space = build_joint_space(config, data.card, has_assistant=False)
     try:
-        _, recipe = choose_sample(space, data=data, seed=config.seed)
+        _, recipe = choose_sample(space, config, data=data)
     except BuildError as error:
         raise SpaceError(f"`--student {config.student}` must be buildable, got {error}") from error
     folder.check_settings(config, dimensions=space.dimensions)

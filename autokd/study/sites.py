@@ -34,6 +34,8 @@ from autokd.types import EpochLog, Recipe, Sample
 
 __all__ = ["Site", "choose_sample"]
 
+_ALPHA = 0.5  # unless told otherwise: sites that still learn are no teachers to rely on by 0.9
+
 
 @final
 class Site:
@@ -61,7 +63,7 @@ class Site:
         self.data, self.meeting, self.training_s = data, meeting, 0.0
         self.rounds: list[Round] = []
         self._config, self._folder, self._space, self._progress = config, folder, space, progress
-        self._sample, self.recipe = choose_sample(space, data=data, seed=config.seed)
+        self._sample, self.recipe = choose_sample(space, config, data=data)
         self.architecture = space.architecture_of(self._sample)
         self._crew, self._kept = InlineCrew(), RoundFolder(folder.path)
         self._plan = build_plan(config, data=data, device=choose_device(config))
@@ -278,13 +280,13 @@ class Site:
         return refit
 
 
-def choose_sample(space: Space, *, data: SearchData, seed: int) -> tuple[Sample, Recipe]:
+def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sample, Recipe]:
     """The one student and its recipe, once they are known to suit a federation.
 
     Args:
         space: As `--student` and `--recipe` say.
+        config: What of the recipe the user has said, and the seed of the weights.
         data: Shape and classes.
-        seed: Of the weights.
 
     Returns:
         The sample and the recipe.
@@ -293,7 +295,9 @@ def choose_sample(space: Space, *, data: SearchData, seed: int) -> tuple[Sample,
         ConfigError: The recipe wants what several sites cannot give.
     """
     sample = space.complete(space.prior("textbook"))
-    _, recipe = build_student(space, sample, data=data.card, seed=seed)
+    _, recipe = build_student(space, sample, data=data.card, seed=config.seed)
+    if config.alpha is None and config.recipe == "default" and "alpha" not in config.fix:
+        recipe = dataclasses.replace(recipe, alpha=_ALPHA, alpha_end=_ALPHA)
     faults = {
         "learn from what the others say": (not recipe.has_logit_loss, "pass --alpha above 0"),
         "have no loss on features": (recipe.has_feature_loss, "nobody sees the others' layers"),
