@@ -296,7 +296,8 @@ def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sa
     """
     sample = space.complete(space.prior("textbook"))
     _, recipe = build_student(space, sample, data=data.card, seed=config.seed)
-    if config.alpha is None and config.recipe == "default" and "alpha" not in config.fix:
+    is_said = config.alpha is not None or config.recipe != "default" or "alpha" in config.fix
+    if recipe.has_logit_loss and not is_said:
         recipe = dataclasses.replace(recipe, alpha=_ALPHA, alpha_end=_ALPHA)
     faults = {
         "learn from what the others say": (not recipe.has_logit_loss, "pass --alpha above 0"),
