@@ -197,7 +197,9 @@ def set_stage(arguments: argparse.Namespace, folder: Path, *, seed: int, crew: C
     public, private = order[: arguments.public], np.sort(order[arguments.public :][:n_private])
     np.savez(folder / "public.npz", x=whole["x_train"][np.sort(public)])
     classes = np.array([str(label) for label in range(int(whole["y_train"].max()) + 1)])
-    x_test, y_test = (whole[key][: arguments.test_limit] for key in ("x_test", "y_test"))
+    # Drawn, the same for all seeds: a file may be sorted by class.
+    tested = np.random.default_rng(0).permutation(len(whole["y_test"]))[: arguments.test_limit]
+    x_test, y_test = (whole[key][tested] for key in ("x_test", "y_test"))
     dealt = deal(
         whole["y_train"][private], n_sites=arguments.sites, concentration=arguments.dirichlet,
         seed=seed,
@@ -254,7 +256,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="fashion-mnist.npz")
-    parser.add_argument("--quick", action="store_true", help="4,000 private pictures, a small student")
+    parser.add_argument(
+        "--quick", action="store_true", help="2,400 private pictures, a small student"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--sites", type=int, default=4)
@@ -273,7 +277,7 @@ def main() -> None:
     if not arguments.data.is_file():
         sys.exit(f"`data` must be a file, got {arguments.data}")
     if arguments.quick:
-        arguments.train_limit, arguments.public, arguments.test_limit = 4000, 1000, 2000
+        arguments.train_limit, arguments.public, arguments.test_limit = 2400, 800, 2000
         arguments.rounds, arguments.epochs, arguments.batch_size = 3, 3, 32
         arguments.views, arguments.student = 3, "resnet:width=0.5,depth=1"
     console, start = Console(stderr=True, highlight=False), time.monotonic()
