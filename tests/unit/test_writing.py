@@ -31,12 +31,14 @@ def read(command):
         {"fix": {"temperature": "4", "width_1": "16"}, "loss": "dkd+hint", "max_latency_ms": 0.5},
         {"teacher_mean": ["0.5", "0.25", "0.1"], "teacher_std": ["1", "1", "1"], "views": 4},
         {"student": "mobile:width=0.5", "alpha": 0.5, "seeds": 3, "baseline": True},
+        {"student": "mobile", "site": "a", "sites": ["b", "a"], "public": "npz:x.npz", "rounds": 2},
     ],
 )
 def test_a_command_gives_the_configuration_that_it_was_written_of(flags):
     config = build_config(flags=flags)
     name, again = read(write_command(config))
-    assert name == ("distill" if "student" in flags else "search")
+    of_one = "federate" if "site" in flags else "distill"
+    assert name == (of_one if "student" in flags else "search")
     assert again.model_copy(update={"study": config.study}) == config
     assert again.study_name == config.study_name
 
