@@ -140,7 +140,7 @@ class PairLesson:
         self._images = pairs.read(pairs.train, side=teacher.side)
         recipe = Recipe(augmentation=config.augmentation, magnitude=_magnitude(config))
         self._viewer = build_viewer(recipe, n_pictures=len(self._images), n_views=config.views)
-        words = hashlib.sha256("\0".join(self._captions.texts).encode()).hexdigest()
+        words = hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
         bank = partial(KnowledgeBank, cache=find_cache(), device_type=device.type)
         self._image_bank = bank(
             teacher.image,
@@ -168,6 +168,8 @@ class PairLesson:
             render=lambda indices: self._full_tokens[indices].to(self._device),
             answer=lambda tokens: _ask(self._teacher.text, tokens),
         )
+        some = slice(0, _BATCH)  # code may have changed where weights have not
+        self._text_bank.check(kept[some], self._full_tokens[some].to(self._device))
         return kept.to(self._device).float()
 
     def tokenise(self, texts: Sequence[str]) -> Int64[Tensor, "texts context"]:

@@ -136,11 +136,13 @@ class _Session:
         wanted = [(self.config.seed + n, twin) for n in range(self.config.seeds) for twin in kinds]
         done: list[TowerTraining] = []
         self.progress.begin("trainings", total=len(wanted))
-        with ending_gently(self._halt):
-            for seed, is_twin in wanted:
-                done.append(self._train(seed, is_twin=is_twin))
-                self.progress.step(done=len(done))
-        self.progress.end()
+        try:
+            with ending_gently(self._halt):
+                for seed, is_twin in wanted:
+                    done.append(self._train(seed, is_twin=is_twin))
+                    self.progress.step(done=len(done))
+        finally:
+            self.progress.end()
         return self._deliver(done, out)
 
     @property

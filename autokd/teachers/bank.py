@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torchvision
 from filelock import FileLock
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -136,13 +136,13 @@ class KnowledgeBank:
     def check(
         self,
         kept: Float[Tensor, "b ..."],
-        views: Float[Tensor, "b channels height width"],
+        views: Shaped[Tensor, "b ..."],
     ) -> None:
         """Refuses what is kept if the teacher says something else today.
 
         Args:
-            kept: Of a batch, as `recall` gave it.
-            views: The same batch.
+            kept: Of a batch, as `recall` or `remember` gave it.
+            views: The same batch of views, or of whatever else the teacher takes.
 
         Raises:
             TeacherError: They differ by more than half precision explains.

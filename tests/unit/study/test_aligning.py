@@ -159,6 +159,15 @@ def test_the_teacher_is_asked_once(build, monkeypatch):
     assert sum(asked) < 2 * n_train + 2 * sum(done.n_pictures)
 
 
+@pytest.mark.parametrize("tower", ["encode_image", "encode_text"])
+def test_a_teacher_whose_code_has_changed_is_found_out(build, monkeypatch, tower):
+    distill_clip(build(epochs=1, seeds=1, baseline=False))
+    real = getattr(tiles._Clip, tower)
+    monkeypatch.setattr(tiles._Clip, tower, lambda self, rows: -real(self, rows))
+    with pytest.raises(TeacherError, match="the teacher has changed: remove"):
+        distill_clip(build(epochs=1, seeds=1, baseline=False, study="other"))
+
+
 def test_without_a_teacher_there_is_no_twin(build):
     done = distill_clip(build(loss="contrastive", epochs=1, seeds=1))
     assert done.twin is None
