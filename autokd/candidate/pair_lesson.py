@@ -25,7 +25,7 @@ from autokd.distillation import (
     measure_retrieval,
     measure_zero_shot,
 )
-from autokd.teachers import ClipTeacher, KnowledgeBank
+from autokd.teachers import ClipTeacher, KnowledgeBank, Tokenise
 from autokd.types import Recipe
 
 __all__ = ["PairLesson", "embed_pictures", "embed_texts"]
@@ -80,26 +80,29 @@ class _Captions:
         owners: Which picture of the split each belongs to.
         first: Of each picture: number of its first caption.
         counts: Of each picture: how many it has.
-        meanings: Equal for equal texts.
+        tokens: The teacher's, of all of them.
+        meanings: Equal for texts of equal tokens.
     """
 
     texts: tuple[str, ...]
     owners: Int64[Tensor, " texts"]
     first: Int64[Tensor, " pictures"]
     counts: Int64[Tensor, " pictures"]
+    tokens: Int64[Tensor, "texts context"]
     meanings: Int64[Tensor, " texts"]
 
     @classmethod
-    def of(cls, captions: Sequence[Sequence[str]]) -> "_Captions":
+    def of(cls, captions: Sequence[Sequence[str]], *, tokenise: Tokenise) -> "_Captions":
         texts = tuple(text for some in captions for text in some)
         counts = torch.tensor([len(some) for some in captions])
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        tokens = tokenise(texts)
         return cls(
             texts=texts,
             owners=torch.arange(len(counts)).repeat_interleave(counts),
             first=counts.cumsum(0) - counts,
             counts=counts,
-            meanings=torch.tensor([numbers[text] for text in texts]),
+            tokens=tokens,
+            meanings=tokens.unique(dim=0, return_inverse=True)[1],
         )
 
 
@@ -131,16 +134,20 @@ class PairLesson:
         """
         self._pairs, self._teacher, self._device = pairs, teacher, device
         self._side = config.image_size or teacher.side
-        self._captions = self._captions_of(pairs.train)
-        tokens = teacher.tokenise(self._captions.texts)
-        all_tokens = torch.cat([tokens, teacher.tokenise(names)]) if names else tokens
-        longest = int((all_tokens != teacher.padding).sum(1).max())
+        self._captions, self._val_captions, self._test_captions = (
+            self._captions_of(split) for split in (pairs.train, pairs.val, pairs.test)
+        )
+        read = [self._captions, self._val_captions, self._test_captions]
+        tokens = torch.cat([*(one.tokens for one in read), teacher.tokenise(["", *names])])
+        longest = int(teacher.count_tokens(tokens).max())
         self.context = min(config.context or longest, tokens.shape[1])
-        self._full_tokens, self._tokens = tokens, self.tokenise(self._captions.texts)
+        self._tokens, self._val_tokens, self._test_tokens = (self._cut(one.tokens) for one in read)
         self._images = pairs.read(pairs.train, side=teacher.side)
+        self._val_images = pairs.read(pairs.val, side=self._side)
+        self._examples = pairs.read(pairs.test, side=self._side)[:_BATCH]  # can all be read
         recipe = Recipe(augmentation=config.augmentation, magnitude=_magnitude(config))
         self._viewer = build_viewer(recipe, n_pictures=len(self._images), n_views=config.views)
-        words = hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
+        words = hashlib.sha256(self._captions.tokens.numpy().tobytes()).hexdigest()
         bank = partial(KnowledgeBank, cache=find_cache(), device_type=device.type)
         self._image_bank = bank(
             teacher.image,
@@ -165,11 +172,11 @@ class PairLesson:
             "captions",
             view=0,
             n_pictures=len(self._captions.texts),
-            render=lambda indices: self._full_tokens[indices].to(self._device),
+            render=lambda indices: self._captions.tokens[indices].to(self._device),
             answer=lambda tokens: _ask(self._teacher.text, tokens),
         )
         some = slice(0, _BATCH)  # code may have changed where weights have not
-        self._text_bank.check(kept[some], self._full_tokens[some].to(self._device))
+        self._text_bank.check(kept[some], self._captions.tokens[some].to(self._device))
         return kept.to(self._device).float()
 
     def tokenise(self, texts: Sequence[str]) -> Int64[Tensor, "texts context"]:
@@ -181,12 +188,15 @@ class PairLesson:
         Returns:
             The teacher's tokens, the last one kept, in the student's context.
         """
-        tokens = self._teacher.tokenise(texts)
-        last = (tokens != self._teacher.padding).sum(1).sub(1).clamp(min=0)
+        return self._cut(self._teacher.tokenise(texts))
+
+    def _cut(self, tokens: Int64[Tensor, "texts full"]) -> Int64[Tensor, "texts context"]:
+        """Tokens of the teacher in the student's context."""
+        last = self._teacher.count_tokens(tokens) - 1
         ends = tokens.gather(1, last[:, None])[:, 0]
-        tokens = tokens[:, : self.context].clone()
-        tokens[last >= self.context, -1] = ends[last >= self.context]
-        return tokens
+        cut = tokens[:, : self.context].clone()
+        cut[last >= self.context, -1] = ends[last >= self.context]
+        return cut
 
     def batch(
         self, indices: Int64[Tensor, " b"], *, epoch: int, seed: int, is_taught: bool
@@ -274,18 +284,6 @@ class PairLesson:
         found = measure_retrieval(images, texts, owners=captions.owners, meanings=captions.meanings)
         return Exam(retrieval=found, loss=float(loss))
 
-    @cached_property
-    def _val_images(self) -> Tensor:
-        return self._pairs.read(self._pairs.val, side=self._side)
-
-    @cached_property
-    def _val_captions(self) -> _Captions:
-        return self._captions_of(self._pairs.val)
-
-    @cached_property
-    def _val_tokens(self) -> Tensor:
-        return self.tokenise(self._val_captions.texts)
-
     def report(self, towers: DualTower | None) -> Retrieval:
         """Recalls on the test split.
 
@@ -295,14 +293,16 @@ class PairLesson:
         Returns:
             The recalls.
         """
-        return self._try(towers, self._pairs.test)
+        return self._try(towers, self._pairs.test, self._test_captions)
 
     def examine_teacher(self) -> Retrieval:
         """The teacher's recalls on the validation split."""
-        return self._try(None, self._pairs.val)
+        return self._try(None, self._pairs.val, self._val_captions)
 
-    def _try(self, towers: DualTower | None, split: NDArray[np.int64]) -> Retrieval:
-        captions, (image, text) = self._captions_of(split), self._embedders(towers)
+    def _try(
+        self, towers: DualTower | None, split: NDArray[np.int64], captions: _Captions
+    ) -> Retrieval:
+        image, text = self._embedders(towers)
         return measure_retrieval(
             image(self._pairs.read(split, side=self._side_of(towers))),
             text(captions.texts),
@@ -348,13 +348,17 @@ class PairLesson:
             torch.from_numpy(pictures.labels),
         )
 
-    def examples(self) -> tuple[UInt8[Tensor, "n c h w"], tuple[str, ...]]:
-        """Pictures of the test split in the student's size, and their captions."""
-        test = self._pairs.test[:_BATCH]
-        return self._pairs.read(test, side=self._side), self._captions_of(test).texts
+    def examples(
+        self,
+    ) -> tuple[UInt8[Tensor, "n c h w"], Int64[Tensor, "m context"], tuple[str, ...]]:
+        """Pictures of the test split in the student's size; all captions as tokens and texts."""
+        parts = [self._captions, self._val_captions, self._test_captions]
+        tokens = torch.cat([self._tokens, self._val_tokens, self._test_tokens])
+        return self._examples, tokens, tuple(text for one in parts for text in one.texts)
 
     def _captions_of(self, indices: NDArray[np.int64]) -> _Captions:
-        return _Captions.of([self._pairs.captions[index] for index in indices.tolist()])
+        said = [self._pairs.captions[index] for index in indices.tolist()]
+        return _Captions.of(said, tokenise=self._teacher.tokenise)
 
 
 def _ask(tower: nn.Module, rows: Tensor) -> Tensor:

@@ -85,6 +85,5 @@ def _cells(row: Any) -> tuple[str, ...]:  # noqa: ANN401 - imported late
         f"{100 * row.image_at_1:.1f}",
         "" if row.zero_shot is None else f"{100 * row.zero_shot:.1f}",
         short_count(row.n_params),
-        f"{row.image_ms:.4g}",
-        f"{row.text_ms:.4g}",
+        *("" if ms is None else f"{ms:.4g}" for ms in (row.image_ms, row.text_ms)),
     )

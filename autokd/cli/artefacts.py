@@ -74,11 +74,10 @@ def export_command(
 @RUNS_DIR
 def ui_command(study: str | None, *, port: int, is_opened: bool, runs_dir: Path) -> None:
     """Serve the MLflow UI of a study on this machine only."""
-    from autokd.study import find_study
+    from autokd.study import find_tracked
     from autokd.trackers import serve_ui
 
-    config = find_study(study, runs_dir=runs_dir).load_config()
-    config = config.model_copy(update={"runs_dir": runs_dir})
+    config = find_tracked(study, runs_dir=runs_dir)
 
     def show(url: str) -> None:
         click.echo(f"{url}\nCtrl-C stops it.")

@@ -10,6 +10,8 @@ from autokd.config.values import TOWER_LOSSES, Seconds, check_tower_loss
 
 __all__ = ["TowerConfig"]
 
+_MOST_KEPT = 0.8  # of the pictures, for choosing and reporting
+
 
 class TowerConfig(BaseModel):
     """Everything that a light dual tower under CLIP needs; each field is an option.
@@ -127,12 +129,17 @@ class TowerConfig(BaseModel):
             Itself.
 
         Raises:
-            ValueError: Heads do not divide the width, or no {} stands in the template.
+            ValueError: They are not.
         """
         if self.text_width % self.text_heads:
             raise ValueError(
                 f"`--text-width` must be a multiple of --text-heads ({self.text_heads}), "
                 f"got {self.text_width}"
+            )
+        if self.val_ratio + self.test_ratio > _MOST_KEPT:
+            raise ValueError(
+                f"`--val-ratio` and `--test-ratio` must sum up to {_MOST_KEPT} at the most, got "
+                f"{self.val_ratio + self.test_ratio:g}"
             )
         if "{}" not in self.template:
             raise ValueError(f"`--template` must hold {{}}, got {self.template!r}")

@@ -85,6 +85,11 @@ class NamedPictures:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, sizes and times of the files."""
+        return open_pictures(self.paths, (_CHANNELS, 1, 1)).fingerprint
+
     def read(self, *, side: int) -> UInt8[Tensor, "n 3 side side"]:
         """All of them in a square of this many pixels."""
         return _read(self.paths, side=side)
@@ -97,7 +102,7 @@ def load_pairs(
 
     Args:
         file: .csv or .tsv with a head, or .jsonl; `image` is a path relative to the file,
-            `caption` a text.
+            `caption` a text, in .jsonl a list of them too.
         val_ratio: Share of the pictures that choose.
         test_ratio: Share that reports.
         limit: Pictures at the most, drawn at random; what a small limit keeps, a larger one
@@ -114,12 +119,15 @@ def load_pairs(
     name = f"`--pairs {file}`"
     found: dict[Path, list[str]] = {}
     for number, row in _read_rows(file, name=name):
-        image, caption = (str(row.get(key) or "").strip() for key in ("image", "caption"))
-        if not image or not caption:
-            missing = "caption" if image else "image"
+        image, said = row.get("image"), row.get("caption")
+        captions = said if isinstance(said, list) else [said]
+        is_good = all(isinstance(text, str) and text.strip() for text in (image, *captions))
+        if not is_good or not captions:
+            missing = "caption" if isinstance(image, str) and image.strip() else "image"
             raise DataError(f"{name} must have image and caption in each line, got no {missing} in "
                             f"line {number}; mend or remove it")  # fmt: skip
-        found.setdefault(file.parent / image, []).append(caption)
+        place = (file.parent / str(image).strip()).resolve()  # however it is spelt
+        found.setdefault(place, []).extend(str(text).strip() for text in captions)
     paths = [path for path in found if path.is_file()]
     if len(paths) < len(found):
         gone = next(path for path in found if not path.is_file())
@@ -190,7 +198,7 @@ def _read(paths: Sequence[Path], *, side: int) -> UInt8[Tensor, "n 3 side side"]
     )
     if not decoded.is_read.all():
         broken = paths[int(np.flatnonzero(~decoded.is_read)[0])]
-        raise DataError(f"a picture must be readable, got {broken}; mend it or remove its lines")
+        raise DataError(f"a picture must be readable, got {broken}; mend it or leave it out")
     return torch.as_tensor(decoded.images)
 
 

@@ -27,7 +27,7 @@ from autokd.types import EpochLog, Recipe
 
 __all__ = ["Alignment", "Exam", "Lesson", "PairBatch", "TeacherRows", "align"]
 
-_FEATURE_WEIGHT = 2000.0  # of CLIP-KD, table 2: a mean over dimensions is small
+_FEATURE_WEIGHT = 2000.0  # of CLIP-KD; a mean over dimensions is small
 _CLIP_NORM = 1.0
 _SEEDS_APART = 10_007  # epochs at the most; each draws from a seed of its own
 
@@ -252,7 +252,7 @@ class _Learning:
             theirs = {"teacher_images": rows.images, "teacher_texts": rows.texts}
             parts["feature"] = lambda: (
                 (embedding_loss(images, rows.images) + embedding_loss(texts, rows.texts))
-                * (_FEATURE_WEIGHT / 2)
+                * _FEATURE_WEIGHT
             )
             parts["interactive"] = lambda: interactive_loss(
                 *ours, **theirs, positives=positives, scale=scale
@@ -266,6 +266,7 @@ class _Learning:
         nn.utils.clip_grad_norm_(towers.parameters(), _CLIP_NORM)
         self._optimiser.step()
         self._schedule.step()
+        towers.limit_scale()
         return loss.detach()
 
     def finish(self) -> None:

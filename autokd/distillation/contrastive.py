@@ -40,10 +40,8 @@ def clip_loss(
     Returns:
         Mean of both directions, in nats.
     """
-    logits = scale * images @ texts.T
-    targets = positives.float()
-    there = F.cross_entropy(logits, targets / targets.sum(1, keepdim=True))
-    back = F.cross_entropy(logits.T, targets.T / targets.T.sum(1, keepdim=True))
+    there = _find_partners(images, texts, positives=positives, scale=scale)
+    back = _find_partners(texts, images, positives=positives.T, scale=scale)
     return (there + back) / 2
 
 
@@ -71,7 +69,10 @@ def interactive_loss(
     positives: Bool[Tensor, "batch batch"],
     scale: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """Each tower of the student against the other tower of the teacher, as `clip_loss`.
+    """Cross-entropy of finding the teacher's partner of each of the student's embeddings.
+
+    A picture's among the teacher's texts, a text's among the teacher's pictures; the scale is the
+    student's here too.
 
     Args:
         images: The student's.
@@ -84,9 +85,9 @@ def interactive_loss(
     Returns:
         Mean of both towers, in nats.
     """
-    ours = clip_loss(images, teacher_texts, positives=positives, scale=scale)
-    other = clip_loss(teacher_images, texts, positives=positives, scale=scale)
-    return (ours + other) / 2
+    there = _find_partners(images, teacher_texts, positives=positives, scale=scale)
+    back = _find_partners(texts, teacher_images, positives=positives.T, scale=scale)
+    return (there + back) / 2
 
 
 def relational_loss(
@@ -115,6 +116,11 @@ def relational_loss(
     """
     ours, theirs = scale * images @ texts.T, teacher_scale * teacher_images @ teacher_texts.T
     return (_divergence(ours, theirs) + _divergence(ours.T, theirs.T)) / 2
+
+
+def _find_partners(rows: Tensor, others: Tensor, *, positives: Tensor, scale: Tensor) -> Tensor:
+    targets = positives.float()
+    return F.cross_entropy(scale * rows @ others.T, targets / targets.sum(1, keepdim=True))
 
 
 def _divergence(ours: Tensor, theirs: Tensor) -> Tensor:

@@ -113,8 +113,13 @@ class DualTower(nn.Module):
 
     @property
     def scale(self) -> Float[Tensor, ""]:
-        """Factor of the cosines, at most 100."""
-        return self.log_scale.clamp(max=math.log(_MOST_SCALE)).exp()
+        """Factor of the cosines."""
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def limit_scale(self) -> None:
+        """Holds the factor to 100 at the most, in place, so that it can fall again."""
+        self.log_scale.clamp_(max=math.log(_MOST_SCALE))
 
     def forward(self, pictures: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings of both.

@@ -6,7 +6,7 @@ from autokd.study.distilling import Distilled, distill
 from autokd.study.explaining import Explanation, explain
 from autokd.study.federating import Federated, federate
 from autokd.study.figures import draw_study
-from autokd.study.folder import find_study, list_studies, load_front
+from autokd.study.folder import find_study, find_tracked, list_studies, load_front
 from autokd.study.measuring import compare, measure
 from autokd.study.session import search
 from autokd.study.tower_results import AlignedTowers
@@ -26,6 +26,7 @@ __all__ = [
     "export_all",
     "federate",
     "find_study",
+    "find_tracked",
     "list_studies",
     "load_front",
     "measure",

@@ -1,8 +1,8 @@
 """A light dual tower under CLIP: trained beside its twin without a teacher, timed, exported."""
 
 import dataclasses
+import hashlib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,14 @@ from autokd.candidate import CheckpointFolder, PairLesson, build_towers, save_st
 from autokd.config import TowerConfig
 from autokd.data import NamedPictures, load_named_pictures, load_pairs
 from autokd.distillation import Alignment, DualTower, Plan, align
-from autokd.errors import ConfigError, StudyError, TrackingError
-from autokd.exporters import check_folder, export_towers, write_tower_files
-from autokd.latency import FINAL, SCREENING, Form, TargetOptions, open_target
+from autokd.errors import ConfigError, DivergedError, StudyError, TrackingError
+from autokd.exporters import check_folder, export_towers
+from autokd.latency import FINAL, SCREENING, Form
 from autokd.reports import draw_recalls
 from autokd.study.finalists import estimate
-from autokd.study.folder import StudyFolder
+from autokd.study.folder import TOWERS, StudyFolder
 from autokd.study.interrupts import ending_gently
 from autokd.study.progress import SearchProgress
-from autokd.study.stillness import still
 from autokd.study.tower_results import (
     AlignedTowers,
     TowerRow,
@@ -31,15 +30,15 @@ from autokd.study.tower_results import (
     list_figures,
     name_training,
 )
+from autokd.study.tower_times import TowerTimes, measure_towers, open_tower_target
 from autokd.teachers import ClipTeacher, load_clip
 from autokd.trackers import TrainedTowers, log_towers
-from autokd.types import EpochLog, Estimate, Latency, Recipe, Target, dump_json, load_json
+from autokd.types import EpochLog, Estimate, Recipe, dump_json, load_json
 
 __all__ = ["distill_clip"]
 
 _ALONE = ("contrastive",)
 _CHECKPOINT_BYTES = 4 * 2**30
-_SETTINGS = "towers.json"
 
 
 def distill_clip(
@@ -68,7 +67,7 @@ def distill_clip(
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("`--device` must be there, got cuda; pass --device cpu")
     check_folder(out)
-    if _open(config, form=SCREENING).needs_program:
+    if open_tower_target(config, form=SCREENING).needs_program:
         raise ConfigError(
             f"`--target` must run ONNX files, of which two towers are made, got {config.target}; "
             "pass onnxruntime, openvino or command:PROGRAM ... {model}"
@@ -117,30 +116,35 @@ class _Session:
             f"study {config.study_name}: {self.n_pictures[0]} training, {self.n_pictures[1]} "
             f"validation, {self.n_pictures[2]} test pictures, {n_captions} captions"
         )
-        digests = {"pairs": pairs.digest, "teacher": teacher.digest}
-        settings = self._check_settings(digests)
         self.names = self._name_classes()
         self.lesson = PairLesson(
             pairs, self.teacher, config=config, device=self.device, names=self.names
         )
-        self._build(config.seed)  # says what is wrong with the towers
-        text = json.dumps(settings, indent=1) + "\n"
-        (folder.path / _SETTINGS).write_text(text, encoding="utf-8")
+        towers = self._build(config.seed)
+        digests = {"pairs": pairs.digest, "teacher": teacher.digest, "towers": _describe(towers)}
+        if self.classes is not None:
+            self.classes.read(side=self.teacher.side)  # can be read
+            digests["zero_shot"] = self.classes.digest
+        settings = self._check_settings(digests)
+        kept = {"config": config.model_dump(mode="json"), "settings": settings}
+        text = json.dumps(kept, indent=1) + "\n"
+        (folder.path / TOWERS).write_text(text, encoding="utf-8")
         self.checkpoints = CheckpointFolder(folder.checkpoints, limit_bytes=_CHECKPOINT_BYTES)
         self.is_halted = False
 
     def run(self, out: Path) -> AlignedTowers:
         """From fresh towers to exported ones."""
-        self._look_ahead()
+        for line in self._measure(self._build(self.config.seed), form=SCREENING).describe():
+            self.progress.say(line)
         kinds = [False, True] if self._has_twin else [False]
         wanted = [(self.config.seed + n, twin) for n in range(self.config.seeds) for twin in kinds]
         done: list[TowerTraining] = []
         self.progress.begin("trainings", total=len(wanted))
         try:
             with ending_gently(self._halt):
-                for seed, is_twin in wanted:
-                    done.append(self._train(seed, is_twin=is_twin))
-                    self.progress.step(done=len(done))
+                for number, (seed, is_twin) in enumerate(wanted, start=1):
+                    done.extend(self._try_to_train(seed, is_twin=is_twin))
+                    self.progress.step(done=number)
         finally:
             self.progress.end()
         return self._deliver(done, out)
@@ -166,10 +170,10 @@ class _Session:
                 f"study `{self.config.study_name}` must be one of `autokd distill-clip`, got one "
                 "that was searched or distilled; pass another --study"
             )
-        file = self.folder.path / _SETTINGS
+        file = self.folder.path / TOWERS
         now = json.loads(json.dumps({**self.config.settings(), "digests": dict(digests)}))
         if file.exists():
-            known = json.loads(file.read_text(encoding="utf-8"))
+            known = json.loads(file.read_text(encoding="utf-8"))["settings"]
             for key, value in now.items():
                 if known.get(key) != value:
                     raise StudyError(
@@ -183,34 +187,26 @@ class _Session:
             self.config, teacher=self.teacher, context=self.lesson.context, seed=seed
         )
 
-    def _look_ahead(self) -> None:
-        """Says how fast the towers are before they are trained."""
-        image, text, *theirs = self._measure(self._build(self.config.seed), form=SCREENING)
-        before = theirs[0].median_ms + theirs[1].median_ms
-        after = image.median_ms + text.median_ms
-        self.progress.say(
-            f"image tower {image.median_ms:.4g} ms, text tower {text.median_ms:.4g} ms, "
-            f"{before / after:.1f} times as fast as the teacher ({theirs[0].median_ms:.4g} and "
-            f"{theirs[1].median_ms:.4g} ms)"
+    def _measure(self, towers: DualTower, *, form: Form) -> TowerTimes:
+        return measure_towers(
+            towers,
+            self.teacher,
+            side=self.config.image_size or self.teacher.side,
+            context=self.lesson.context,
+            target=open_tower_target(self.config, form=form),
+            device=self.device,
         )
-        if after >= before:
-            self.progress.say("warning: the towers are no faster than the teacher")
 
-    def _measure(self, towers: DualTower, *, form: Form) -> list[Latency]:
-        """Of both towers and both of the teacher, timed by turns."""
-        side = self.config.image_size or self.teacher.side
-        full = self.teacher.tokenise([""]).shape[1]
-        with tempfile.TemporaryDirectory(prefix="autokd-") as scratch:
-            ours = write_tower_files(
-                towers.image, towers.text, Path(scratch, "ours"), side=side,
-                context=self.lesson.context,
-            )  # fmt: skip
-            theirs = write_tower_files(
-                self.teacher.image, self.teacher.text, Path(scratch, "theirs"),
-                side=self.teacher.side, context=full,
-            )  # fmt: skip
-            self.teacher.to(self.device)
-            return _open(self.config, form=form).measure_together([*ours, *theirs])
+    def _try_to_train(self, seed: int, *, is_twin: bool) -> list[TowerTraining]:
+        """A training; none where it diverges, which it would do again."""
+        if self.is_halted:
+            raise KeyboardInterrupt
+        try:
+            return [self._train(seed, is_twin=is_twin)]
+        except DivergedError as error:
+            name = name_training(seed, is_twin=is_twin)
+            self.progress.say(f"warning: {name} is left out: {error}")
+            return []
 
     def _train(self, seed: int, *, is_twin: bool) -> TowerTraining:
         """A training, unless it is done."""
@@ -284,23 +280,24 @@ class _Session:
         """Times what is exported, writes it, and tells MLflow."""
         ours = [one for one in done if not one.is_twin]
         twins = [one for one in done if one.is_twin]
+        if not ours:
+            raise DivergedError(
+                f"all {self.config.seeds} trainings have diverged; pass a lower --lr"
+            )
         best = max(ours, key=lambda one: (one.val_recall, -one.seed))
         towers = self._build(best.seed)
         towers.load_state_dict(load_file(self.folder.weights / f"{best.name}.safetensors"))
         self.progress.say("timing both towers and the teacher side by side")
-        times = [one.median_ms for one in self._measure(towers.eval(), form=FINAL)]
+        times = self._measure(towers.eval(), form=FINAL)
         n_params = sum(value.numel() for value in towers.parameters())
-        student = build_row("student", ours, times=times[:2], n_params=n_params)
-        twin = build_row("twin", twins, times=times[:2], n_params=n_params) if twins else None
-        gain = None
-        if twins:
-            without = {one.seed: one.test.mean for one in twins}
-            gain = estimate([one.test.mean - without[one.seed] for one in ours])
+        student = build_row("student", ours, times=times, n_params=n_params)
+        twin = build_row("twin", twins, times=times, n_params=n_params) if twins else None
+        gain = _compare(ours, twins)
         found = AlignedTowers(
             study=self.config.study_name,
             student=student,
             twin=twin,
-            teacher=self._build_teacher_row(times[2:]),
+            teacher=self._build_teacher_row(times),
             gain=gain,
             n_pictures=self.n_pictures,
             files=(),
@@ -320,7 +317,7 @@ class _Session:
         self._log(done, figures=figures, files=[picture, *files])
         return dataclasses.replace(found, files=files)
 
-    def _build_teacher_row(self, times: Sequence[float]) -> TowerRow:
+    def _build_teacher_row(self, times: TowerTimes) -> TowerRow:
         found, zero_shot = self.lesson.report(None), self._tell_classes(None)
         weights = {
             id(value): value.numel()
@@ -334,14 +331,13 @@ class _Session:
             image_at_1=found.image_at_1,
             zero_shot=zero_shot,
             n_params=sum(weights.values()),
-            image_ms=times[0],
-            text_ms=times[1],
+            image_ms=times.teacher_image_ms,
+            text_ms=times.teacher_text_ms,
         )
 
     def _export(
         self, towers: DualTower, out: Path, *, figures: Mapping[str, float], extras: Sequence[Path]
     ) -> tuple[Path, ...]:
-        pictures, texts = self.lesson.examples()
         card: dict[str, Any] = {
             "study": self.config.study_name,
             "teacher": self.teacher.name,
@@ -356,7 +352,7 @@ class _Session:
             towers,
             out,
             card=card,
-            examples=(pictures, self.lesson.tokenise(texts), texts),
+            examples=self.lesson.examples(),
             tokeniser=self.teacher.tokeniser,
             extras=extras,
         )
@@ -390,8 +386,15 @@ class _Session:
             self.progress.say(f"warning: {error}; the same command logs it")
 
 
-def _open(config: TowerConfig, *, form: Form) -> Target:
-    options = TargetOptions(
-        threads=config.latency_threads, form=form, timeout_s=config.latency_timeout_s, quiet=still
-    )
-    return open_target(config.target, options)
+def _describe(towers: DualTower) -> str:
+    """A hash of what towers are made of, so that another file under the same name is noticed."""
+    parts = [(name, list(value.shape)) for name, value in towers.state_dict().items()]
+    text = json.dumps([parts, str(towers)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compare(ours: Sequence[TowerTraining], twins: Sequence[TowerTraining]) -> Estimate | None:
+    """The gain over the seeds that both were trained with; none where there is no such seed."""
+    without = {one.seed: one.test.mean for one in twins}
+    gains = [one.test.mean - without[one.seed] for one in ours if one.seed in without]
+    return estimate(gains) if gains else None

@@ -12,11 +12,14 @@ from typing import Any, final
 
 from filelock import FileLock, Timeout
 
-from autokd.config import Config, build_config
+from autokd.config import Config, TowerConfig, build_config
 from autokd.errors import StudyError
 from autokd.types import Dimension, Front, dump_json, load_json
 
-__all__ = ["StudyFolder", "find_study", "list_studies", "load_front"]
+__all__ = ["TOWERS", "StudyFolder", "find_study", "find_tracked", "list_studies", "load_front"]
+
+TOWERS = "towers.json"
+"""What a study of `autokd distill-clip` has in place of its settings."""
 
 _FREE = frozenset(
     {
@@ -126,8 +129,13 @@ class StudyFolder:
             dimensions: Of the space, as searched.
 
         Raises:
-            StudyError: The study was made with other settings.
+            StudyError: The study was made with other settings, or by `autokd distill-clip`.
         """
+        if (self.path / TOWERS).exists():
+            raise StudyError(
+                f"study `{self.path.name}` must not be one of `autokd distill-clip`; pass another "
+                "--study"
+            )
         if not self.is_known:
             return
         now, before = config.model_dump(mode="json"), self._read("settings.json")
@@ -323,6 +331,32 @@ def find_study(name: str | None, *, runs_dir: Path) -> StudyFolder:
         shown = ", ".join(known[:5])
         raise StudyError(f"`--study` must be one of {shown}, got {name}")
     return StudyFolder(runs_dir / "studies" / (name or known[0]))
+
+
+def find_tracked(name: str | None, *, runs_dir: Path) -> Config | TowerConfig:
+    """The configuration of a study of any command, of the last one if no name is given.
+
+    Args:
+        name: Of the study.
+        runs_dir: Where studies lie.
+
+    Returns:
+        With the runs folder as it is called now; a `StudyError` says that there is none.
+    """
+    towers = sorted((runs_dir / "studies").glob(f"*/{TOWERS}"), key=lambda p: -p.stat().st_mtime)
+    known = list_studies(runs_dir)
+    chosen = [path for path in towers if name in (None, path.parent.name)]
+    if not chosen or name in known or (name is None and known and _is_later(known[0], chosen[0])):
+        config = find_study(name, runs_dir=runs_dir).load_config()
+        return config.model_copy(update={"runs_dir": runs_dir})
+    kept = json.loads(chosen[0].read_text(encoding="utf-8"))["config"]
+    return TowerConfig.model_validate({**kept, "runs_dir": runs_dir})
+
+
+def _is_later(study: str, towers: Path) -> bool:
+    """Whether a study was worked on after that of some towers."""
+    other = towers.parent.parent / study / "settings.json"
+    return other.stat().st_mtime > towers.stat().st_mtime
 
 
 def load_front(

@@ -7,6 +7,7 @@ from typing import final
 
 from autokd.distillation import Retrieval
 from autokd.study.finalists import estimate
+from autokd.study.tower_times import TowerTimes
 from autokd.types import EpochLog, Estimate
 
 __all__ = [
@@ -31,7 +32,7 @@ class TowerRow:
         image_at_1: Of texts whose nearest picture is theirs.
         zero_shot: Top-1 on the folder of `--zero-shot`, if one was named.
         n_params: Parameters of both towers.
-        image_ms: Latency of the image tower, batch 1.
+        image_ms: Latency of the image tower, batch 1; none of a teacher that cannot be timed.
         text_ms: Of the text tower.
     """
 
@@ -41,8 +42,8 @@ class TowerRow:
     image_at_1: float
     zero_shot: float | None
     n_params: int
-    image_ms: float
-    text_ms: float
+    image_ms: float | None
+    text_ms: float | None
 
 
 @final
@@ -108,7 +109,7 @@ def name_training(seed: int, *, is_twin: bool) -> str:
 
 
 def build_row(
-    name: str, done: Sequence[TowerTraining], *, times: Sequence[float], n_params: int
+    name: str, done: Sequence[TowerTraining], *, times: TowerTimes, n_params: int
 ) -> TowerRow:
     """Means over the seeds."""
     told = [one.zero_shot for one in done if one.zero_shot is not None]
@@ -119,8 +120,8 @@ def build_row(
         image_at_1=sum(one.test.image_at_1 for one in done) / len(done),
         zero_shot=sum(told) / len(told) if told else None,
         n_params=n_params,
-        image_ms=times[0],
-        text_ms=times[1],
+        image_ms=times.image_ms,
+        text_ms=times.text_ms,
     )
 
 

@@ -10,7 +10,7 @@ another room and comes in as a `FitNetwork` or, where a teacher teaches it, a `T
 
 from autokd.teachers.assistants import plan_assistants
 from autokd.teachers.bank import KnowledgeBank, expand_answers
-from autokd.teachers.clip_teacher import ClipTeacher, load_clip
+from autokd.teachers.clip_teacher import ClipTeacher, Tokenise, load_clip
 from autokd.teachers.committee import AnyTeacher, Committee, build_committee
 from autokd.teachers.evaluation import check_teacher, evaluate_teacher
 from autokd.teachers.loading import load_assistant, load_teacher
@@ -35,6 +35,7 @@ __all__ = [
     "Teacher",
     "TeacherPlan",
     "TeacherRequest",
+    "Tokenise",
     "build_assistant_requests",
     "build_committee",
     "build_teacher_requests",

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast, final
@@ -90,10 +91,25 @@ class ClipTeacher:
         """Of its pictures, in pixels."""
         return self.preprocessing.shape[1]
 
-    @property
+    @cached_property
     def padding(self) -> int:
         """The token that fills texts up."""
         return int(self.tokenise([""])[0, -1])
+
+    def count_tokens(self, tokens: Int64[Tensor, "texts context"]) -> Int64[Tensor, " texts"]:
+        """How long texts are without what fills them up, their end included.
+
+        Args:
+            tokens: As `tokenise` gives them.
+
+        Returns:
+            One at the least.
+        """
+        places = torch.arange(1, tokens.shape[1] + 1)
+        inner = getattr(self.tokeniser, "tokenizer", None)  # of the package transformers
+        is_end = int(getattr(inner, "eos_token_id", None) == self.padding)
+        lengths = ((tokens != self.padding) * places).max(1).values + is_end
+        return lengths.clamp(1, tokens.shape[1])
 
     def to(self, device: torch.device) -> "ClipTeacher":
         """Itself, on a device."""
@@ -152,9 +168,19 @@ def _load_open_clip(
         raise TeacherError(f"`--teacher-weights` must be a file, got {weights}; there is none")
     if ":" not in name:
         _check_known(name, tag=pretrained, has_weights=weights is not None)
+    elif weights is not None or pretrained is not None:
+        raise TeacherError(
+            f"`--teacher-weights` must be left out beside clip:{name}, which brings its own, got "
+            f"{weights or pretrained}"
+        )
+    tag = {} if pretrained is None else open_clip.get_pretrained_cfg(name, pretrained) or {}
     try:
         model = open_clip.create_model(
-            name, pretrained=pretrained if weights is None else str(weights)
+            name,
+            pretrained=pretrained if weights is None else str(weights),
+            # Weights of OpenAI want another activation, of which open_clip only warns.
+            force_quick_gelu=bool(tag.get("quick_gelu")),
+            require_pretrained=True,
         )
         tokeniser = open_clip.get_tokenizer(name)
         size, mean, std = (open_clip.get_model_preprocess_cfg(model)[key] for key in _PREPROCESSING)
@@ -214,7 +240,7 @@ def _build(name: str, model: nn.Module, tokeniser: object) -> ClipTeacher:
         pictures, texts = image(torch.zeros(2, *prepared.shape)), text(tokens)
     if pictures.ndim != 2 or pictures.shape != texts.shape:
         raise ValueError(f"embeddings of {tuple(pictures.shape)} and {tuple(texts.shape)}")
-    parts = json.dumps([digest_weights(model), asdict(prepared)])
+    parts = json.dumps([name, digest_weights(model), asdict(prepared), tokens.tolist()])
     return ClipTeacher(
         name=name,
         image=image,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from autokd.config import Config
+from autokd.config import Config, TowerConfig
 from autokd.errors import ConfigError, StudyError, TrackingError
 from autokd.trackers.connection import build_client, is_remote, translated_errors
 from autokd.trackers.stores import artifact_folder, tracking_uri
@@ -26,7 +26,7 @@ _STOP_TIMEOUT_S = 5.0
 
 
 def serve_ui(
-    config: Config,
+    config: Config | TowerConfig,
     *,
     port: int,
     is_opened: bool,
@@ -69,7 +69,7 @@ def _require_free(port: int) -> None:
             raise ConfigError(f"`--port` must be free, got {port}; pass another --port") from error
 
 
-def _load_page(config: Config, *, uri: str) -> str:
+def _load_page(config: Config | TowerConfig, *, uri: str) -> str:
     """The path of the study's page: its parent run, or its experiment while there is none."""
     study = config.study_name
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
@@ -92,7 +92,9 @@ def _unknown(study: str, *, known: list[str]) -> StudyError:
 
 
 @contextmanager
-def _running_server(config: Config, *, uri: str, port: int) -> Generator["subprocess.Popen[bytes]"]:
+def _running_server(
+    config: Config | TowerConfig, *, uri: str, port: int
+) -> Generator["subprocess.Popen[bytes]"]:
     """A server in its own process group, stopped with its children; Ctrl-C ends the block."""
     options = {"--host": _HOST, "--port": str(port), "--workers": "1", "--backend-store-uri": uri}
     if (artifacts := artifact_folder(config)) is not None:

@@ -85,6 +85,20 @@ def test_what_is_wrong_with_pairs_is_one_line(folder, lines, name, said):
     assert "\n" not in str(caught.value)
 
 
+def test_a_picture_is_one_however_it_is_spelt_and_a_list_is_several_captions(folder):
+    file = folder / "pairs.jsonl"
+    rows = [{"image": f"{n}.png", "caption": ["a", "b"]} for n in range(8)]
+    rows.append({"image": str(folder / "0.png"), "caption": "c"})
+    rows.append({"image": f"../{folder.name}/0.png", "caption": "d"})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = load_pairs(file, **OPTIONS)
+    assert len(pairs.paths) == 8
+    assert pairs.captions[0] == ("a", "b", "c", "d")
+    file.write_text(json.dumps({"image": "0.png", "caption": 3}) + "\n")
+    with pytest.raises(DataError, match="got no caption in line 1"):
+        load_pairs(file, **OPTIONS)
+
+
 def test_a_column_that_lacks_and_a_file_that_is_not_there(folder):
     file = folder / "pairs.csv"
     file.write_text("file,text\n0.png,a\n")

@@ -97,6 +97,18 @@ def test_the_interactive_loss_of_the_teacher_itself_is_its_own_clip_loss(seed):
     assert torch.allclose(loss, clip_loss(images, texts, positives=ALONE, scale=SCALE))
 
 
+@given(seeds)
+def test_the_interactive_loss_looks_for_the_teachers_partners(seed):
+    images, texts, theirs, words = (draw(seed + n) for n in range(4))
+    loss = interactive_loss(
+        images, texts, teacher_images=theirs, teacher_texts=words, positives=ALONE, scale=SCALE
+    )
+    right = torch.arange(6)
+    there = F.cross_entropy(10 * images @ words.T, right)
+    back = F.cross_entropy(10 * texts @ theirs.T, right)
+    assert torch.allclose(loss, (there + back) / 2)
+
+
 def test_recalls_count_what_is_found():
     texts = torch.eye(6)
     images = texts[[0, 1, 2, 4, 3, 5]]

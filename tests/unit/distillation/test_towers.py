@@ -151,4 +151,5 @@ def test_embeddings_have_length_one_and_the_scale_a_limit():
     assert towers.scale.item() == pytest.approx(1 / 0.07, rel=1e-4)
     with torch.no_grad():
         towers.log_scale.fill_(10)
+    towers.limit_scale()
     assert towers.scale.item() == pytest.approx(100)

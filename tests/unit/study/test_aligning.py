@@ -1,21 +1,32 @@
 """A dual tower under a CLIP of the user's own, from pairs to files."""
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from autokd.config import TowerConfig, build_tower_config
-from autokd.errors import ConfigError, DataError, SpaceError, StudyError, TeacherError
-from autokd.study import aligning, distill_clip
+from autokd.config import TowerConfig, build_config, build_tower_config
+from autokd.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    ExportError,
+    SpaceError,
+    StudyError,
+    TeacherError,
+)
+from autokd.study import aligning, distill_clip, find_tracked, tower_times
+from autokd.study.folder import StudyFolder
 from autokd.study.progress import SearchProgress
+from autokd.study.tower_times import open_tower_target
 from autokd.testing import FakeTarget
 from autokd.trackers import log_towers
 from tests import tiles
 
-_open = aligning._open
 NETWORK = """
 from torch import nn
 
@@ -36,7 +47,7 @@ def pairs(tmp_path_factory):
 def build(tmp_path, monkeypatch, pairs):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(aligning, "_open", lambda *_, **__: FakeTarget())
+    monkeypatch.setattr(aligning, "open_tower_target", lambda *_, **__: FakeTarget())
     monkeypatch.setattr(aligning, "log_towers", lambda *_, **__: None)  # seconds for a database
     Path("net.py").write_text(NETWORK)
 
@@ -174,6 +185,24 @@ def test_without_a_teacher_there_is_no_twin(build):
     assert done.gain is None
 
 
+def test_the_page_of_a_study_is_found_whichever_command_made_it(build):
+    runs = Path("mlruns")
+    with pytest.raises(StudyError, match="must hold a study, got none"):
+        find_tracked(None, runs_dir=runs)
+    config = build(epochs=1, seeds=1, baseline=False, tracking_uri="http://127.0.0.1:9")
+    distill_clip(config)
+    found = find_tracked(None, runs_dir=runs)
+    assert (found.study_name, found.tracking_uri) == ("tiles", config.tracking_uri)
+    other = StudyFolder(runs / "studies" / "searched")
+    other.path.mkdir()
+    other.keep_settings(build_config(flags={"study": "searched"}), dimensions=[], digests={})
+    os.utime(other.path / "settings.json", (2e9, 2e9))
+    assert find_tracked(None, runs_dir=runs).study_name == "searched"
+    assert find_tracked("tiles", runs_dir=runs).study_name == "tiles"
+    with pytest.raises(StudyError, match="`--study` must be one of searched, got none"):
+        find_tracked("none", runs_dir=runs)
+
+
 def test_mlflow_may_be_away(build, monkeypatch):
     monkeypatch.setattr(aligning, "log_towers", log_towers)
     progress = Lines()
@@ -208,13 +237,84 @@ def test_what_is_wrong_is_said_before_anything_is_trained(build, changes, error,
 
 
 def test_targets_that_run_no_onnx_files_are_refused(build, monkeypatch):
-    monkeypatch.setattr(aligning, "_open", _open)
+    monkeypatch.setattr(aligning, "open_tower_target", open_tower_target)
     with pytest.raises(
         ConfigError, match=r"`--target` must run ONNX files, .*got torch; pass onnx"
     ):
         distill_clip(build(target="torch"))
     with pytest.raises(ConfigError, match=r"`--target` must be one of .*got phone"):
         distill_clip(build(target="phone"))
+
+
+def test_a_training_that_diverges_is_left_out(build, monkeypatch):
+    real, progress = aligning.align, Lines()
+
+    def align(*args, plan, **options):
+        if plan.seed == 1 and options["losses"] == ("contrastive",):
+            raise DivergedError("loss is nan in epoch 1 of 1")
+        return real(*args, plan=plan, **options)
+
+    monkeypatch.setattr(aligning, "align", align)
+    done = distill_clip(build(epochs=1, seeds=2), progress=progress)
+    assert (done.student.recall.n, done.twin.recall.n, done.gain.n) == (2, 1, 1)
+    assert "warning: twin-seed-1 is left out: loss is nan in epoch 1 of 1" in progress.lines
+
+    def diverge(*_, **__):
+        raise DivergedError("loss is nan")
+
+    monkeypatch.setattr(aligning, "align", diverge)
+    with pytest.raises(DivergedError, match="all 1 trainings have diverged; pass a lower --lr"):
+        distill_clip(build(epochs=1, seeds=1, study="none"))
+
+
+def test_a_teacher_that_cannot_go_to_onnx_is_not_timed(build, monkeypatch):
+    progress, real = Lines(), tower_times.write_tower_files
+
+    def write(image, text, folder, **options):
+        if folder.name == "theirs":
+            raise ExportError("student must be exportable to ONNX, got 3 GB")
+        return real(image, text, folder, **options)
+
+    monkeypatch.setattr(tower_times, "write_tower_files", write)
+    done = distill_clip(build(epochs=1, seeds=1, baseline=False), progress=progress)
+    assert done.teacher.image_ms is None
+    assert done.student.image_ms > 0
+    assert any("teacher must be exportable to ONNX, got 3 GB" in line for line in progress.lines)
+
+
+def test_a_broken_picture_is_told_before_anything_is_kept(build, pairs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(pairs.parent, copy)
+    for number in range(96):
+        whole = (copy / f"{number}.png").read_bytes()
+        (copy / f"{number}.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"a picture must be readable, got .*png"):
+        distill_clip(build(pairs=copy / "tiles.csv"))
+    assert not Path("mlruns/studies/tiles/towers.json").exists()
+
+
+def test_another_network_or_folder_under_the_same_name_is_another_study(build, pairs, tmp_path):
+    named = tmp_path / "named"
+    shutil.copytree(pairs.parent / "named", named)
+    options = {"epochs": 1, "seeds": 1, "baseline": False, "zero_shot": named}
+    distill_clip(build(**options))
+    shutil.copy(named / "red" / "0.png", named / "red" / "other.png")
+    with pytest.raises(StudyError, match="was made with digests="):
+        distill_clip(build(**options))
+    (named / "red" / "other.png").unlink()
+    distill_clip(build(**options))
+    Path("net.py").write_text(NETWORK.replace("8", "16"))
+    for name in [name for name in sys.modules if name.startswith("autokd_space_net")]:
+        del sys.modules[name]
+    with pytest.raises(StudyError, match="was made with digests="):
+        distill_clip(build(**options))
+
+
+def test_a_search_does_not_go_on_with_towers(build):
+    config = build(epochs=1, seeds=1, baseline=False)
+    distill_clip(config)
+    with pytest.raises(StudyError, match="must not be one of `autokd distill-clip`"):
+        StudyFolder(config.study_dir).check_settings(build_config(), dimensions=[])
 
 
 def test_other_pairs_under_the_same_name_are_another_study(build, pairs, tmp_path):
@@ -231,6 +331,10 @@ def test_other_pairs_under_the_same_name_are_another_study(build, pairs, tmp_pat
     ("flags", "said"),
     [
         ({"text_width": 30}, "`--text-width` must be a multiple of --text-heads (4), got 30"),
+        (
+            {"val_ratio": 0.45, "test_ratio": 0.45},
+            "`--val-ratio` and `--test-ratio` must sum up to 0.8 at the most, got 0.9",
+        ),
         ({"template": "a photo"}, "`--template` must hold {}, got 'a photo'"),
         ({"loss": "contrastve"}, "did you mean `contrastive`?"),
         ({"loss": "feature+feature"}, "`--loss` must name each word once"),

@@ -73,6 +73,7 @@ def test_its_tokeniser_goes_into_a_file_that_reads_texts_alike(local, tmp_path):
         ("clip:ViT-B-32", {"pretrained": "none"}, "`--teacher-pretrained` must be one of openai"),
         ("clip:ViT-B-32", {"weights": "no.pt"}, "`--teacher-weights` must be a file, got no.pt"),
         ("clip:local-dir:none", {}, "`--teacher` must be loadable"),
+        ("clip:local-dir:x", {"pretrained": "a"}, "which brings its own, got a"),
         ("python:tests.tiles:load", {"pretrained": "x"}, "must be left to python:tests.tiles"),
         ("clip:", {}, "`--teacher` must be clip:NAME or python:module:function, got clip:"),
     ],
@@ -85,6 +86,21 @@ def test_what_is_no_clip_is_refused_in_a_line(name, options, said, tmp_path, mon
     with pytest.raises(TeacherError, match=r"^[^\n]*$") as caught:
         load_clip(name, **given)
     assert said in str(caught.value)
+
+
+def test_a_folder_without_weights_is_refused(local, tmp_path):
+    (tmp_path / "open_clip_config.json").write_text(
+        (local[0] / "open_clip_config.json").read_text()
+    )
+    with pytest.raises(TeacherError, match="`--teacher` must be loadable"):
+        load_clip(f"clip:local-dir:{tmp_path}", weights=None, pretrained=None)
+
+
+def test_an_exclamation_mark_within_a_text_does_not_end_it(local):
+    teacher = load_clip(f"clip:local-dir:{local[0]}", weights=None, pretrained=None)
+    tokens = teacher.tokenise(["", "a dog", "wow !(2020)"])
+    ends = teacher.count_tokens(tokens) - 1
+    assert tokens.gather(1, ends[:, None]).flatten().tolist() == [49407] * 3
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
