@@ -15,8 +15,6 @@ from autokd.config import TowerConfig, build_tower_config
 
 __all__ = ["distill_clip_command"]
 
-_COLUMNS = ("recall %", "text %", "image %", "0-shot %", "params", "image ms", "text ms")
-
 
 @cli.command("distill-clip")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
@@ -63,27 +61,31 @@ def _print_table(done: Any) -> None:  # noqa: ANN401 - imported late
         title_style="bold",
         caption_style="dim",
     )
-    table.add_column("")
-    for name in _COLUMNS:
+    rows = [row for row in (done.student, done.twin, done.teacher) if row is not None]
+    columns = [_tell(row) for row in rows]
+    table.add_column("", no_wrap=True)
+    shown = [name for name in columns[0] if any(column[name] for column in columns)]
+    for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
-    for row in (done.student, done.twin, done.teacher):
-        if row is not None:
-            table.add_row(row.name, *_cells(row))
+    for row, column in zip(rows, columns, strict=True):
+        table.add_row(row.name, *(column[name] for name in shown))
     Console(highlight=False).print(table)
     if done.gain is not None:
         between = "" if done.gain.ci95 is None else f" ± {100 * done.gain.ci95:.1f}"
         click.echo(f"gain by the teacher: {100 * done.gain.mean:+.1f}{between} points of recall")
 
 
-def _cells(row: Any) -> tuple[str, ...]:  # noqa: ANN401 - imported late
+def _tell(row: Any) -> dict[str, str]:  # noqa: ANN401 - imported late
+    """What stands in a row, by column; nothing where nothing is known."""
     from autokd.reports import short_count
 
     ci95 = "" if row.recall.ci95 is None else f" ± {100 * row.recall.ci95:.1f}"
-    return (
-        f"{100 * row.recall.mean:.1f}{ci95}",
-        f"{100 * row.text_at_1:.1f}",
-        f"{100 * row.image_at_1:.1f}",
-        "" if row.zero_shot is None else f"{100 * row.zero_shot:.1f}",
-        short_count(row.n_params),
-        *("" if ms is None else f"{ms:.4g}" for ms in (row.image_ms, row.text_ms)),
-    )
+    return {
+        "recall %": f"{100 * row.recall.mean:.1f}{ci95}",
+        "text %": f"{100 * row.text_at_1:.1f}",
+        "image %": f"{100 * row.image_at_1:.1f}",
+        "0-shot %": "" if row.zero_shot is None else f"{100 * row.zero_shot:.1f}",
+        "params": short_count(row.n_params),
+        "image ms": "" if row.image_ms is None else f"{row.image_ms:.4g}",
+        "text ms": "" if row.text_ms is None else f"{row.text_ms:.4g}",
+    }

@@ -73,7 +73,7 @@ def log_towers(
         client.log_batch(runs.parent_id, metrics=values)
         for file in files:
             client.log_artifact(runs.parent_id, str(file), "towers")
-        client.set_terminated(runs.parent_id, status="FINISHED", end_time=now)
+        client.set_terminated(runs.parent_id, status="FINISHED")  # begun here, if it is the first
 
 
 def _log_training(client: "MlflowClient", runs: StudyRuns, one: TrainedTowers, *, now: int) -> None:

@@ -101,6 +101,7 @@ def test_a_dual_tower_stands_beside_its_twin_and_its_teacher(build, pairs, monke
     history = client.get_metric_history(told["twin-seed-1"].info.run_id, "val_recall")
     assert len(history) == config.epochs
     assert told["twin-seed-1"].data.params["loss"] == "contrastive"
+    assert all(run.info.end_time >= run.info.start_time for run in told.values())
     assert told["search"].data.metrics["gain"] == pytest.approx(done.gain.mean)
 
 
