@@ -122,7 +122,6 @@ class Site:
         else:
             student = self.load(self._kept.weights_of(number - 1))
             consensus, heard = self._hear(number - 1)
-            engine = Engine.parse(self.rounds[0].engine)
             train = partial(
                 train_round,
                 student,
@@ -130,9 +129,7 @@ class Site:
                 number=number,
                 data=self.data,
                 consensus=consensus,
-                plan=dataclasses.replace(
-                    self._plan, engine=dataclasses.replace(engine, device=self._plan.device)
-                ),
+                plan=dataclasses.replace(self._plan, engine=self._engine),
                 keeper=self._checkpoints.keepers(name)(0),
             )
         training = self._train(f"round {number}", train, epochs=self._plan.epochs)
@@ -148,6 +145,11 @@ class Site:
         self._kept.keep(done)
         self._checkpoints.drop(name)
         return done
+
+    @property
+    def _engine(self) -> Engine:
+        """What the first round was computed with; a matched baseline must be matched."""
+        return dataclasses.replace(Engine.parse(self.rounds[0].engine), device=self._plan.device)
 
     def _hear(
         self, number: int
@@ -199,7 +201,9 @@ class Site:
         n_private, n_public = len(self.data.train_images), len(self.data.unlabelled_images)
         n_shared = (len(self.rounds) - 1) * (n_private + n_public)
         plan = dataclasses.replace(
-            self._plan, epochs=round(self._plan.epochs * (1 + n_shared / n_private))
+            self._plan,
+            epochs=round(self._plan.epochs * (1 + n_shared / n_private)),
+            engine=self._engine,
         )
         entry = Entry(trial=0, seed=self._config.seed, is_twin=True, epochs=plan.epochs)
         known = load_refit(self._folder, entry)
