@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -78,12 +78,7 @@ def as_texts(values: object) -> object:
 
 def check_loss(text: str) -> str:
     """The words of `--loss` in one order, so that it does not matter how they were typed."""
-    words = [word.strip().lower() for word in text.split("+")]
-    for word in words:
-        if word not in _LOSS_WORDS:
-            near = difflib.get_close_matches(word, _LOSS_WORDS, n=1)
-            remedy = f"did you mean `{near[0]}`?" if near else "join several with +"
-            raise _loss_fault(f"be made of {', '.join(_LOSS_WORDS)}", remedy=remedy)
+    words = _split_loss(text, known=_LOSS_WORDS)
     if len(set(words) & set(LOGIT_LOSSES)) != 1:
         remedy = f"it can be {', '.join(LOGIT_LOSSES)}"
         raise _loss_fault("name exactly one loss on logits", remedy=remedy)
@@ -100,15 +95,21 @@ def check_loss(text: str) -> str:
 
 def check_tower_loss(text: str) -> str:
     """The parts of `--loss` of a dual tower in one order."""
-    words = [word.strip().lower() for word in text.split("+")]
-    for word in words:
-        if word not in TOWER_LOSSES:
-            near = difflib.get_close_matches(word, TOWER_LOSSES, n=1)
-            remedy = f"did you mean `{near[0]}`?" if near else "join several with +"
-            raise _loss_fault(f"be made of {', '.join(TOWER_LOSSES)}", remedy=remedy)
+    words = _split_loss(text, known=TOWER_LOSSES)
     if len(set(words)) < len(words):
         raise _loss_fault("name each word once", remedy="leave one out")
     return "+".join(sorted(words, key=TOWER_LOSSES.index))
+
+
+def _split_loss(text: str, *, known: Sequence[str]) -> list[str]:
+    """The words of a loss, all of them known."""
+    words = [word.strip().lower() for word in text.split("+")]
+    for word in words:
+        if word not in known:
+            near = difflib.get_close_matches(word, known, n=1)
+            remedy = f"did you mean `{near[0]}`?" if near else "join several with +"
+            raise _loss_fault(f"be made of {', '.join(known)}", remedy=remedy)
+    return words
 
 
 def _loss_fault(rule: str, *, remedy: str) -> PydanticCustomError:

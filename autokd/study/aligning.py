@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 
 from autokd.candidate import CheckpointFolder, PairLesson, build_towers, save_student
@@ -21,6 +20,7 @@ from autokd.reports import draw_recalls
 from autokd.study.finalists import estimate
 from autokd.study.folder import TOWERS, StudyFolder
 from autokd.study.interrupts import ending_gently
+from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
 from autokd.study.tower_results import (
     AlignedTowers,
@@ -58,14 +58,12 @@ def distill_clip(
         Recalls, latencies and files.
 
     Raises:
-        ConfigError: No pairs are named, the device is not there, or the target runs no ONNX files.
+        ConfigError: No pairs are named, or the target runs no ONNX files.
     """
     if config.pairs is None:
         raise ConfigError(
             "`--pairs` must name pictures and captions, got nothing; pass --pairs FILE.csv"
         )
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`--device` must be there, got cuda; pass --device cpu")
     check_folder(out)
     if open_tower_target(config, form=SCREENING).needs_program:
         raise ConfigError(
@@ -92,8 +90,7 @@ class _Session:
             progress: Where to show it.
         """
         self.config, self.folder, self.progress = config, folder, progress
-        is_cuda = config.device != "cpu" and torch.cuda.is_available()
-        self.device = torch.device("cuda" if is_cuda else "cpu")
+        self.device = choose_device(config)
         pairs = load_pairs(
             config.pairs or Path(),
             val_ratio=config.val_ratio,

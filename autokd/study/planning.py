@@ -2,7 +2,7 @@
 
 import torch
 
-from autokd.config import Config
+from autokd.config import Config, TowerConfig
 from autokd.data import SearchData
 from autokd.distillation import Plan
 from autokd.errors import ConfigError
@@ -13,7 +13,7 @@ _STEPS = 180  # of one trial, about, where the user names no epochs: five epochs
 _MIN_EPOCHS, _MAX_EPOCHS = 3, 30
 
 
-def choose_device(config: Config, *, is_looking: bool = False) -> torch.device:
+def choose_device(config: Config | TowerConfig, *, is_looking: bool = False) -> torch.device:
     """Where students are trained, or looked at afterwards.
 
     Args:

@@ -81,4 +81,4 @@ def add_rounds(
                 Param(name, redacted(str(value))[:_MAX_VALUE]) for name, value in params.items()
             ],
         )
-        client.set_terminated(run_id, status="FINISHED", end_time=time_ms)
+        client.set_terminated(run_id, status="FINISHED")  # begun here, if it is the first

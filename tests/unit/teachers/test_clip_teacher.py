@@ -49,7 +49,9 @@ def test_the_digest_is_that_of_the_weights(local, tmp_path):
 
 
 def test_its_tokeniser_goes_into_a_file_that_reads_texts_alike(local, tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers = pytest.importorskip(
+        "tokenizers", reason="needs tokenizers: pip install autokd[clip]"
+    )
     teacher = load_clip(f"clip:local-dir:{local[0]}", weights=None, pretrained=None)
     texts = [*TEXTS, *(f"a {name} tile, {n}% of it" for n, name in enumerate(tiles.COLOURS))]
     card = {"context": 20, "padding": 0}
