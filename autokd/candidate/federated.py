@@ -1,13 +1,12 @@
 """One round of one site: learning from what all sites say, and saying something oneself."""
 
-import copy
 import dataclasses
-import functools
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32, UInt8
+from jaxtyping import Float, Float16, Float32, Int64, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from autokd.data import (
     Augment,
@@ -31,6 +30,8 @@ from autokd.types import Recipe
 __all__ = ["answer_public", "describe_views", "train_round"]
 
 _BATCH = 256
+_LEAST = -6e4  # of a logarithm that half precision holds
+_SURE = 0.9  # of a label
 _SEEDS_APART = 1000  # rounds draw orders and views of their own
 
 
@@ -63,8 +64,9 @@ def train_round(  # noqa: PLR0913 - everything that meets in a training
     """Trains a student on from where it is, on its labels and on what all sites say.
 
     Public pictures are taught by the consensus and have no label. Private ones are taught by
-    their labels and, as nobody else has seen them, by the student as it came into the round: what
-    it has learnt there is not forgotten over what it learns from the others.
+    their labels: where the loss wants to hear a teacher of them too, nobody else has seen them, so
+    that it hears the label, nine parts in ten. They are seen in as many views as in a training
+    without the others.
 
     Args:
         student: Trained in place; ends with the weights of the round's best epoch on validation.
@@ -81,15 +83,12 @@ def train_round(  # noqa: PLR0913 - everything that meets in a training
     """
     plan = dataclasses.replace(plan, seed=plan.seed + _SEEDS_APART * number)
     n_private, n_public = len(data.train_images), len(data.unlabelled_images)
-    private, public = (
-        build_viewer(recipe, n_pictures=n, n_views=len(consensus)) for n in (n_private, n_public)
-    )
-    former = copy.deepcopy(student).requires_grad_(requires_grad=False)
+    private = build_viewer(recipe, n_pictures=n_private)
+    public = build_viewer(recipe, n_pictures=n_public, n_views=len(consensus))
+    own = _say_labels(data.train_labels, n_classes=data.card.n_classes)
 
-    @functools.cache  # a round may come back to a view
     def recall(view: int) -> Float32[Tensor, "pictures classes"]:
-        own = _ask(former, private, data.train_images, view=view, device=plan.device)
-        return torch.cat([own, torch.from_numpy(consensus[view])])
+        return torch.cat([own, torch.from_numpy(consensus[view % len(consensus)])])
 
     teacher = RememberedTeacher(
         recall,
@@ -138,10 +137,18 @@ def answer_public(
     """
     viewer = build_viewer(recipe, n_pictures=len(images), n_views=n_views)
     views = [
-        _ask(student, viewer, images, view=view, device=device).log_softmax(1).half()
+        _ask(student, viewer, images, view=view, device=device).log_softmax(1).clamp(min=_LEAST).half()
         for view in range(viewer.n_views)
     ]
     return torch.stack(views).numpy()
+
+
+def _say_labels(
+    labels: Int64[Tensor, " pictures"], *, n_classes: int
+) -> Float32[Tensor, "pictures classes"]:
+    """What a teacher would say who knows the labels: logarithms of probabilities."""
+    said = F.one_hot(labels, n_classes).float()
+    return (said * _SURE + (1 - _SURE) / n_classes).log()
 
 
 @torch.no_grad()

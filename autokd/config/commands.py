@@ -19,6 +19,7 @@ _OF_FEDERATE = frozenset(
         "public",
         "public_limit",
         "rounds",
+        "first_epochs",
         "n_sites",
         "sites",
         "wait_s",

@@ -268,6 +268,9 @@ class Config(BaseModel):
     rounds: int = Field(
         3, ge=1, le=99, description="Exchanges; there is one training more, the first one alone"
     )
+    first_epochs: int | None = Field(
+        None, ge=1, description="Epochs of the first training, alone [default: 3 x --epochs]"
+    )
     n_sites: int | None = Field(
         None, ge=2, le=1000, description="How many sites meet; said by the first one at the least"
     )

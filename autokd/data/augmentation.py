@@ -187,7 +187,7 @@ class JoinedViewer:
     """Views of pictures of two kinds in one list, each as it would be without the other.
 
     Attributes:
-        n_views: Of the kind that has fewer.
+        n_views: Of the kind that has more; the other one begins again.
     """
 
     def __init__(self, first: Viewer, second: Viewer, *, n_first: int) -> None:
@@ -198,7 +198,7 @@ class JoinedViewer:
             second: Of those with the higher ones.
             n_first: Where they begin.
         """
-        self.n_views = min(first.n_views, second.n_views)
+        self.n_views = max(first.n_views, second.n_views)
         self._first, self._second, self._n_first = first, second, n_first
 
     def __call__(
@@ -215,7 +215,8 @@ class JoinedViewer:
         for viewer, is_of_kind, start in kinds:
             if is_of_kind.any():
                 here = is_of_kind.to(images.device)
-                views[here] = viewer(images[here], indices[is_of_kind] - start, view=view)
+                number = view % viewer.n_views
+                views[here] = viewer(images[here], indices[is_of_kind] - start, view=number)
         return views
 
 

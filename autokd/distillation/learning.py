@@ -20,7 +20,7 @@ from autokd.distillation.schedules import (
     scale_at,
     temperature_at,
 )
-from autokd.distillation.teaching import Teaching
+from autokd.distillation.teaching import Teaching, Views
 from autokd.errors import DivergedError
 from autokd.types import EpochLog, Recipe
 
@@ -47,7 +47,7 @@ class Learning:
         plan: Plan,
         augment: Augment,
         teaching: Teaching,
-        example: Tensor,
+        example: Views,
         kept: Checkpoint | None,
     ) -> None:
         """Puts the student on its device, as it was at a checkpoint if there is one.
@@ -59,7 +59,7 @@ class Learning:
             plan: Epochs, batch, seed, device and engine.
             augment: Makes views and targets of a batch.
             teaching: What it has to learn from beside the labels.
-            example: Any batch of pictures.
+            example: Any batch.
             kept: Where to go on.
 
         Raises:
@@ -69,17 +69,21 @@ class Learning:
             raise ValueError("`plan` must have an engine, got none")
         engine = plan.engine
         self.curve: list[EpochLog] = []
-        self._student, self._data, self._recipe = student, data, recipe
+        self._student, self._recipe = student, recipe
         self._plan, self._engine, self._augment = plan, engine, augment
         self._teaching = teaching
         self._images = data.train_images.to(plan.device)
         self._labels = data.train_labels.to(plan.device)
+        self._held_out = (data.val_images.to(plan.device), data.val_labels.to(plan.device))
+        self._log_prior = None
+        if recipe.is_balanced:
+            self._log_prior = _log_prior(self._labels, n_classes=example.targets.shape[1])
         self._batch_size = min(plan.batch_size, len(self._images))
         self._n_steps = len(self._images) // self._batch_size
         if kept is not None:
             student.load_state_dict(kept.weights)
         student.to(plan.device, memory_format=engine.memory_format)  # type: ignore[call-overload]
-        self._run = engine.build_step(student.train(), example)
+        self._run = engine.build_step(student.train(), example.pictures)
         self._beside = list(teaching.parameters())
         self._parameters = [*student.parameters(), *self._beside]
         self._optimiser = build_optimiser(self._parameters, recipe)
@@ -121,9 +125,7 @@ class Learning:
         train_loss = loss_sum.item() / self._n_steps
         if not math.isfinite(train_loss):
             raise DivergedError(f"loss is {train_loss} in epoch {epoch + 1} of {plan.epochs}")
-        val_loss, val_accuracy = evaluate(
-            self._student, self._data.val_images, self._data.val_labels, engine=self._engine
-        )
+        val_loss, val_accuracy = evaluate(self._student, *self._held_out, engine=self._engine)
         row = EpochLog(
             epoch=epoch + 1,
             train_loss=train_loss,
@@ -170,6 +172,7 @@ class Learning:
             recipe=self._recipe,
             alpha=alpha,
             temperature=temperature,
+            log_prior=self._log_prior,
         )
         if teaching.features is not None and feature_weight > 0:
             loss = loss + feature_weight * teaching.features.loss(views)
@@ -226,6 +229,12 @@ class Learning:
         self._schedule.load_state_dict(kept.schedule)
         for parameter, value in zip(self._beside, kept.beside, strict=True):
             parameter.copy_(value)
+
+
+def _log_prior(labels: Tensor, *, n_classes: int) -> Tensor:
+    """Logarithms of the classes' shares, as if each had been seen once more; -1 is no label."""
+    counts = torch.bincount(labels[labels >= 0], minlength=n_classes) + 1.0
+    return (counts / counts.sum()).log()
 
 
 def _rank(row: EpochLog) -> tuple[float, float]:

@@ -21,6 +21,8 @@ __all__ = ["distillation_loss", "label_loss", "teacher_loss"]
 def label_loss(
     student_logits: Float[Tensor, "batch classes"],
     targets: Float[Tensor, "batch classes"],
+    *,
+    log_prior: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the student against labels that may be mixed or smoothed.
 
@@ -28,11 +30,19 @@ def label_loss(
         student_logits: Unnormalised scores.
         targets: A probability for each class; each row sums to 1, to 0 where the picture has no
             label, or to the share of the one that has, where two are mixed.
+        log_prior: Logarithms of the shares of the classes. The student then learns what is left
+            of a picture's class once its frequency is known: rare classes are not pushed down.
 
     Returns:
         The mean over the pictures that have a label, as many as the targets sum to, in nats; 0 if
         none has.
+
+    References:
+        Menon et al., "Long-tail learning via logit adjustment", 2020, equation 10.
+        https://arxiv.org/abs/2007.07314
     """
+    if log_prior is not None:
+        student_logits = student_logits + log_prior
     n_labelled = targets.sum().clamp(min=1)
     return F.cross_entropy(student_logits, targets, reduction="sum") / n_labelled
 
@@ -85,6 +95,7 @@ def distillation_loss(
     recipe: Recipe,
     alpha: float,
     temperature: float,
+    log_prior: Float[Tensor, " classes"] | None = None,
 ) -> Float[Tensor, ""]:
     """The objective: `(1 - alpha)` of the labels' loss and `alpha` of the teacher's.
 
@@ -95,6 +106,7 @@ def distillation_loss(
         recipe: Which loss on logits.
         alpha: Weight of the teacher, in [0, 1].
         temperature: Softens teacher and student; positive.
+        log_prior: Of the classes, for the labels' loss.
 
     Returns:
         The mean over the batch, in nats.
@@ -104,14 +116,15 @@ def distillation_loss(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"`alpha` must be in [0, 1], got {alpha}")
+    hard = label_loss(student_logits, targets, log_prior=log_prior)
     if alpha == 0:
-        return label_loss(student_logits, targets)
+        return hard
     if teacher_logits is None:
         raise ValueError(f"`alpha` must be 0 without a teacher, got {alpha}")
     soft = teacher_loss(
         student_logits, teacher_logits, targets=targets, recipe=recipe, temperature=temperature
     )
-    return soft * alpha + label_loss(student_logits, targets) * (1 - alpha)
+    return soft * alpha + hard * (1 - alpha)
 
 
 def _logit_loss(

@@ -78,7 +78,7 @@ def distill(  # noqa: PLR0913 - everything that meets in a training
         plan=dataclasses.replace(plan, engine=engine),
         augment=augment,
         teaching=teaching,
-        example=example.pictures,
+        example=example,
         kept=kept,
     )
     is_stopped = False

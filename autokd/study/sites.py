@@ -32,8 +32,9 @@ from autokd.study.refits import Entry, Refit, keep_refit, load_refit, measure_te
 from autokd.study.rounds import Round, RoundFolder
 from autokd.types import EpochLog, Recipe, Sample
 
-__all__ = ["Site", "choose_sample"]
+__all__ = ["Site", "choose_sample", "count_epochs_alone"]
 
+_FIRST = 3  # times as long as the others is the first training: they stand on what it has learnt
 _ALPHA = 0.5  # unless told otherwise: sites that still learn are no teachers to rely on by 0.9
 
 
@@ -67,6 +68,8 @@ class Site:
         self.architecture = space.architecture_of(self._sample)
         self._crew, self._kept = InlineCrew(), RoundFolder(folder.path)
         self._plan = build_plan(config, data=data, device=choose_device(config))
+        first = config.first_epochs or _FIRST * self._plan.epochs
+        self._first = dataclasses.replace(self._plan, epochs=first)
         self._checkpoints = CheckpointFolder(
             folder.checkpoints, limit_bytes=round(config.checkpoints_gb * 2**30)
         )
@@ -83,7 +86,8 @@ class Site:
             f"site {self.meeting.site}: {card.n_train} training, {card.n_val} validation, "
             f"{card.n_test} test pictures of {card.n_classes} classes; {charter.public_shape[0]} "
             f"public ones in {charter.views} views; {charter.rounds} exchanges with "
-            f"{charter.n_sites - 1} other sites, {self._plan.epochs} epochs before and after each"
+            f"{charter.n_sites - 1} other sites, {self._first.epochs} epochs before the first and "
+            f"{self._plan.epochs} after each"
         )
         for number in range(charter.rounds + 1):
             done = self._kept.load(number) or self._train_round(number)
@@ -115,10 +119,11 @@ class Site:
 
     def _train_round(self, number: int) -> Round:
         """One training of the student, from where the round before has left it."""
-        name = f"round-{number}-{self._plan.epochs}"
+        plan = self._first if number == 0 else self._plan
+        name = f"round-{number}-{plan.epochs}"
         if number == 0:
             student, heard = self._build(), ()
-            train = self._learn_alone(student, plan=self._plan, name=name)
+            train = self._learn_alone(student, plan=plan, name=name)
         else:
             student = self.load(self._kept.weights_of(number - 1))
             consensus, heard = self._hear(number - 1)
@@ -129,10 +134,10 @@ class Site:
                 number=number,
                 data=self.data,
                 consensus=consensus,
-                plan=dataclasses.replace(self._plan, engine=self._engine),
+                plan=dataclasses.replace(plan, engine=self._engine),
                 keeper=self._checkpoints.keepers(name)(0),
             )
-        training = self._train(f"round {number}", train, epochs=self._plan.epochs)
+        training = self._train(f"round {number}", train, epochs=plan.epochs)
         save_student(student, self._folder.path / self._kept.weights_of(number))
         done = Round(
             number=number,
@@ -187,7 +192,8 @@ class Site:
 
     def _finish(self) -> Refit:
         """The student of the last round, asked about the test split."""
-        last, n_epochs = self.rounds[-1], self._plan.epochs * len(self.rounds)
+        last = self.rounds[-1]
+        n_epochs = self._first.epochs + self._plan.epochs * (len(self.rounds) - 1)
         entry = Entry(trial=0, seed=self._config.seed, is_twin=False, epochs=n_epochs)
         return load_refit(self._folder, entry) or self._keep(
             entry,
@@ -198,13 +204,14 @@ class Site:
 
     def _train_alone(self) -> Refit:
         """The same student trained in one go without the others, for as many steps."""
-        n_private, n_public = len(self.data.train_images), len(self.data.unlabelled_images)
-        n_shared = (len(self.rounds) - 1) * (n_private + n_public)
-        plan = dataclasses.replace(
-            self._plan,
-            epochs=round(self._plan.epochs * (1 + n_shared / n_private)),
-            engine=self._engine,
+        epochs = count_epochs_alone(
+            len(self.data.train_images),
+            n_public=len(self.data.unlabelled_images),
+            plan=self._plan,
+            first_epochs=self._first.epochs,
+            n_rounds=len(self.rounds) - 1,
         )
+        plan = dataclasses.replace(self._plan, epochs=epochs, engine=self._engine)
         entry = Entry(trial=0, seed=self._config.seed, is_twin=True, epochs=plan.epochs)
         known = load_refit(self._folder, entry)
         if known is not None:
@@ -282,6 +289,28 @@ class Site:
         )
         keep_refit(self._folder, entry, refit)
         return refit
+
+
+def count_epochs_alone(
+    n_private: int, *, n_public: int, plan: Plan, first_epochs: int, n_rounds: int
+) -> int:
+    """Epochs on private pictures alone that have as many steps as all rounds of a federation.
+
+    Args:
+        n_private: Training pictures.
+        n_public: Pictures that are learnt from beside them in each round but the first.
+        plan: Batch and epochs of those rounds.
+        first_epochs: Of the first one.
+        n_rounds: After the first.
+
+    Returns:
+        At least 1; within half an epoch.
+    """
+    alone, together = (
+        n // min(plan.batch_size, n) for n in (n_private, n_private + n_public)
+    )
+    n_steps = first_epochs * alone + n_rounds * plan.epochs * together
+    return max(1, round(n_steps / alone))
 
 
 def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sample, Recipe]:

@@ -154,6 +154,7 @@ class Recipe:
             said of both pictures, which costs nothing and is not the same.
         mix_alpha: Parameter of the Beta distribution of the mixing ratio; positive.
         label_smoothing: Share of the label's mass spread over all classes, in [0, 1).
+        is_balanced: Whether labels are learnt as if all classes were as frequent as each other.
         optimiser: AdamW, or SGD with Nesterov momentum 0.9.
         learning_rate: Peak of a warm-up and cosine schedule.
         weight_decay: As the optimiser understands it; not applied to biases and norms.
@@ -185,6 +186,7 @@ class Recipe:
     mix_targets: MixTargets = "mixed"
     mix_alpha: float = 0.2
     label_smoothing: float = 0.0
+    is_balanced: bool = False
     optimiser: Optimiser = "adamw"
     learning_rate: float = 5e-3
     weight_decay: float = 5e-4

@@ -150,3 +150,21 @@ def test_dkd_takes_the_largest_label_and_the_teachers_where_more_has_none(
     assert ask(student, teacher, targets, loss="dkd").item() == pytest.approx(
         dkd_loss(student, teacher, target_classes=classes, temperature=4.0, beta=8.0).item()
     )
+
+
+def test_a_prior_that_knows_nothing_changes_nothing():
+    student = draw(0)
+    even = torch.full((5,), 0.2).log()
+    assert label_loss(student, TARGETS, log_prior=even).item() == pytest.approx(
+        label_loss(student, TARGETS).item()
+    )
+
+
+def test_a_student_that_says_what_is_left_beside_the_prior_has_nothing_to_learn():
+    # Labels are drawn as the prior says, whatever the picture: the balanced answer is none.
+    prior = torch.tensor([0.6, 0.2, 0.1, 0.06, 0.04])
+    undecided = torch.zeros(1, 5, requires_grad=True)
+    label_loss(undecided, prior[None], log_prior=prior.log()).backward()
+    assert undecided.grad == pytest.approx(torch.zeros(1, 5), abs=1e-6)
+    label_loss(undecided, prior[None]).backward()
+    assert undecided.grad[0, 0] < -0.1

@@ -396,3 +396,17 @@ def test_recorded_steps_on_cuda_are_the_steps_as_they_are():
 def test_any_number_of_steps_has_a_schedule(epochs, n):
     training = run(make_student(), epochs=epochs, data=make_data(n))
     assert len(training.curve) == epochs
+
+
+def test_a_balanced_recipe_does_not_push_a_rare_class_down():
+    data = make_data()
+    data.train_images = torch.full_like(data.train_images, 128)  # nothing to be seen in them
+    data.train_labels = (torch.arange(len(data.train_labels)) % 8 == 0).long()
+    shares = []
+    for is_balanced in (False, True):
+        student = make_student()
+        run(student, dataclasses.replace(PLAIN, is_balanced=is_balanced), data=data, epochs=12)
+        with torch.no_grad():
+            shares.append(student(data.train_images[:1].float() / 255).softmax(1)[0, 1].item())
+    assert shares[0] < 0.3
+    assert shares[1] == pytest.approx(0.5, abs=0.12)
