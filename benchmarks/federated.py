@@ -42,7 +42,7 @@ from autokd.study.crews import build_crew
 from autokd.study.finalists import estimate
 from autokd.study.joint_space import build_joint_space
 from autokd.study.refits import without_teacher
-from autokd.study.sites import choose_sample
+from autokd.study.sites import choose_sample, count_epochs_alone
 
 WAYS = ("alone", "federated", "pooled")
 Weights = dict[str, np.ndarray]
@@ -80,6 +80,7 @@ class Stage:
     config: Config
     crew: Crew
     plan: Plan
+    first_epochs: int
     rounds: int
 
     def run(self) -> dict[str, Any]:
@@ -93,7 +94,7 @@ class Stage:
         def build(data: SearchData) -> torch.nn.Module:
             return build_student(space, sample, data=data.card, seed=self.plan.seed)[0]
 
-        def train_alone(data: SearchData, epochs: int, on_epoch: OnEpoch) -> Weights:
+        def train_alone(data: SearchData, on_epoch: OnEpoch, *, epochs: int) -> Weights:
             student = build(data)
             plan = dataclasses.replace(self.plan, epochs=epochs)
             plain = without_teacher(recipe)
@@ -123,8 +124,8 @@ class Stage:
             public_digest="", policy=policy, views=n_views, rounds=self.rounds,
             vote=self.config.vote, n_sites=len(self.sites),
         )  # fmt: skip
-        epochs = self.plan.epochs
-        students = train(self.sites, [partial(train_alone, data, epochs) for data in self.sites])
+        first = partial(train_alone, epochs=self.first_epochs)
+        students = train(self.sites, [partial(first, data) for data in self.sites])
         by_round, sent = [judge(students)], 0
         for number in range(1, self.rounds + 1):
             answers = [
@@ -146,17 +147,23 @@ class Stage:
             by_round.append(judge(students))
         n_private = [len(data.train_images) for data in self.sites]
         # As many steps for each student, whatever it learns from.
-        n_seen = [epochs * (n + self.rounds * (n + n_public)) for n in n_private]
+        n_epochs = [
+            count_epochs_alone(
+                n, n_public=n_public, plan=self.plan, first_epochs=self.first_epochs,
+                n_rounds=self.rounds,
+            )
+            for n in n_private
+        ]  # fmt: skip
         alone = train(
             self.sites,
             [
-                partial(train_alone, data, round(seen / n))
-                for data, seen, n in zip(self.sites, n_seen, n_private, strict=True)
+                partial(train_alone, data, epochs=n)
+                for data, n in zip(self.sites, n_epochs, strict=True)
             ],
         )
-        n_all = len(self.pooled.train_images)
-        together = math.ceil(sum(n_seen) / len(n_seen) / n_all)
-        pooled = train([self.pooled], [partial(train_alone, self.pooled, together)])
+        n_seen = [n * epochs for n, epochs in zip(n_private, n_epochs, strict=True)]
+        together = math.ceil(sum(n_seen) / len(n_seen) / len(self.pooled.train_images))
+        pooled = train([self.pooled], [partial(train_alone, self.pooled, epochs=together)])
         weights = sum(
             value.numel() * value.element_size() for value in alone[0].state_dict().values()
         )
@@ -227,7 +234,7 @@ def set_stage(arguments: argparse.Namespace, folder: Path, *, seed: int, crew: C
     )  # fmt: skip
     return Stage(
         sites=sites, pooled=pooled, test=load_test(own), config=own, crew=crew, plan=plan,
-        rounds=arguments.rounds,
+        first_epochs=arguments.first_epochs, rounds=arguments.rounds,
     )  # fmt: skip
 
 
@@ -270,7 +277,8 @@ def main() -> None:
     parser.add_argument("--train-limit", type=int, help="private pictures of all sites together")
     parser.add_argument("--test-limit", type=int, help="fewer test pictures than all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=5, help="of a round")
+    parser.add_argument("--first-epochs", type=int, default=15, help="before the first exchange")
+    parser.add_argument("--epochs", type=int, default=5, help="after each exchange")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
@@ -278,7 +286,8 @@ def main() -> None:
         sys.exit(f"`data` must be a file, got {arguments.data}")
     if arguments.quick:
         arguments.train_limit, arguments.public, arguments.test_limit = 2400, 800, 2000
-        arguments.rounds, arguments.epochs, arguments.batch_size = 3, 3, 32
+        arguments.first_epochs, arguments.rounds, arguments.epochs = 9, 3, 3
+        arguments.batch_size = 32
         arguments.views, arguments.student = 3, "resnet:width=0.5,depth=1"
     console, start = Console(stderr=True, highlight=False), time.monotonic()
     crew = build_crew(None, device=torch.device(arguments.device))

@@ -137,7 +137,10 @@ def answer_public(
     """
     viewer = build_viewer(recipe, n_pictures=len(images), n_views=n_views)
     views = [
-        _ask(student, viewer, images, view=view, device=device).log_softmax(1).clamp(min=_LEAST).half()
+        _ask(student, viewer, images, view=view, device=device)
+        .log_softmax(1)
+        .clamp(min=_LEAST)
+        .half()
         for view in range(viewer.n_views)
     ]
     return torch.stack(views).numpy()

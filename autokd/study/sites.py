@@ -306,9 +306,7 @@ def count_epochs_alone(
     Returns:
         At least 1; within half an epoch.
     """
-    alone, together = (
-        n // min(plan.batch_size, n) for n in (n_private, n_private + n_public)
-    )
+    alone, together = (n // min(plan.batch_size, n) for n in (n_private, n_private + n_public))
     n_steps = first_epochs * alone + n_rounds * plan.epochs * together
     return max(1, round(n_steps / alone))
 

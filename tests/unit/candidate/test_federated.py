@@ -128,7 +128,10 @@ def test_private_pictures_have_as_many_views_as_in_a_training_without_the_others
         first, again = (viewer(images, indices, view=view) for view in (0, N_VIEWS))
         assert torch.equal(first, again) == (kind == "public")
     last = seen["augment"](
-        data.train_images[:2], data.train_labels[:2], indices=torch.arange(2), epoch=N_VIEWS_ALONE - 1
+        data.train_images[:2],
+        data.train_labels[:2],
+        indices=torch.arange(2),
+        epoch=N_VIEWS_ALONE - 1,
     )
     assert teacher(last).shape == (2, 10)
 
