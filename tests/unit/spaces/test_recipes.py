@@ -288,7 +288,7 @@ def test_one_student_gets_what_the_recipe_declares_as_a_default(tmp_path, name, 
         ("feature_loss", entry("choice", "none", "hint") | {"_default": "fsp"}, "one of .*got fsp"),
         ("alpha", entry("uniform", 0, 1) | {"_default": 2}, r"in \[0, 1\], got 2"),
         ("alpha", entry("uniform", 0, 1) | {"_default": "much"}, "a number, got much"),
-        ("alpha", entry("quniform", 0, 1, 0.5) | {"_default": 0.3}, "plus a multiple of 0.5"),
+        ("alpha", entry("quniform", 0, 1, 0.5) | {"_default": 0.3}, "0 plus a multiple of 0.5"),
         ("exits", entry("choice", 0, 1) | {"_default": [1]}, "one of .*got"),
     ],
 )
