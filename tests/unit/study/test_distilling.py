@@ -221,7 +221,7 @@ def test_the_loss_on_features_and_the_exits_are_in_what_is_learnt(build):
 
 def test_a_student_too_short_for_exits_is_told_before_anybody_is_trained(build):
     notes = Notes()
-    with pytest.raises(SpaceError, match="two maps larger than 1x1 .* pass --fix exits=0"):
+    with pytest.raises(SpaceError, match=r"two maps larger than 1x1 .* pass --fix exits=0"):
         train(build(recipe="self"), notes)
     assert not notes.events
     assert train(build(recipe="self", fix={"exits": "0"}, epochs=1)).student.recipe.exits == 0
