@@ -6,10 +6,16 @@ import math
 from typing import Any
 
 from autokd.errors import SpaceError
-from autokd.spaces.nni_api import Categorical, CategoricalMultiple, LabeledMutable, Numerical
+from autokd.spaces.nni_api import (
+    MISSING,
+    Categorical,
+    CategoricalMultiple,
+    LabeledMutable,
+    Numerical,
+)
 from autokd.types import Dimension, Room
 
-__all__ = ["build_dimension", "decode", "parse_value"]
+__all__ = ["build_dimension", "decode", "has_default", "parse_value"]
 
 Scalar = str | int | float | bool
 _CENTRAL = 0.00135  # of a normal distribution outside three standard deviations, on each side
@@ -41,6 +47,11 @@ def build_dimension(mutable: LabeledMutable, *, room: Room) -> Dimension:
         f"`{mutable.label}` must be a choice or a range, got NNI's {type(mutable).__name__}; "
         "write it as nni.choice or a range of nni.uniform's family"
     )
+
+
+def has_default(mutable: LabeledMutable) -> bool:
+    """Whether a leaf was told its default, which is then more than the first or middle value."""
+    return getattr(mutable, "default_value", MISSING) is not MISSING
 
 
 def decode(mutable: LabeledMutable, value: Scalar) -> Any:  # noqa: ANN401 - NNI's values are free
@@ -134,6 +145,7 @@ def _build_range(mutable: Numerical, *, room: Room) -> Dimension:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise SpaceError(f"`{mutable.label}` must have low < high, got [{low:g}, {high:g}]")
     middle = math.sqrt(low * high) if mutable.log_distributed else (low + high) / 2
+    default = mutable.default_value if has_default(mutable) else middle
     return Dimension(
         label=mutable.label,
         room=room,
@@ -141,5 +153,5 @@ def _build_range(mutable: Numerical, *, room: Room) -> Dimension:
         high=high,
         step=None if mutable.log_distributed else step,
         is_log=mutable.log_distributed,
-        default=float(mutable.qclip(middle)),
+        default=float(mutable.qclip(float(default))),
     )

@@ -17,9 +17,11 @@ with warnings.catch_warnings():
         Numerical,
         SampleValidationError,
     )
+    from nni.mutable.mutable import MISSING
     from nni.nas.nn.pytorch import ModelSpace
 
 __all__ = [
+    "MISSING",
     "Categorical",
     "CategoricalMultiple",
     "LabeledMutable",

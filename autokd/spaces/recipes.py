@@ -11,7 +11,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from autokd.errors import SpaceError
-from autokd.spaces.nni_api import Categorical, Mutable, Numerical
+from autokd.spaces.dimensions import build_dimension, has_default, parse_value
+from autokd.spaces.nni_api import Categorical, Numerical
 from autokd.types import Precision, Recipe, Resizing, TaughtBy, TemperatureSchedule
 
 __all__ = [
@@ -45,31 +46,31 @@ _ON_LOGITS = ("loss", "is_standardised", "is_adaptive", "dkd_beta", "teacher_con
 _ON_FEATURES = ("feature_loss", "feature_weight", "feature_weight_end", "feature_schedule")
 
 
-def _randint(low: float, high: float, *, label: str) -> Mutable:
+def _randint(low: float, high: float, *, label: str) -> Numerical:
     return Numerical(int(low), int(high) - 1, quantize=1, label=label)
 
 
 def _normal(
     mu: float, sigma: float, q: float | None = None, *, label: str, low: float, high: float
-) -> Mutable:
+) -> Numerical:
     return Numerical(low, high, mu=mu, sigma=sigma, quantize=q, label=label)
 
 
 def _lognormal(
     mu: float, sigma: float, q: float | None = None, *, label: str, low: float, high: float
-) -> Mutable:
+) -> Numerical:
     return Numerical(low, high, mu=mu, sigma=sigma, quantize=q, log_distributed=True, label=label)
 
 
-def _uniform(low: float, high: float, q: float | None = None, *, label: str) -> Mutable:
+def _uniform(low: float, high: float, q: float | None = None, *, label: str) -> Numerical:
     return Numerical(low, high, quantize=q, label=label)
 
 
-def _loguniform(low: float, high: float, q: float | None = None, *, label: str) -> Mutable:
+def _loguniform(low: float, high: float, q: float | None = None, *, label: str) -> Numerical:
     return Numerical(low, high, quantize=q, log_distributed=True, label=label)
 
 
-_KINDS: Mapping[str, tuple[Callable[..., Mutable], int]] = {
+_KINDS: Mapping[str, tuple[Callable[..., Numerical], int]] = {
     "randint": (_randint, 2),
     "uniform": (_uniform, 2),
     "quniform": (_uniform, 3),
@@ -87,6 +88,7 @@ def load_recipe(path: Path) -> dict[str, Any]:
 
     Args:
         path: A mapping of a field of `Recipe` to NNI's `{_type, _value}`, or to a plain value.
+            Beside NNI's keys, `_default` may say which value one student gets.
 
     Returns:
         Field to NNI mutable, or to the plain value.
@@ -124,7 +126,7 @@ def settle_teachers(fields: Mapping[str, Any], *, has_assistant: bool) -> dict[s
     Args:
         fields: As `load_recipe` gives them.
         has_assistant: Whether there is an assistant; who teaches is then searched, unless the
-            recipe says it.
+            recipe says it, and one student learns from the assistant.
 
     Returns:
         Field to NNI mutable, or to the plain value.
@@ -137,6 +139,9 @@ def settle_teachers(fields: Mapping[str, Any], *, has_assistant: bool) -> dict[s
         chosen = (
             Categorical(list(get_args(TaughtBy)), label="taught_by") if asked is None else asked
         )
+        is_open = isinstance(chosen, Categorical) and "assistant" in chosen.values
+        if is_open and not has_default(chosen):
+            chosen = Categorical(list(chosen.values), default="assistant", label="taught_by")
         return {**fields, "taught_by": chosen}
     choices = asked.values if isinstance(asked, Categorical) else [asked]
     for choice in choices:
@@ -272,20 +277,29 @@ def _build_field(name: str, entry: Any) -> Any:  # noqa: ANN401 - a mutable or a
     if not isinstance(entry, dict):
         _check_value(name, entry)
         return entry
-    unknown = sorted(set(entry) - {"_type", "_value"})
-    if unknown or len(entry) != 2:
+    if not {"_type", "_value"} <= set(entry) <= {"_type", "_value", "_default"}:
         got = ", ".join(map(str, entry))
-        raise SpaceError(f"`{name}` must have the keys _type and _value, got {got}")
+        raise SpaceError(
+            f"`{name}` must have the keys _type and _value, and _default if wanted, got {got}"
+        )
     kind, value = entry["_type"], entry["_value"]
-    if kind == "choice":
-        return _build_choice(name, value)
-    if kind not in _KINDS:
+    if kind != "choice" and kind not in _KINDS:
         known = ", ".join(["choice", *_KINDS])
         raise SpaceError(f"`{name}`: _type must be one of {known}, got {kind}")
-    return _build_numbers(name, kind, value)
+    built = _build_choice(name, value) if kind == "choice" else _build_numbers(name, kind, value)
+    if "_default" in entry:
+        _declare(built, entry["_default"])
+    return built
 
 
-def _build_choice(name: str, values: Any) -> Mutable:  # noqa: ANN401 - straight from the file
+def _declare(mutable: Categorical[Any] | Numerical, value: object) -> None:
+    """Tells a leaf which of its values one student gets."""
+    dimension = build_dimension(mutable, room="recipe")
+    dimension = dataclasses.replace(dimension, label=f"{mutable.label}: _default")
+    mutable.default_value = parse_value(dimension, str(value))
+
+
+def _build_choice(name: str, values: Any) -> Categorical[Any]:  # noqa: ANN401 - straight from the file
     if not isinstance(values, list) or not values:
         raise SpaceError(f"`{name}`: _value must be a list with a choice in it, got {values!r}")
     for value in values:
@@ -295,7 +309,7 @@ def _build_choice(name: str, values: Any) -> Mutable:  # noqa: ANN401 - straight
     return Categorical(values, label=name)
 
 
-def _build_numbers(name: str, kind: str, numbers: Any) -> Mutable:  # noqa: ANN401 - from the file
+def _build_numbers(name: str, kind: str, numbers: Any) -> Numerical:  # noqa: ANN401 - from the file
     build, count = _KINDS[kind]
     is_numbers = isinstance(numbers, list) and all(
         isinstance(number, int | float) and not isinstance(number, bool) for number in numbers

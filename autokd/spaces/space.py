@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from autokd.errors import BuildError, SpaceError
-from autokd.spaces.dimensions import build_dimension, decode, parse_value
+from autokd.spaces.dimensions import build_dimension, decode, has_default, parse_value
 from autokd.spaces.nni_api import (
     LabeledMutable,
     Mutable,
@@ -59,6 +59,9 @@ class Space:
             )
         self._leaves = self._joint.simplify(is_leaf=_has_label)
         self._pinned: Sample = {}
+        self._declared = {
+            label for label, leaf in self._leaves.items() if label in rooms and has_default(leaf)
+        }
         self._all = {
             label: build_dimension(leaf, room=rooms.get(label, "architecture"))
             for label, leaf in sorted(self._leaves.items())
@@ -184,6 +187,47 @@ class Space:
         full = self.complete({**(architecture or {}), **recipe})
         return {dimension.label: full[dimension.label] for dimension in self.dimensions}
 
+    def first_choice(self) -> Sample:
+        """The sample of one student where nothing is searched.
+
+        Returns:
+            Of each dimension what the recipe declares as a default, which is how it says what it
+            is for; else the textbook's value; else the first or the middle one.
+        """
+        declared = {label: self._all[label].default for label in self._declared}
+        return self.complete({**self.prior("textbook"), **declared})
+
+    def undecided(self, sample: Mapping[str, Any]) -> Sample:
+        """What of a sample the recipe leaves open, where another value would train otherwise.
+
+        Args:
+            sample: A complete one.
+
+        Returns:
+            Label to value, without pinned dimensions and those that make no difference here.
+        """
+        recipe = self._recipe_of(sample)
+        return {
+            one.label: sample[one.label]
+            for one in self.dimensions
+            if one.room != "architecture"
+            and any(
+                self._recipe_of({**sample, one.label: value}) != recipe
+                for value in one.choices or (one.low, one.high)
+            )
+        }
+
+    def _recipe_of(self, sample: Mapping[str, Any]) -> Recipe:
+        """The recipe of a complete sample, without its network."""
+        return validate_recipe(
+            {
+                field: decode(value, sample[value.label])
+                if isinstance(value, LabeledMutable)
+                else value
+                for field, value in self._recipe.items()
+            }
+        )
+
     def extremes(
         self, cost: Callable[[nn.Module], float], *, timeout_s: float = 3.0
     ) -> tuple[Sample, Sample]:
@@ -266,6 +310,8 @@ _PRIORS: Mapping[str, Mapping[str, Any]] = {
         "feature_weight": 1.0,
         "feature_weight_end": 0.0,
         "feature_schedule": "constant",
+        "exits": 0,
+        "generations": 1,
         **values,
     }
     for name, values in RECIPE_PRIORS.items()

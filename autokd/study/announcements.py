@@ -5,10 +5,11 @@ import time
 from autokd.candidate import Workshop
 from autokd.config import Config
 from autokd.latency import device_fingerprint, library_versions
+from autokd.spaces import Space
 from autokd.study.progress import SearchProgress
-from autokd.types import StudyClosed, StudyOpened, TeacherCard, Tracker
+from autokd.types import Sample, Scalar, StudyClosed, StudyOpened, TeacherCard, Tracker
 
-__all__ = ["announce", "dismiss"]
+__all__ = ["announce", "dismiss", "tell_choice"]
 
 
 def announce(
@@ -51,6 +52,31 @@ def announce(
         f"teacher {teacher.name}: {teacher.val_accuracy:.1%} on validation, "
         f"{teacher.latency_ms:.4g} ms"
     )
+
+
+def tell_choice(config: Config, *, space: Space, sample: Sample, progress: SearchProgress) -> None:
+    """Says how one student is trained where its recipe leaves it open.
+
+    Args:
+        config: Names the recipe.
+        space: Of the student.
+        sample: What was chosen.
+        progress: Shows it, unless the recipe and the options say everything.
+    """
+    chosen = space.undecided(sample)
+    if chosen:
+        words = " ".join(f"{label}={_write(value)}" for label, value in chosen.items())
+        progress.say(
+            f"recipe {config.recipe}, where it leaves a choice: {words} (--fix NAME=VALUE for "
+            "another)"
+        )
+
+
+def _write(value: Scalar) -> str:
+    """A value as recipes and `--fix` have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def dismiss(tracker: Tracker, event: StudyClosed, *, progress: SearchProgress) -> None:

@@ -74,7 +74,8 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
     )
     if config.assistant and "assistant" not in faculty.teachers:  # `auto` found none needed
         space = build_joint_space(without_assistant(config), data.card, has_assistant=False)
-    check_features(faculty, space=space)
+    alone = None if config.student is None else space.first_choice()
+    check_features(faculty, space=space, sample=alone)
     if config.student_tap and space.values_of("feature_loss") - {"none"}:
         student, _ = build_student(space, {}, data=data.card, seed=config.seed)
         example = data.train_images[:2].float() / 255

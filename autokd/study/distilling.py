@@ -9,12 +9,14 @@ from typing import Any, final
 
 from autokd.candidate import build_student, screen_candidate
 from autokd.config import Config, check_options, check_student
-from autokd.data import load_data
+from autokd.data import SearchData, load_data
+from autokd.distillation import build_exits
 from autokd.errors import BuildError, ConfigError, SpaceError
 from autokd.exporters import Bundle, check_folder
 from autokd.latency import COMPARING, SCREENING
 from autokd.reports import draw_curves, draw_front
-from autokd.study.announcements import announce, dismiss
+from autokd.spaces import Space
+from autokd.study.announcements import announce, dismiss, tell_choice
 from autokd.study.appraisal import Appraiser
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew
@@ -199,7 +201,8 @@ class _Session:
     def _screen(self) -> TrialResult:
         """The student before it is trained."""
         workshop = self.bench.workshop
-        sample = workshop.space.complete(workshop.space.prior("textbook"))
+        sample = workshop.space.first_choice()
+        tell_choice(self.config, space=workshop.space, sample=sample, progress=self.progress)
         measured = screen_candidate(sample, workshop, trial=0, known={})
         latency, footprint = measured.latency, measured.footprint
         if measured.state == "pruned":  # asked for, it is made all the same
@@ -325,7 +328,7 @@ def _open_session(config: Config, folder: StudyFolder, *, progress: SearchProgre
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
     try:
-        build_student(space, {}, data=data.card, seed=config.seed)
+        _check_student(space, data, seed=config.seed)
     except BuildError as error:
         raise SpaceError(f"`--student {config.student}` must be buildable, got {error}") from error
     bench, faculty = build_bench(
@@ -338,3 +341,18 @@ def _open_session(config: Config, folder: StudyFolder, *, progress: SearchProgre
         progress=progress,
     )
     return _Session(config, folder, bench=bench, faculty=faculty, crew=crew, progress=progress)
+
+
+def _check_student(space: Space, data: SearchData, *, seed: int) -> None:
+    """A `BuildError` says that there is no such student, or that it is too short for its exits."""
+    student, recipe = build_student(space, space.first_choice(), data=data.card, seed=seed)
+    if recipe.exits:
+        _, reader = build_exits(
+            student,
+            data.train_images[:2].float() / 255,
+            n_exits=recipe.exits,
+            n_classes=data.card.n_classes,
+            seed=seed,
+        )
+        with reader:  # its hooks go with the student
+            pass

@@ -16,6 +16,7 @@ from autokd.data import load_data, load_public
 from autokd.errors import BuildError, ConfigError, SpaceError
 from autokd.exporters import Bundle, check_folder
 from autokd.federation import Charter, Meeting
+from autokd.study.announcements import tell_choice
 from autokd.study.folder import StudyFolder
 from autokd.study.handover import describe_site, hand_over, log_site
 from autokd.study.interrupts import ending_gently
@@ -173,7 +174,7 @@ def _open_site(config: Config, folder: StudyFolder, *, progress: SearchProgress)
     data = dataclasses.replace(data, unlabelled_images=public.images)
     space = build_joint_space(config, data.card, has_assistant=False)
     try:
-        _, recipe = choose_sample(space, config, data=data)
+        sample, recipe = choose_sample(space, config, data=data)
     except BuildError as error:
         raise SpaceError(f"`--student {config.student}` must be buildable, got {error}") from error
     folder.check_settings(config, dimensions=space.dimensions)
@@ -198,6 +199,7 @@ def _open_site(config: Config, folder: StudyFolder, *, progress: SearchProgress)
         ),
     )
     folder.keep_settings(config, dimensions=space.dimensions, digests=digests)
+    tell_choice(config, space=space, sample=sample, progress=progress)
     return Site(config, folder, data=data, space=space, meeting=meeting, progress=progress)
 
 

@@ -325,11 +325,10 @@ def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sa
     Raises:
         ConfigError: The recipe wants what several sites cannot give.
     """
-    sample = space.complete(space.prior("textbook"))
+    sample = space.first_choice()
+    if config.alpha is None and config.recipe == "default":
+        sample = space.complete({**sample, "alpha": _ALPHA, "alpha_end": _ALPHA})
     _, recipe = build_student(space, sample, data=data.card, seed=config.seed)
-    is_said = config.alpha is not None or config.recipe != "default" or "alpha" in config.fix
-    if recipe.has_logit_loss and not is_said:
-        recipe = dataclasses.replace(recipe, alpha=_ALPHA, alpha_end=_ALPHA)
     faults = {
         "learn from what the others say": (not recipe.has_logit_loss, "pass --alpha above 0"),
         "have no loss on features": (recipe.has_feature_loss, "nobody sees the others' layers"),

@@ -28,7 +28,7 @@ from autokd.teachers import (
     build_teacher_requests,
     plan_assistants,
 )
-from autokd.types import EpochLog, Recipe, Target, TaughtBy, TeacherCard
+from autokd.types import EpochLog, Recipe, Sample, Target, TaughtBy, TeacherCard
 
 __all__ = ["Faculty", "build_teachers", "check_features", "recall_teachers"]
 
@@ -208,20 +208,25 @@ def _make_assistant(
     return last
 
 
-def check_features(faculty: Faculty, *, space: Space) -> None:
+def check_features(faculty: Faculty, *, space: Space, sample: Sample | None = None) -> None:
     """Refuses a study that may ask for features of a teacher that shows none.
 
     Args:
         faculty: Who teaches.
         space: Whose recipes may have a loss on features.
+        sample: The only one that will be trained; all of the space if none.
 
     Raises:
         TeacherError: A teacher is a file without modules, or several that speak as one.
     """
-    losses = sorted(space.values_of("feature_loss") - {"none"})
+
+    def find(field: str) -> set[Any]:
+        return {sample[field]} if sample and field in sample else space.values_of(field)
+
+    losses = sorted(find("feature_loss") - {"none"})
     if not losses:
         return
-    heard = space.values_of("taught_by") or {"teacher"}
+    heard = find("taught_by") or {"teacher"}
     for teacher in [one for role, one in faculty.teachers.items() if role in heard]:
         if not teacher.has_features:
             raise TeacherError(

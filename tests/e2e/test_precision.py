@@ -8,6 +8,9 @@ import onnxruntime
 import pytest
 from sklearn.datasets import load_digits
 
+from autokd.config import build_config
+from autokd.data import load_test
+
 OPTIONS = ["--train-limit", "500", "--epochs", "1", "--refit-epochs", "1", "--seeds", "2"]
 SPACE = """
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace
@@ -64,6 +67,27 @@ def test_precision_is_searched_scored_and_exported(run, tmp_path):
     accuracy = float((logits.argmax(1) == digits.target).mean())
     assert accuracy == pytest.approx(fastest["test_accuracy"], abs=0.15)
     assert figures["latency_ms"] < figures["fp32_latency_ms"]
+
+
+def test_one_student_in_int8_is_what_was_scored(run, tmp_path):
+    code, out, err = run(
+        tmp_path, "distill", "--student", "mobile:width=0.5,depth=1", "--precision", "int8",
+        "--train-limit", 500, "--epochs", 1, "--workers", 1, "--no-register", "--study", "i8",
+        "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    values = json.loads(out)
+    student = values["student"]
+    assert student["recipe"]["precision"] == "int8"
+    assert student["fp32_latency_ms"] > 0
+    assert "student/model.int8.onnx" in values["export"]["files"]
+    session = onnxruntime.InferenceSession(tmp_path / "student/model.int8.onnx")
+    test = load_test(build_config(flags={"train_limit": 500}))
+    pixels = test.images.numpy().astype(np.float32) / 255
+    (logits,) = session.run(None, {"image": pixels})
+    accuracy = float((logits.argmax(1) == test.labels.numpy()).mean())
+    assert accuracy == pytest.approx(student["test_accuracy"], abs=1e-6)
+    assert accuracy == pytest.approx(values["export"]["int8_test_accuracy"], abs=1e-6)
 
 
 def test_a_data_set_that_is_too_small_to_calibrate_is_the_users_fault(invoke):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from autokd.errors import SpaceError
@@ -67,6 +69,25 @@ def test_no_trial_of_the_recipe_for_a_shift_is_without_the_teacher():
     assert space.freeze(space.prior("plain"))[1].is_distilled
     textbook = space.freeze(space.prior("textbook"))[1]
     assert (textbook.teacher_confidence, textbook.is_adaptive) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose"),
+    [
+        ("default", {}),
+        ("features", {"feature_loss": "crd"}),
+        ("self", {"exits": 2}),
+        ("shift", {"is_adaptive": True, "teacher_confidence": 0.5}),
+    ],
+)
+def test_each_bundled_recipe_is_for_something_with_one_student_too(name, purpose):
+    space = recipe_of(name)[0]
+    textbook = space.freeze(space.prior("textbook"))[1]
+    chosen = space.freeze(space.first_choice())[1]
+    assert chosen == dataclasses.replace(textbook, **purpose)
+    plain = space.freeze(space.prior("plain"))[1]
+    assert not plain.is_self_distilled, "the first trial of a search stays without distillation"
+    assert not plain.has_feature_loss
 
 
 def test_overrides_win_over_the_recipe_file_and_are_searched_no_more():

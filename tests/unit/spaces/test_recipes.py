@@ -222,7 +222,7 @@ def test_who_teaches_is_searched_where_there_is_an_assistant_and_only_there(tmp_
     (dimension,) = [d for d in space.dimensions if d.room == "recipe"]
     assert dimension.label == "taught_by"
     assert dimension.choices == ("teacher", "assistant", "both")
-    assert dimension.default == "teacher"
+    assert dimension.default == space.first_choice()["taught_by"] == "assistant"
     for value in dimension.choices:
         assert space.freeze({"taught_by": value})[1].taught_by == value
     assert space.prior("textbook")["taught_by"] == "teacher"
@@ -236,6 +236,76 @@ def test_a_recipe_that_says_who_teaches_is_taken_at_its_word(tmp_path):
     chosen = write(tmp_path, alpha=0.5, taught_by=entry("choice", "both", "teacher"))
     (dimension,) = [d for d in build(chosen, has_assistant=True).dimensions if d.room == "recipe"]
     assert dimension.choices == ("both", "teacher")
+
+
+@pytest.mark.parametrize(
+    ("taught_by", "wanted"),
+    [
+        (entry("choice", "teacher", "assistant"), "assistant"),
+        (entry("choice", "both", "assistant") | {"_default": "both"}, "both"),
+        (entry("choice", "both", "teacher"), "teacher"),
+        ("both", "both"),
+    ],
+)
+def test_one_student_is_taught_by_the_assistant_unless_the_recipe_says_otherwise(
+    tmp_path, taught_by, wanted
+):
+    space = build(write(tmp_path, taught_by=taught_by), has_assistant=True)
+    assert space.freeze(space.first_choice())[1].taught_by == wanted
+    space = build(write(tmp_path, alpha=0.5, taught_by="teacher"), has_assistant=True)
+    assert space.freeze(space.first_choice())[1].taught_by == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        ("feature_loss", entry("choice", "none", "hint"), "hint"),
+        ("is_adaptive", entry("choice", False, True), True),
+        ("exits", entry("choice", 0, 1, 2), 1),
+        ("teacher_confidence", entry("choice", 0.0, 0.5), 0.5),
+        ("temperature", entry("loguniform", 1, 10), 2.0),
+        ("alpha", entry("quniform", 0, 1, 0.05), 0.35),
+        ("magnitude", entry("randint", 1, 9), 3),
+        ("temperature", entry("normal", 4, 0.5), 5.0),
+    ],
+)
+def test_one_student_gets_what_the_recipe_declares_as_a_default(tmp_path, name, given, wanted):
+    more = {"augmentation": "randaugment"} if name == "magnitude" else {}
+    space = build(write(tmp_path, **more, **{name: {**given, "_default": wanted}}))
+    dimension = next(d for d in space.dimensions if d.label == name)
+    assert dimension.default == pytest.approx(wanted)
+    recipe = space.freeze(space.first_choice())[1]
+    assert getattr(recipe, name) == pytest.approx(wanted)
+    plain = build(write(tmp_path, **more, **{name: given}))
+    bounds = [(d.label, d.choices, d.low, d.high, d.step) for d in space.dimensions]
+    assert bounds == [(d.label, d.choices, d.low, d.high, d.step) for d in plain.dimensions]
+    assert space.random(3) == plain.random(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("feature_loss", entry("choice", "none", "hint") | {"_default": "fsp"}, "one of .*got fsp"),
+        ("alpha", entry("uniform", 0, 1) | {"_default": 2}, r"in \[0, 1\], got 2"),
+        ("alpha", entry("uniform", 0, 1) | {"_default": "much"}, "a number, got much"),
+        ("alpha", entry("quniform", 0, 1, 0.5) | {"_default": 0.3}, "0 plus a multiple of 0.5"),
+        ("exits", entry("choice", 0, 1) | {"_default": [1]}, "one of .*got"),
+    ],
+)
+def test_a_default_must_lie_in_its_dimension(tmp_path, name, given, message):
+    with pytest.raises(SpaceError, match=f"`{name}: _default` must be {message}"):
+        load_recipe(write(tmp_path, **{name: given}))
+
+
+def test_what_no_recipe_declares_is_the_textbooks(tmp_path):
+    file = write(
+        tmp_path,
+        alpha=entry("choice", 0.0, 0.5, 0.9), loss=entry("choice", "dkd", "soft_targets"),
+        learning_rate=entry("choice", 0.001, 0.006), augmentation=entry("choice", "none", "crop"),
+    )  # fmt: skip
+    recipe = build(file).freeze(build(file).first_choice())[1]
+    assert (recipe.alpha, recipe.loss) == (0.9, "soft_targets")
+    assert (recipe.learning_rate, recipe.augmentation) == (0.006, "none")
 
 
 @pytest.mark.parametrize("asked", ["assistant", "both", entry("choice", "teacher", "both")])

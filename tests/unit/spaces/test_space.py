@@ -122,6 +122,24 @@ def test_the_textbook_is_plain_soft_targets_and_so_is_every_default(recipe):
     assert defaults["alpha_schedule"] == defaults["temperature_schedule"] == "constant"
 
 
+def test_what_a_sample_decides_is_what_makes_a_difference(mobile):
+    chosen = mobile.undecided(mobile.first_choice())
+    assert chosen["alpha"] == pytest.approx(0.9)
+    assert {"loss", "temperature", "augmentation", "mix", "learning_rate"} < set(chosen)
+    assert not {"dkd_beta", "mix_alpha", "magnitude", "alpha_end", "width_1"} & set(chosen)
+    dkd = mobile.undecided({**mobile.first_choice(), "loss": "dkd", "mix": "cutmix"})
+    assert set(dkd) - set(chosen) == {"dkd_beta", "mix_alpha", "mix_targets"}
+    alone = mobile.undecided({**mobile.first_choice(), "alpha": 0.0})
+    assert not {"loss", "temperature", "is_adaptive"} & set(alone)
+
+
+def test_what_is_pinned_is_decided():
+    space = space_of("mobile")
+    space.pin({"alpha": "0.5", "mix": "mixup"})
+    assert space.first_choice()["alpha"] == 0.5
+    assert not {"alpha", "mix"} & set(space.undecided(space.first_choice()))
+
+
 def test_the_smallest_student_is_smaller_than_the_largest(mobile):
     small, large = mobile.extremes(count_params)
     sizes = [count_params(mobile.freeze(sample)[0]) for sample in (small, {}, large)]

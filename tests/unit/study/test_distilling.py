@@ -6,12 +6,15 @@ import os
 import signal
 
 import pytest
+import torch
 
 import autokd
+from autokd import candidate
 from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config
 from autokd.data import load_data, load_test
-from autokd.errors import BuildError, ConfigError, StudyError
+from autokd.distillation import Engine, Training
+from autokd.errors import BuildError, ConfigError, SpaceError, StudyError
 from autokd.study import distilling
 from autokd.study.appraisal import Appraisal
 from autokd.study.folder import StudyFolder
@@ -44,6 +47,12 @@ def nearest():
     layer.weight.data, layer.bias.data = means, -(means**2).sum(1) / 2
     return nn.Sequential(nn.Flatten(), layer)
 
+def second():
+    network = nearest()
+    network[1].weight.data *= 2
+    network[1].bias.data *= 2
+    return network
+
 def student(shape, n_classes):
     return nn.Sequential(
         nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, n_classes)
@@ -73,8 +82,9 @@ def build(tmp_path, monkeypatch):
 
     def build(student="student", **options):
         values = {"epochs": 3, "train_limit": 200, "workers": 1, **options}
-        return Config(student=f"python:{name}.py:{student}", teacher=f"python:{name}:nearest",
-                      runs_dir=tmp_path / "runs", study="one", **values)  # fmt: skip
+        student = student if ":" in student else f"python:{name}.py:{student}"
+        return Config(student=student, teacher=f"python:{name}:nearest",
+                      runs_dir=tmp_path / "runs", **{"study": "one", **values})  # fmt: skip
 
     return build
 
@@ -168,6 +178,104 @@ def test_the_options_of_the_recipe_are_its_fields(build):
     assert (recipe.alpha, recipe.alpha_end, recipe.alpha_schedule) == (0.5, 0.5, "constant")
     assert (recipe.temperature, recipe.temperature_schedule) == (7.5, "constant")
     assert (recipe.learning_rate, recipe.loss) == (0.02, "dkd")
+
+
+SMALL = "mobile:width=0.5,depth=1"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fix", "told"),
+    [
+        ("features", {}, {"feature_loss": "crd"}),
+        ("shift", {"mix": "cutmix"}, {"is_adaptive": True, "teacher_confidence": 0.5}),
+        ("self", {}, {"exits": 2, "generations": 1}),
+        ("self", {"exits": "0", "generations": "2"}, {}),
+    ],
+)
+def test_each_recipe_trains_one_student_by_what_it_is_for(build, capsys, recipe, fix, told):
+    notes = Notes()
+    config = build(SMALL, recipe=recipe, fix=fix, epochs=1)
+    student = train(config, notes, progress=SearchProgress()).student
+    for name, value in {**told, **fix}.items():
+        assert str(getattr(student.recipe, name)) == str(value)
+    assert (student.recipe.alpha, student.recipe.temperature) == (pytest.approx(0.9), 4.0)
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("recipe ")]
+    assert line.startswith(f"recipe {recipe}, where it leaves a choice: ")
+    assert all(f" {name}={str(value).lower()} " in line for name, value in told.items())
+    assert not any(f" {name}=" in line for name in fix)
+    assert [one.epoch.epoch for one in notes.of(EpochEnded)] == [
+        number + 1 for number in range(student.recipe.generations)
+    ]
+
+
+def test_the_loss_on_features_and_the_exits_are_in_what_is_learnt(build):
+    losses = {}
+    for recipe in ("default", "features", "self"):
+        notes = Notes()
+        train(build(SMALL, recipe=recipe, epochs=1, study=recipe), notes)
+        (row,) = notes.of(EpochEnded)
+        losses[recipe] = row.epoch.train_loss
+    assert losses["features"] > losses["default"] + 0.1
+    assert losses["self"] > losses["default"] + 0.1
+
+
+def test_a_student_too_short_for_exits_is_told_before_anybody_is_trained(build):
+    notes = Notes()
+    with pytest.raises(SpaceError, match=r"two maps larger than 1x1 .* pass --fix exits=0"):
+        train(build(recipe="self"), notes)
+    assert not notes.events
+    assert train(build(recipe="self", fix={"exits": "0"}, epochs=1)).student.recipe.exits == 0
+
+
+@pytest.fixture
+def assisted(build, monkeypatch):
+    """A student of a teacher and an assistant that knows enough and is not trained any further."""
+
+    def teach(network, recipe, *, teacher, **_):
+        del network, recipe
+        assert teacher.network.name.endswith(":nearest")
+        engine = Engine(device=torch.device("cpu"))
+        return Training(curve=(), val_accuracy=0.9, engine=engine, seconds=0.1)
+
+    monkeypatch.setattr("autokd.study.teaching.train_student", teach)
+    return lambda **options: build(
+        assistant=(build().teacher[0].replace("nearest", "second"),), epochs=1, **options
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted", "is_told"),
+    [
+        ({}, "assistant", True),
+        ({"recipe": "features"}, "assistant", True),
+        ({"fix": {"taught_by": "teacher"}}, "teacher", False),
+        ({"fix": {"taught_by": "both"}}, "both", False),
+    ],
+)
+def test_a_student_with_an_assistant_is_taught_by_it(
+    assisted, capsys, monkeypatch, options, wanted, is_told
+):
+    heard = []
+
+    def listen(*words, teacher, **rest):
+        heard.append(teacher.name)
+        return candidate.train_student(*words, teacher=teacher, **rest)
+
+    monkeypatch.setattr("autokd.study.refits.train_student", listen)
+    done = train(assisted(**options), progress=SearchProgress())
+    assert done.student.recipe.taught_by == wanted
+    assert (" taught_by=assistant " in capsys.readouterr().err) == is_told
+    (name,) = heard
+    assert (":nearest" in name, ":second" in name) == (
+        wanted != "assistant", wanted != "teacher",
+    )  # fmt: skip
+
+
+def test_where_no_assistant_is_needed_the_teacher_teaches(build, capsys):
+    config = build(assistant=("auto",), epochs=1)
+    done = train(config, progress=SearchProgress())
+    assert "no auto assistant" in capsys.readouterr().err
+    assert done.student.recipe.taught_by == "teacher"
 
 
 def test_a_student_that_was_cut_off_goes_on_after_its_last_epoch(build):

@@ -8,11 +8,14 @@ from sklearn.datasets import load_digits
 
 import autokd
 from autokd.config import Config
+from autokd.data import load_data
 from autokd.errors import CharterError, ConfigError, MeetingError, StudyError
 from autokd.federation import Answers, Charter
 from autokd.study import handover
+from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
 from autokd.study.rounds import RoundFolder
+from autokd.study.sites import choose_sample
 from autokd.testing import FakeTarget
 from autokd.types import load_json
 
@@ -122,6 +125,33 @@ def test_the_rounds_are_in_mlflow_once(build, tmp_path):
     assert run.data.params["site"] == "a"
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({}, {"alpha": 0.5, "teacher_confidence": 0.0}),
+        ({"alpha": 0.9}, {"alpha": 0.9}),
+        ({"fix": {"alpha": "0.7"}}, {"alpha": 0.7}),
+        ({"loss": "dkd"}, {"alpha": 0.5, "loss": "dkd"}),
+        ({"recipe": "shift"}, {"alpha": 0.9, "teacher_confidence": 0.5, "is_adaptive": True}),
+    ],
+)
+def test_the_student_of_a_site_is_trained_by_its_recipe(build, options, wanted):
+    config = build(**options)
+    data = load_data(config)
+    space = build_joint_space(config, data.card, has_assistant=False)
+    sample, recipe = choose_sample(space, config, data=data)
+    for name, value in wanted.items():
+        got = getattr(recipe, name)
+        assert got == (value if isinstance(value, bool | str) else pytest.approx(value))
+    assert space.freeze(sample)[1] == recipe
+
+
+def test_a_site_says_what_it_has_decided(build, capsys):
+    with pytest.raises(MeetingError):
+        federate(build(), progress=SearchProgress())
+    assert "recipe default, where it leaves a choice: alpha=0.5 " in capsys.readouterr().err
+
+
 class Halting(SearchProgress):
     """Asks for an end, as Ctrl-C does, when a round begins."""
 
@@ -182,6 +212,8 @@ def test_other_public_pictures_are_refused(build, tmp_path):
         ({"alpha": 0.0}, "must learn from what the others say in a federation"),
         ({"loss": "soft_targets+hint"}, "must have no loss on features in a federation"),
         ({"loss": "cross_entropy"}, "must learn from what the others say in a federation"),
+        ({"recipe": "features"}, "must have no loss on features in a federation"),
+        ({"recipe": "self"}, "must have no exits and one generation in a federation"),
     ],
 )
 def test_what_a_site_cannot_do_is_told_before_it_shows_itself(build, tmp_path, options, message):
