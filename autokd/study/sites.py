@@ -14,6 +14,7 @@ from autokd.candidate import (
     answer_public,
     build_student,
     load_student,
+    move_engine,
     save_student,
     train_round,
     train_student,
@@ -22,7 +23,7 @@ from autokd.config import Config
 from autokd.data import SearchData, TestData, load_test
 from autokd.distillation import Engine, OnEpoch, Plan, Student, Training
 from autokd.errors import ConfigError
-from autokd.federation import Answers, Meeting, build_consensus
+from autokd.federation import Answers, Meeting, Patience, build_consensus
 from autokd.spaces import Space
 from autokd.study.crew import InlineCrew, Job
 from autokd.study.folder import StudyFolder
@@ -149,7 +150,16 @@ class Site:
     @property
     def _engine(self) -> Engine:
         """What the first round was computed with; a matched baseline must be matched."""
-        return dataclasses.replace(Engine.parse(self.rounds[0].engine), device=self._plan.device)
+        return move_engine(Engine.parse(self.rounds[0].engine), device=self._plan.device)
+
+    @property
+    def _patience(self) -> Patience:
+        """With the other sites, and with a folder that is away."""
+        return Patience(
+            wait_s=self._config.wait_s,
+            is_over=lambda: self._crew.is_halting,
+            say=self._progress.say,
+        )
 
     def _hear(
         self, number: int
@@ -161,9 +171,7 @@ class Site:
         answers = self.meeting.gather(
             number,
             expected=self.rounds[number].heard,  # who stayed away once is not waited for again
-            wait_s=self._config.wait_s,
-            is_over=lambda: self._crew.is_halting,
-            say=self._progress.say,
+            patience=self._patience,
         )
         consensus = build_consensus(answers, vote=self.meeting.charter.vote)
         sites = tuple(one.site for one in answers)
@@ -172,9 +180,9 @@ class Site:
 
     def _publish(self, number: int) -> int:
         """Lays the answers of a round into the meeting, unless they lie there; their bytes."""
-        file = self.meeting.file_of(number, site=self.meeting.site)
-        if file.exists():
-            return file.stat().st_size
+        sent_bytes = self.meeting.find_published(number, patience=self._patience)
+        if sent_bytes:
+            return sent_bytes
         logs = answer_public(
             self.load(self._kept.weights_of(number)),
             self.recipe,
@@ -183,7 +191,7 @@ class Site:
             device=self._plan.device,
         )
         answers = Answers(site=self.meeting.site, n_pictures=self.data.card.n_train, logs=logs)
-        return self.meeting.publish(answers, number=number)
+        return self.meeting.publish(answers, number=number, patience=self._patience)
 
     def _finish(self) -> Refit:
         """The student of the last round, asked about the test split."""
@@ -312,5 +320,9 @@ def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sa
     for rule, (is_broken, remedy) in faults.items():
         if is_broken:
             raise ConfigError(f"`--loss` and `--recipe` must {rule} in a federation; {remedy}")
-    # Nobody can ask all sites about a mixture of two pictures.
-    return sample, dataclasses.replace(recipe, mix_targets="mixed")
+    if "exact" in (recipe.mix_targets, config.fix.get("mix_targets")):
+        raise ConfigError(
+            "`mix_targets` must be mixed in a federation, got exact; nobody can ask all sites "
+            "about a mixture of two pictures"
+        )
+    return sample, recipe
