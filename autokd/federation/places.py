@@ -74,7 +74,7 @@ class Places:
             if self._try_to_take(site, token=token):
                 self.check(site, token=token)
                 return
-            time.sleep(random.uniform(0, _STEP_ASIDE_S))  # noqa: S311 - of courtesy
+            time.sleep(random.uniform(0, _STEP_ASIDE_S))
         self._refuse(site, taken=self.list_taken())
 
     def check(self, site: str, *, token: str) -> None:
