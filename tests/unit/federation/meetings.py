@@ -5,7 +5,7 @@ import dataclasses
 from autokd.federation import Meeting, Patience
 from tests.unit.federation.charters import CHARTER, answer
 
-ONCE = Patience(wait_s=0)
+ONCE = Patience(wait_s=0.0)
 
 
 def join(path, site, *, token=None, **changes):

@@ -93,7 +93,7 @@ LOGS = answer("b").logs
         (rewrite("logs.npy", declare((2**40, 2**10))), "must be float16 of"),
         (rewrite("logs.npy", declare((2, 5, 3))), "must be a whole npz file"),
         (rewrite("logs.npy", b"no array"), "must be a whole npz file"),
-        (flag(WHOLE, offset=8, value=1), "must be a whole npz file .* RuntimeError"),  # encrypted
+        (flag(WHOLE, offset=8, value=1), "must be a whole npz file, got RuntimeError"),  # encrypted
         (flag(WHOLE, offset=10, value=99), "that is not compressed, got a compressed one"),
         (WHOLE[:-20], "must be a whole npz file"),
         (WHOLE[: len(WHOLE) // 2], "must be a whole npz file"),
@@ -121,7 +121,7 @@ def accept_or_refuse(path, content):
     assert np.isfinite(found.logs).all()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), max_size=8))
 def test_whatever_is_in_a_file_it_is_answers_or_one_line(tmp_path_factory, changes):
     content = bytearray(WHOLE)

@@ -8,7 +8,7 @@ import pytest
 
 from autokd.errors import CharterError, MeetingError
 from autokd.federation import files as files_module
-from tests.unit.federation.charters import CHARTER, answer
+from tests.unit.federation.charters import answer
 from tests.unit.federation.meetings import ONCE, gather, give, join, publish
 
 
@@ -70,7 +70,7 @@ def test_copies_are_no_sites_and_take_no_place(folder):
     for one in (a, b):
         publish(one)
     for name in (copy, "a-LAPTOP", "x"):
-        give(folder, name, answer(name).write(charter=CHARTER, number=0))
+        give(folder, name, answer(name).write(charter=a.charter, number=0))
     heard, lines = gather(a)
     assert ([one.site for one in heard], lines) == (["a", "b"], [])
 
@@ -79,7 +79,7 @@ def test_answers_that_are_replaced_later_are_noticed_by_their_site(folder):
     a, b = join(folder, "a", n_sites=2), join(folder, "b", n_sites=2)
     publish(a)
     publish(b)
-    give(folder, "a", answer("a", seed=5).write(charter=CHARTER, number=0))
+    give(folder, "a", answer("a", seed=5).write(charter=a.charter, number=0))
     with pytest.raises(MeetingError, match="must be those that it has published itself"):
         gather(a)
     with pytest.raises(MeetingError, match="must be those that it has published itself"):
@@ -115,7 +115,7 @@ def test_rubbish_that_is_mended_meanwhile_is_heard(folder):
     a, b = join(folder, "a", n_sites=2), join(folder, "b", n_sites=2)
     publish(a)
     file = give(folder, "b", b"rubbish")
-    whole = answer("b").write(charter=CHARTER, number=0)
+    whole = answer("b").write(charter=a.charter, number=0)
     threading.Timer(0.2, file.write_bytes, [whole]).start()
     heard, lines = gather(a, wait_s=20.0)
     assert [one.site for one in heard] == ["a", "b"]
@@ -128,7 +128,7 @@ def test_a_file_that_grows_is_on_its_way_for_as_long_as_it_does(folder):
     join(folder, "b", n_sites=2)
     a = dataclasses.replace(a, transit_s=0.4)
     publish(a)
-    whole = answer("b").write(charter=CHARTER, number=0)
+    whole = answer("b").write(charter=a.charter, number=0)
     file = give(folder, "b", b"")
 
     def send():
