@@ -3,7 +3,7 @@
 from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.dual_towers import build_towers
-from autokd.candidate.engines import find_engine, recall_engine
+from autokd.candidate.engines import find_engine, move_engine, recall_engine
 from autokd.candidate.evaluation import (
     Known,
     evaluate_candidate,
@@ -80,6 +80,7 @@ __all__ = [
     "inherit_candidate",
     "inherit_weights",
     "load_student",
+    "move_engine",
     "prepare_candidate",
     "quantize_finalist",
     "quantize_student",

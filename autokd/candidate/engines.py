@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import torch
+
 from autokd.candidate.preparation import Workshop
 from autokd.candidate.students import build_student
 from autokd.distillation import Engine, measure_engine
 from autokd.types import TrialResult
 
-__all__ = ["find_engine", "recall_engine"]
+__all__ = ["find_engine", "move_engine", "recall_engine"]
 
 
 def find_engine(result: TrialResult, workshop: Workshop) -> Engine:
@@ -46,7 +48,19 @@ def recall_engine(result: TrialResult, workshop: Workshop) -> Engine | None:
     device = workshop.plan.device
     if not result.engine:
         return workshop.engines.get(result.network)
-    engine = Engine.parse(result.engine)
+    return move_engine(Engine.parse(result.engine), device=device)
+
+
+def move_engine(engine: Engine, *, device: torch.device) -> Engine:
+    """What computes with the same numbers on another device, be they slow there.
+
+    Args:
+        engine: Of the first device.
+        device: The other; perhaps of another kind, for which nothing is recorded.
+
+    Returns:
+        The engine there.
+    """
     if engine.device.type == device.type:
         return dataclasses.replace(engine, device=device)
     return Engine(device=device, is_bf16=engine.is_bf16, is_channels_last=engine.is_channels_last)

@@ -9,27 +9,36 @@ from typing import Any
 import click
 
 from autokd.cli.options import config_options, tidy
-from autokd.cli.root import AS_JSON, OUT, REGISTER, bundle_as_dict, cli, print_bundle
+from autokd.cli.root import AS_JSON, OUT, bundle_as_dict, cli, print_bundle
 from autokd.config import STRANGE, build_config
 
 __all__ = ["federate_command"]
+
+_REGISTER = click.option(
+    "--register/--no-register",
+    "is_registered",
+    default=None,
+    help="Register the student, its weights among the rest, in MLflow under the study's name "
+    "[default: only where MLflow's store is files of this machine]",
+)
 
 
 @cli.command("federate")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @config_options(without=STRANGE["federate"])
 @OUT
-@REGISTER
+@_REGISTER
 @AS_JSON
 def federate_command(
-    file: Path | None, *, out: Path, is_registered: bool, as_json: bool, **flags: object
+    file: Path | None, *, out: Path, is_registered: bool | None, as_json: bool, **flags: object
 ) -> None:
     """Train a student with other sites, none of which shows its pictures; each runs this.
 
     FILE is a YAML file of the same options; flags win. What a site says of the pictures of --public
     goes into --meeting: logarithms of probabilities, names of classes, how many pictures it has
-    trained on, digests; neither pictures nor labels nor weights. --epochs are of one round, --views
-    is 4 here unless it is given. The same command goes on where it stopped.
+    trained on, digests; neither pictures nor labels nor weights. Options and accuracies go to
+    MLflow, weights only with --register or where its store is files of this machine. --epochs are
+    of one round, --views is 4 here unless it is given. The same command goes on where it stopped.
     """
     config = build_config(file, flags=tidy(flags))
     from autokd.study import federate

@@ -6,13 +6,14 @@ from autokd.config.building import (
     find_cache,
     load_config_file,
 )
-from autokd.config.commands import STRANGE, check_options, check_student
+from autokd.config.commands import DEFAULTS, STRANGE, check_options, check_student
 from autokd.config.model import Config
 from autokd.config.towers import TowerConfig
 from autokd.config.values import parse_duration, redacted
 from autokd.config.writing import write_command
 
 __all__ = [
+    "DEFAULTS",
     "STRANGE",
     "Config",
     "TowerConfig",

@@ -6,7 +6,7 @@ from typing import Literal
 from autokd.config.model import Config
 from autokd.errors import ConfigError
 
-__all__ = ["STRANGE", "Command", "check_options", "check_student"]
+__all__ = ["DEFAULTS", "STRANGE", "Command", "check_options", "check_student"]
 
 Command = Literal["search", "distill", "federate"]
 
@@ -74,6 +74,13 @@ STRANGE: Mapping[Command, frozenset[str]] = {
     "federate": _OF_SEARCH | _OF_DISTILL | _OF_TEACHERS | _OF_SEVERAL_TRAININGS,
 }
 """Options that a command does not have."""
+
+DEFAULTS: Mapping[Command, Mapping[str, object]] = {
+    "search": {},
+    "distill": {},
+    "federate": {"views": 4},  # each is answered by all sites in each round
+}
+"""What options are at a command where nobody says it, if not what they are elsewhere."""
 
 
 _ORDER: tuple[Command, ...] = ("distill", "search", "federate")  # whom an error sends one to

@@ -2,7 +2,7 @@
 
 import shlex
 
-from autokd.config.commands import STRANGE, Command
+from autokd.config.commands import DEFAULTS, STRANGE, Command
 from autokd.config.model import Config
 
 __all__ = ["write_command"]
@@ -40,10 +40,12 @@ def write_command(config: Config) -> str:
     words = ["autokd", command, "--study", config.study_name]
     for name, field in Config.model_fields.items():
         value = getattr(config, name)
-        default = field.get_default(call_default_factory=True)
+        default = DEFAULTS[command].get(name, field.get_default(call_default_factory=True))
         is_said = value != default or (is_alone and name == "seeds")
         if is_said and name != "study" and name not in STRANGE[command] | _OF_THE_MACHINE:
             words += _write_option(name, value)
+    if config.is_federated:
+        words += ["--meeting", "MEETING"]  # another folder at each site, and a new one again
     return shlex.join(words)
 
 

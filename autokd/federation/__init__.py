@@ -11,5 +11,6 @@ from autokd.federation.answers import Answers
 from autokd.federation.charter import Charter
 from autokd.federation.consensus import build_consensus
 from autokd.federation.meeting import Meeting
+from autokd.federation.patience import Patience
 
-__all__ = ["Answers", "Charter", "Meeting", "build_consensus"]
+__all__ = ["Answers", "Charter", "Meeting", "Patience", "build_consensus"]

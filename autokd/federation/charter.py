@@ -83,7 +83,8 @@ _TERMS = {
     ),
     "public_shape": (
         "number, channels, height and width of the `--public` pictures",
-        "pass the same --public-limit and --image-size at all sites",
+        "pass the same --public-limit and --image-size at all sites, and see that all have "
+        "pictures in colour or all in grey: the public ones take the channels of a site's own",
     ),
     "public_digest": ("digest of the `--public` pictures", _PICTURES),
     "policy": ("augmentation of the recipe", "pass the same --recipe and --fix at all sites"),

@@ -1,28 +1,31 @@
 """The folder where sites meet: joined once, written to after each training, listened to between."""
 
 import dataclasses
-import re
-import time
+import hashlib
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import final
+from typing import TypeVar, final
 
 from pydantic import ValidationError
 
 from autokd.errors import CharterError, MeetingError
 from autokd.federation.answers import Answers
 from autokd.federation.charter import Charter
-from autokd.federation.files import write_whole
+from autokd.federation.files import write_new
+from autokd.federation.hearing import Hearing
+from autokd.federation.patience import Patience
+from autokd.federation.places import Places
 from autokd.types import dump_json, load_json
 
 __all__ = ["QUORUM", "Meeting"]
+
+T = TypeVar("T")
 
 QUORUM = 2
 """Sites at the least; one alone has nobody to learn from."""
 
 _TRANSIT_S = 30.0  # for which a file may be broken because it is still on its way
-_SAID_EVERY_S = 30.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHARTER = "charter.json"
 
 
 @final
@@ -34,26 +37,28 @@ class Meeting:
         path: The folder that all sites read and write.
         site: Its name there.
         token: What tells it from another site of the same name; drawn at random, kept at home.
+        home: A folder of its own, where it keeps the digests of what it has published.
         charter: As it was agreed on.
-        pause_s: Between two looks at the folder.
-        transit_s: For how long a file that cannot be read is taken as still on its way.
+        transit_s: For how long a file that cannot be read, and does not change, is taken as
+            still on its way.
     """
 
     path: Path
     site: str
     token: str
+    home: Path
     charter: Charter
-    pause_s: float = 1.0
     transit_s: float = _TRANSIT_S
 
     @classmethod
-    def join(cls, path: Path, *, site: str, token: str, wanted: Charter) -> "Meeting":
+    def join(cls, path: Path, *, site: str, token: str, home: Path, wanted: Charter) -> "Meeting":
         """Takes a site's place; the first to come writes the charter.
 
         Args:
             path: The folder; made if missing.
             site: Name of this site.
             token: Its own.
+            home: Where it keeps what it must remember; made if missing.
             wanted: The charter that this site would write. Without names of sites, or a number of
                 them, it takes those that are there.
 
@@ -61,86 +66,67 @@ class Meeting:
             The meeting.
 
         Raises:
-            CharterError: The site differs from the charter, its name is taken, or all places are.
-        """
-        file = path / "charter.json"
-        if not file.exists():
-            _check_first(wanted)
-            write_whole(file, dump_json(wanted).encode())
-        charter = _read_charter(file)  # what another has written at the same moment holds too
-        if not wanted.sites and wanted.n_sites in (0, charter.n_sites):
-            wanted = dataclasses.replace(wanted, n_sites=charter.n_sites, sites=charter.sites)
-        charter.admit(wanted)
-        if charter.sites and site not in charter.sites:
-            raise CharterError(
-                f"`--site` must be one of {', '.join(charter.sites)} as in the charter of the "
-                f"meeting, got {site}; pass one of them"
-            )
-        meeting = cls(path=path, site=site, token=token, charter=charter)
-        meeting._take_place()
-        return meeting
-
-    def _take_place(self) -> None:
-        cards = {card.stem for card in (self.path / "sites").glob("*.json")}
-        if self.site not in cards:
-            if len(cards) >= self.charter.n_sites:
-                raise CharterError(
-                    f"`--n-sites` must leave a place for site {self.site}, got "
-                    f"{self.charter.n_sites} taken by {', '.join(sorted(cards))}; begin another "
-                    "meeting in an empty --meeting folder"
-                )
-            write_whole(self._card, self.token.encode())
-        self._check_place()
-
-    @property
-    def _card(self) -> Path:
-        return self.path / "sites" / f"{self.site}.json"
-
-    def _check_place(self) -> None:
-        """Makes sure that nobody else speaks under this name.
-
-        Raises:
-            CharterError: Somebody does.
+            CharterError: The site differs from the charter, its name is taken, all places are, or
+                the folder cannot be used.
         """
         try:
-            known = self._card.read_text(encoding="utf-8", errors="replace")
+            charter = _agree(path, wanted)
+            Places(path=path, charter=charter).take(site, token=token)
         except OSError as error:
-            known = f"unreadable: {error.strerror}"
-        if known != self.token:
-            raise CharterError(
-                f"`--site` must be a name of its own, got {self.site}, which another site has "
-                f"taken in {self.path}; pass another --site, or the --runs-dir that this site "
-                "began with"
-            )
+            raise CharterError(_describe(path, error)) from error
+        return cls(path=path, site=site, token=token, home=home, charter=charter)
 
     def file_of(self, number: int, *, site: str) -> Path:
         """Where the answers of a site in a round lie."""
         return self.path / f"round-{number:02d}" / f"{site}.npz"
 
-    def publish(self, answers: Answers, *, number: int) -> int:
+    def find_published(self, number: int, *, patience: Patience) -> int:
+        """Whether this site's answers of a round lie in the folder.
+
+        Args:
+            number: Of the round.
+            patience: With a folder that is away.
+
+        Returns:
+            Bytes of the file; 0 where there is none.
+        """
+        path = self.file_of(number, site=self.site)
+
+        def look() -> int:
+            self._check_standing()
+            if not path.exists():
+                return 0
+            self._check_own(path, number=number)
+            return path.stat().st_size
+
+        return self._insist(look, number=number, patience=patience) or 0
+
+    def publish(self, answers: Answers, *, number: int, patience: Patience) -> int:
         """Lays this site's answers of a round into the folder, once and for all.
 
         Args:
             answers: Its own.
-            number: Of the round; what lies there already is left as it is.
+            number: Of the round.
+            patience: With a folder that is away.
 
         Returns:
             Bytes of the file.
         """
         path = self.file_of(number, site=self.site)
-        self._check_place()
-        if not path.exists():
-            write_whole(path, answers.write(charter=self.charter, number=number))
-        return path.stat().st_size
+        content = answers.write(charter=self.charter, number=number)
+
+        def lay() -> int:
+            self._check_standing()
+            if not path.exists():
+                self._remember(content, number=number)
+                write_new(path, content, root=self.path)
+            self._check_own(path, number=number)  # also if another has just laid it there
+            return path.stat().st_size
+
+        return self._insist(lay, number=number, patience=patience) or 0
 
     def gather(
-        self,
-        number: int,
-        *,
-        expected: Collection[str],
-        wait_s: float,
-        is_over: Callable[[], bool],
-        say: Callable[[str], object],
+        self, number: int, *, expected: Collection[str], patience: Patience
     ) -> list[Answers]:
         """The answers of all sites in a round, waited for.
 
@@ -148,87 +134,150 @@ class Meeting:
             number: Of the round.
             expected: Names of those whose answers are waited for; if none, as many as the charter
                 expects. Others are heard if they are there.
-            wait_s: Patience. Afterwards whoever is missing is left out.
-            is_over: Ends the waiting.
-            say: Shows a line.
+            patience: With those who are late, and with a folder that is away. Afterwards whoever
+                is missing is left out, as is from the beginning whoever gives what cannot be used.
 
         Returns:
             Two or more, by name.
 
         Raises:
-            KeyboardInterrupt: The waiting was ended.
-            MeetingError: Fewer than two are there, or a file cannot be used.
+            MeetingError: Fewer than two are there.
         """
-        start, said = time.monotonic(), -_SAID_EVERY_S
-        broken: dict[str, float] = {}
-        heard: dict[str, Answers] = {}
-        while True:
-            self._listen(number, heard=heard, broken=broken)
-            missing = self._missing(heard, expected=expected)
-            spent = time.monotonic() - start
-            if not missing:
-                return [heard[site] for site in sorted(heard)]
-            if spent >= wait_s:
-                break
-            if is_over():
-                raise KeyboardInterrupt
-            if spent - said >= _SAID_EVERY_S:
-                left = f"{(wait_s - spent) / 60:.0f} min" if wait_s > 120 else f"{wait_s:.0f} s"
-                say(f"round {number}: waiting for {missing}, {left} at the longest")
-                said = spent
-            time.sleep(min(self.pause_s, wait_s - spent))
+        hearing = Hearing(
+            self.file_of(number, site=self.site).parent,
+            charter=self.charter,
+            number=number,
+            check=lambda path: self._check_own(path, number=number),
+            transit_s=self.transit_s,
+        )
+        heard, seated = hearing.heard, set[str]()
+
+        def find_missing(known: Collection[str]) -> str:
+            names = set(expected or self.charter.sites)
+            return _list_missing(known, expected=names, seated=seated, n_sites=self.charter.n_sites)
+
+        def listen() -> bool | None:
+            self._check_standing()
+            seated.update(self._places.list_taken())
+            for error in hearing.listen(seated):
+                patience.say(f"warning: {error}")
+            is_complete = not find_missing(heard.keys() | hearing.refused)
+            return True if is_complete and len(heard) >= QUORUM else None
+
+        self._insist(
+            listen, number=number, patience=patience, waiting_for=lambda: find_missing(heard)
+        )
+        missing = find_missing(heard)
         if len(heard) < QUORUM:
+            if faults := hearing.faults:
+                raise faults[0]
             raise MeetingError(
                 f"`--wait` must be long enough for {QUORUM} sites to come, got {len(heard)} in "
                 f"round {number} ({missing} missing); start the others, then the same command "
                 "goes on"
             )
-        say(f"warning: round {number} goes on without {missing}, after {wait_s:g} s")
+        if missing:
+            patience.say(f"warning: round {number} goes on without {missing}")
         return [heard[site] for site in sorted(heard)]
 
-    def _listen(self, number: int, *, heard: dict[str, Answers], broken: dict[str, float]) -> None:
-        """Reads what has come since; a file that stays broken is refused."""
-        for path in sorted(self.file_of(number, site=self.site).parent.glob("*.npz")):
-            if path.stem in heard or not self._knows(path.stem):
-                continue
-            try:
-                answers = Answers.read(path, charter=self.charter, number=number)
-            except MeetingError:  # synchronised folders may show half a file at first
-                since = broken.setdefault(path.stem, time.monotonic())
-                if time.monotonic() - since >= self.transit_s:
-                    raise
-            else:
-                heard[path.stem] = answers
+    @property
+    def _places(self) -> Places:
+        return Places(path=self.path, charter=self.charter)
 
-    def _knows(self, site: str) -> bool:
-        """Whether a file is that of a site, rather than a copy that a folder's service has made."""
-        return _NAME.fullmatch(site) is not None and (
-            site in self.charter.sites if self.charter.sites else True
-        )
+    def _check_standing(self) -> None:
+        """Makes sure that the charter holds still, and that nobody else speaks under this name."""
+        agreed = _read_charter(self.path / _CHARTER)
+        agreed.admit(self.charter)
+        self._places.check(self.site, token=self.token)
 
-    def _missing(self, heard: Collection[str], *, expected: Collection[str]) -> str:
-        """Who has not come yet, for people; empty where all are there."""
-        known = set(expected or self.charter.sites)
-        if known:
-            return ", ".join(sorted(known - set(heard)))
-        n_missing = self.charter.n_sites - len(heard)
-        cards = {card.stem for card in (self.path / "sites").glob("*.json")}
-        named = ", ".join(sorted(cards - set(heard)))
-        count = f"{n_missing} of {self.charter.n_sites} sites"
-        return "" if n_missing <= 0 else f"{count} ({named})" if named else count
+    def _check_own(self, path: Path, *, number: int) -> None:
+        """Makes sure that a file, if it is this site's, is what this site has published.
+
+        Args:
+            path: Of a file of answers.
+            number: Of the round.
+
+        Raises:
+            MeetingError: It is not.
+        """
+        if path.stem != self.site:
+            return
+        record = self._record(number)
+        known = record.read_text(encoding="ascii") if record.exists() else "nothing"
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != known:
+            raise MeetingError(
+                f"answers of site `{self.site}` in round {number} must be those that it has "
+                f"published itself, got others in {path}; find out who writes under its name, "
+                "remove the file and run the same command again"
+            )
+
+    def _record(self, number: int) -> Path:
+        return self.home / f"{number:02d}.sha256"
+
+    def _remember(self, content: bytes, *, number: int) -> None:
+        """Keeps at home what is about to be published."""
+        record = self._record(number)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        temporary = record.with_suffix(".tmp")
+        temporary.write_text(hashlib.sha256(content).hexdigest(), encoding="ascii")
+        temporary.replace(record)
+
+    def _insist(
+        self,
+        act: Callable[[], T | None],
+        *,
+        number: int,
+        patience: Patience,
+        waiting_for: Callable[[], str] = lambda: "",
+    ) -> T | None:
+        """Does something with the folder, as often as it takes and patience bears.
+
+        Args:
+            act: Gives something in the end.
+            number: Of the round.
+            patience: That it must not try.
+            waiting_for: What is missing, for people.
+
+        Returns:
+            What it gives; none where it gives nothing in the end.
+
+        Raises:
+            MeetingError: The folder cannot be used.
+        """
+        try:
+            return patience.keep_trying(act, title=f"round {number}", waiting_for=waiting_for)
+        except OSError as error:
+            raise MeetingError(_describe(self.path, error)) from error
 
 
-def _check_first(charter: Charter) -> None:
-    """Makes sure that the first site says how many are to come.
+def _agree(path: Path, wanted: Charter) -> Charter:
+    """The charter of a meeting, which whoever comes first writes.
+
+    Args:
+        path: The meeting's folder.
+        wanted: What the site would write.
+
+    Returns:
+        What holds, also if another site has written it at the same moment.
 
     Raises:
-        CharterError: It does not.
+        CharterError: The first site does not say how many are to come.
     """
-    if charter.n_sites < QUORUM:
-        raise CharterError(
-            f"`--n-sites` must be at least {QUORUM} at the site that begins a meeting, got "
-            f"{charter.n_sites or 'nothing'}; pass --n-sites N, or --sites with all names"
-        )
+    file = path / _CHARTER
+    if not file.exists():
+        if wanted.n_sites < QUORUM:
+            raise CharterError(
+                f"`--n-sites` must be at least {QUORUM} at the site that begins a meeting, got "
+                f"{wanted.n_sites or 'nothing'}; pass --n-sites N, or --sites with all names"
+            )
+        write_new(file, dump_json(wanted).encode(), root=path)
+    charter = _read_charter(file)
+    if not wanted.sites and wanted.n_sites in (0, charter.n_sites):
+        wanted = dataclasses.replace(wanted, n_sites=charter.n_sites, sites=charter.sites)
+    charter.admit(wanted)
+    return charter
 
 
 def _read_charter(file: Path) -> Charter:
@@ -241,13 +290,38 @@ def _read_charter(file: Path) -> Charter:
         It.
 
     Raises:
-        CharterError: It cannot be read.
+        CharterError: It is none.
     """
+    content = file.read_bytes()
     try:
-        return load_json(Charter, file.read_bytes())
-    except (OSError, ValidationError) as error:
+        return load_json(Charter, content)
+    except ValidationError as error:
         line = str(error).split("\n", maxsplit=1)[0]
         raise CharterError(
             f"`--meeting` must hold a readable charter.json, got {line}; remove it if no site has "
             "begun, or name another folder at all sites"
         ) from error
+
+
+def _list_missing(
+    known: Collection[str], *, expected: set[str], seated: set[str], n_sites: int
+) -> str:
+    """Who has not come yet, for people; empty where all are there."""
+    if expected:
+        return ", ".join(sorted(expected - set(known)))
+    n_missing = n_sites - len(known)
+    named = ", ".join(sorted(seated - set(known)))
+    count = f"{n_missing} of {n_sites} sites"
+    return "" if n_missing <= 0 else f"{count} ({named})" if named else count
+
+
+def _describe(path: Path, error: OSError) -> str:
+    """What is wrong with the folder, and what helps."""
+    remedy = "mount it for writing, or name another one at all sites"
+    if isinstance(error, PermissionError):
+        remedy = "let the group of all sites read and write it and what is in it (chmod -R g+rwX)"
+    where = error.filename or path
+    return (
+        f"`--meeting` must be a folder to read and to write to, got {where}: "
+        f"{error.strerror or error}; {remedy}"
+    )

@@ -4,6 +4,7 @@ import difflib
 import math
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -187,15 +188,19 @@ class Space:
         full = self.complete({**(architecture or {}), **recipe})
         return {dimension.label: full[dimension.label] for dimension in self.dimensions}
 
-    def first_choice(self) -> Sample:
+    def first_choice(self, instead: Mapping[str, Any] = MappingProxyType({})) -> Sample:
         """The sample of one student where nothing is searched.
+
+        Args:
+            instead: Of the textbook's values, where the space has such a dimension.
 
         Returns:
             Of each dimension what the recipe declares as a default, which is how it says what it
             is for; else the textbook's value; else the first or the middle one.
         """
+        known = {label: value for label, value in instead.items() if label in self._all}
         declared = {label: self._all[label].default for label in self._declared}
-        return self.complete({**self.prior("textbook"), **declared})
+        return self.complete({**self.prior("textbook"), **known, **declared})
 
     def undecided(self, sample: Mapping[str, Any]) -> Sample:
         """What of a sample the recipe leaves open, where another value would train otherwise.

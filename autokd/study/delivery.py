@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxtyping import UInt8
+from torch import Tensor
+
 from autokd.candidate import load_student, score_file
 from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
@@ -250,7 +253,11 @@ class Depot:
             self.progress.say(f"warning: {warning}")
         if self.is_registered:
             register_bundle(
-                self.config, bundle, test=self.test, aliases=aliases, progress=self.progress
+                self.config,
+                bundle,
+                pictures=self.test.images,
+                aliases=aliases,
+                progress=self.progress,
             )
         return bundle
 
@@ -259,7 +266,7 @@ def register_bundle(
     config: Config,
     bundle: Bundle,
     *,
-    test: TestData,
+    pictures: UInt8[Tensor, "n c h w"],
     aliases: Sequence[str],
     progress: SearchProgress,
 ) -> None:
@@ -268,15 +275,15 @@ def register_bundle(
     Args:
         config: Of the study.
         bundle: Its files.
-        test: Gives a few pictures as an example.
+        pictures: A few of them are uploaded as an example.
         aliases: What the registered version is called.
         progress: Where to tell how it went.
     """
     deployed = "model.onnx" if bundle.int8_test_accuracy is None else "model.int8.onnx"
     model = next(path for path in bundle.files if path.name == deployed)
-    pictures = test.images[:4]
-    inputs = (pictures.float() / 255).numpy()
-    outputs = OnnxNetwork(model).predict(pictures).numpy()
+    few = pictures[:4]
+    inputs = (few.float() / 255).numpy()
+    outputs = OnnxNetwork(model).predict(few).numpy()
     try:
         uri = register_model(
             config,

@@ -11,14 +11,14 @@ import uuid
 from pathlib import Path
 
 from autokd.candidate import describe_views
-from autokd.config import Config, check_options, check_student
+from autokd.config import DEFAULTS, Config, check_options, check_student
 from autokd.data import load_data, load_public
 from autokd.errors import BuildError, ConfigError, SpaceError
 from autokd.exporters import Bundle, check_folder
 from autokd.federation import Charter, Meeting
 from autokd.study.announcements import tell_choice
 from autokd.study.folder import StudyFolder
-from autokd.study.handover import describe_site, hand_over, log_site
+from autokd.study.handover import describe_site, hand_over, log_site, register_site
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
@@ -27,8 +27,6 @@ from autokd.study.rounds import Round
 from autokd.study.sites import Site, choose_sample
 
 __all__ = ["Federated", "federate"]
-
-_VIEWS = 4  # of a public picture, unless told otherwise: each is answered by all in each round
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +64,7 @@ def federate(
     config: Config,
     *,
     out: Path = Path("student"),
-    is_registered: bool = True,
+    is_registered: bool | None = None,
     progress: SearchProgress | None = None,
 ) -> Federated:
     """Takes part in a federation as one site; the same call goes on where it was stopped.
@@ -74,7 +72,8 @@ def federate(
     Args:
         config: Its `site`, `meeting`, `public` and `student`, and how it is trained.
         out: The folder to write.
-        is_registered: Whether the student is registered in MLflow under the study's name.
+        is_registered: Whether the student, its weights among the rest, is registered in MLflow
+            under the study's name; if none, only where MLflow's store is of this machine.
         progress: Where to show it; nothing is shown if none.
 
     Returns:
@@ -110,6 +109,12 @@ def federate(
             config=config,
             test=site.test,
             facts=facts,
+            progress=progress,
+        )
+        register_site(
+            config,
+            bundle,
+            public=site.data.unlabelled_images,
             is_registered=is_registered,
             progress=progress,
         )
@@ -150,9 +155,12 @@ def _settle(config: Config) -> Config:
             f"`--n-sites` must be the number of --sites, {len(config.sites)}, got "
             f"{config.n_sites}; leave it out"
         )
-    if "views" in config.model_fields_set:
-        return config
-    return config.model_copy(update={"views": _VIEWS})
+    defaults = {
+        name: value
+        for name, value in DEFAULTS["federate"].items()
+        if name not in config.model_fields_set
+    }
+    return config.model_copy(update=defaults)
 
 
 def _open_site(config: Config, folder: StudyFolder, *, progress: SearchProgress) -> Site:
@@ -186,6 +194,7 @@ def _open_site(config: Config, folder: StudyFolder, *, progress: SearchProgress)
         Path(config.meeting or ""),
         site=config.site or "",
         token=_find_token(folder),
+        home=folder.path / "rounds",
         wanted=Charter(
             classes=data.card.classes,
             public_shape=(n_public, channels, height, width),

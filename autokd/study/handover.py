@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autokd.config import Config, write_command
+from jaxtyping import UInt8
+from torch import Tensor
+
+from autokd.config import Config, redacted, write_command
 from autokd.data import TestData
 from autokd.distillation import Student
 from autokd.errors import TrackingError
@@ -19,10 +22,10 @@ from autokd.study.progress import SearchProgress
 from autokd.study.refits import Refit
 from autokd.study.rounds import Round
 from autokd.study.targets import build_target
-from autokd.trackers import add_rounds
+from autokd.trackers import add_rounds, is_local_store, tracking_uri
 from autokd.types import Recipe, Sample
 
-__all__ = ["describe_site", "hand_over", "log_site"]
+__all__ = ["describe_site", "hand_over", "log_site", "register_site"]
 
 _ALIAS = "federated"
 
@@ -34,10 +37,9 @@ def hand_over(
     config: Config,
     test: TestData,
     facts: dict[str, Any],
-    is_registered: bool,
     progress: SearchProgress,
 ) -> Bundle:
-    """Exports a site's student, measured and checked; registers it on request.
+    """Exports a site's student, measured and checked.
 
     Args:
         student: Trained.
@@ -45,7 +47,6 @@ def hand_over(
         config: Of the study.
         test: The test split.
         facts: For the card, as `describe_site` gives them.
-        is_registered: Whether it is registered under the study's name.
         progress: Where to tell what is done.
 
     Returns:
@@ -64,7 +65,7 @@ def hand_over(
         text = json.dumps({**judged, **figures}, indent=1, default=str)
         (folder / "appraisal.json").write_text(text + "\n", encoding="utf-8")
         missing = {"looks": "a federation has no one teacher to compare with"}
-        bundle = export_bundle(
+        return export_bundle(
             student,
             out,
             data=test.card,
@@ -73,9 +74,32 @@ def hand_over(
             card={**facts, **judged, "pictures": dict(JUDGED), "missing": missing},
             extras=tuple(sorted(folder.iterdir())),
         )
-    if is_registered:
-        register_bundle(config, bundle, test=test, aliases=[_ALIAS], progress=progress)
-    return bundle
+
+
+def register_site(
+    config: Config,
+    bundle: Bundle,
+    *,
+    public: UInt8[Tensor, "n c h w"],
+    is_registered: bool | None,
+    progress: SearchProgress,
+) -> None:
+    """Registers a site's student in MLflow, which takes its weights there.
+
+    Args:
+        config: Of the study.
+        bundle: Its files.
+        public: Pictures that all sites hold; a few of them serve as an example.
+        is_registered: Whether to; if none, only where nothing leaves this machine.
+        progress: Where to tell what is done.
+    """
+    if is_registered is None and not is_local_store(config):
+        progress.say(
+            f"not registered in MLflow: weights would leave this site for "
+            f"{redacted(tracking_uri(config))}; pass --register to have them there"
+        )
+    elif is_registered is not False:
+        register_bundle(config, bundle, pictures=public, aliases=[_ALIAS], progress=progress)
 
 
 def describe_site(
@@ -117,12 +141,12 @@ def describe_site(
         "federated_gain": student.test_accuracy - alone.test_accuracy,
         "architecture": sample,
         "recipe": dataclasses.asdict(recipe),
-        "data": {"name": data.name, "digest": data.digest, "n_train": data.n_train},
+        # No digest of private pictures: who has a guess could make sure by it.
+        "data": {"name": data.name, "n_train": data.n_train},
         "made_again": {
             "command": write_command(config),
             "seed": config.seed,
             "data": data.name,
-            "data_digest": data.digest,
         },
         "made_with": {
             **library_versions(),

@@ -14,6 +14,7 @@ from autokd.candidate import (
     answer_public,
     build_student,
     load_student,
+    move_engine,
     save_student,
     train_round,
     train_student,
@@ -22,7 +23,7 @@ from autokd.config import Config
 from autokd.data import SearchData, TestData, load_test
 from autokd.distillation import Engine, OnEpoch, Plan, Student, Training
 from autokd.errors import ConfigError
-from autokd.federation import Answers, Meeting, build_consensus
+from autokd.federation import Answers, Meeting, Patience, build_consensus
 from autokd.spaces import Space
 from autokd.study.crew import InlineCrew, Job
 from autokd.study.folder import StudyFolder
@@ -35,7 +36,14 @@ from autokd.types import EpochLog, Recipe, Sample
 __all__ = ["Site", "choose_sample", "count_epochs_alone"]
 
 _FIRST = 3  # times as long as the others is the first training: they stand on what it has learnt
-_ALPHA = 0.5  # unless told otherwise: sites that still learn are no teachers to rely on by 0.9
+_PRIOR = {
+    "alpha": 0.5,  # sites that still learn are no teachers to rely on by 0.9
+    "alpha_end": 0.5,
+    # A mixture of sites that know different classes is soft as it is.
+    "temperature": 1.0,
+    "temperature_end": 1.0,
+    "temperature_schedule": "constant",
+}
 
 
 @final
@@ -154,7 +162,16 @@ class Site:
     @property
     def _engine(self) -> Engine:
         """What the first round was computed with; a matched baseline must be matched."""
-        return dataclasses.replace(Engine.parse(self.rounds[0].engine), device=self._plan.device)
+        return move_engine(Engine.parse(self.rounds[0].engine), device=self._plan.device)
+
+    @property
+    def _patience(self) -> Patience:
+        """With the other sites, and with a folder that is away."""
+        return Patience(
+            wait_s=self._config.wait_s,
+            is_over=lambda: self._crew.is_halting,
+            say=self._progress.say,
+        )
 
     def _hear(
         self, number: int
@@ -166,9 +183,7 @@ class Site:
         answers = self.meeting.gather(
             number,
             expected=self.rounds[number].heard,  # who stayed away once is not waited for again
-            wait_s=self._config.wait_s,
-            is_over=lambda: self._crew.is_halting,
-            say=self._progress.say,
+            patience=self._patience,
         )
         consensus = build_consensus(answers, vote=self.meeting.charter.vote)
         sites = tuple(one.site for one in answers)
@@ -177,9 +192,9 @@ class Site:
 
     def _publish(self, number: int) -> int:
         """Lays the answers of a round into the meeting, unless they lie there; their bytes."""
-        file = self.meeting.file_of(number, site=self.meeting.site)
-        if file.exists():
-            return file.stat().st_size
+        sent_bytes = self.meeting.find_published(number, patience=self._patience)
+        if sent_bytes:
+            return sent_bytes
         logs = answer_public(
             self.load(self._kept.weights_of(number)),
             self.recipe,
@@ -188,7 +203,7 @@ class Site:
             device=self._plan.device,
         )
         answers = Answers(site=self.meeting.site, n_pictures=self.data.card.n_train, logs=logs)
-        return self.meeting.publish(answers, number=number)
+        return self.meeting.publish(answers, number=number, patience=self._patience)
 
     def _finish(self) -> Refit:
         """The student of the last round, asked about the test split."""
@@ -325,9 +340,7 @@ def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sa
     Raises:
         ConfigError: The recipe wants what several sites cannot give.
     """
-    sample = space.first_choice()
-    if config.alpha is None and config.recipe == "default":
-        sample = space.complete({**sample, "alpha": _ALPHA, "alpha_end": _ALPHA})
+    sample = space.first_choice(_PRIOR)
     _, recipe = build_student(space, sample, data=data.card, seed=config.seed)
     faults = {
         "learn from what the others say": (not recipe.has_logit_loss, "pass --alpha above 0"),
@@ -338,5 +351,9 @@ def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sa
     for rule, (is_broken, remedy) in faults.items():
         if is_broken:
             raise ConfigError(f"`--loss` and `--recipe` must {rule} in a federation; {remedy}")
-    # Nobody can ask all sites about a mixture of two pictures.
-    return sample, dataclasses.replace(recipe, mix_targets="mixed")
+    if "exact" in (recipe.mix_targets, config.fix.get("mix_targets")):
+        raise ConfigError(
+            "`mix_targets` must be mixed in a federation, got exact; nobody can ask all sites "
+            "about a mixture of two pictures"
+        )
+    return sample, recipe

@@ -8,7 +8,7 @@ from autokd.trackers.memory import MemoryTracker, TrackedTrial
 from autokd.trackers.mlflow_tracker import MlflowTracker
 from autokd.trackers.registry import register_model
 from autokd.trackers.spool import SpooledTracker
-from autokd.trackers.stores import build_tracker, tracking_uri
+from autokd.trackers.stores import build_tracker, is_local_store, tracking_uri
 from autokd.trackers.tower_runs import TrainedTowers, log_towers
 from autokd.trackers.ui import serve_ui
 
@@ -21,6 +21,7 @@ __all__ = [
     "add_rounds",
     "add_to_trial",
     "build_tracker",
+    "is_local_store",
     "log_towers",
     "register_model",
     "serve_ui",

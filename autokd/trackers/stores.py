@@ -3,13 +3,16 @@
 import os
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from autokd.config import Config, TowerConfig
 from autokd.trackers.mlflow_tracker import MlflowTracker
 from autokd.trackers.spool import SpooledTracker
 from autokd.types import Tracker
 
-__all__ = ["artifact_folder", "build_tracker", "tracking_uri"]
+__all__ = ["artifact_folder", "build_tracker", "is_local_store", "tracking_uri"]
+
+_HOSTED = ("databricks", "databricks-uc")  # which MLflow takes for a service, not a path
 
 
 def tracking_uri(config: Config | TowerConfig) -> str:
@@ -23,6 +26,22 @@ def tracking_uri(config: Config | TowerConfig) -> str:
     """
     given = config.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     return given or f"sqlite:///{(config.runs_dir.resolve() / 'mlflow.db').as_posix()}"
+
+
+def is_local_store(config: Config | TowerConfig) -> bool:
+    """Whether the MLflow store is files of this machine, rather than a server or its database.
+
+    Args:
+        config: Of the study.
+
+    Returns:
+        True of a path, of `file:` and of `sqlite:`, wherever those files are mounted from.
+    """
+    text = tracking_uri(config)
+    uri = urlsplit(text)
+    is_drive = len(uri.scheme) == 1
+    is_path = uri.scheme in ("", "file", "sqlite") and uri.netloc in ("", "localhost")
+    return (is_drive or is_path) and text not in _HOSTED
 
 
 def artifact_folder(config: Config | TowerConfig) -> Path | None:

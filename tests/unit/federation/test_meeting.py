@@ -1,42 +1,27 @@
-"""The folder where sites meet: one charter, one place a site, files that are trusted in nothing."""
+"""The folder where sites meet: one charter, one place a site, answers that are its own."""
 
-import dataclasses
+import json
 import threading
 
 import numpy as np
 import pytest
 
 from autokd.errors import CharterError, MeetingError
-from autokd.federation import Answers, Meeting
 from autokd.federation import files as files_module
 from tests.unit.federation.charters import CHARTER, answer
+from tests.unit.federation.meetings import ONCE, gather, give, join, names_in, publish
 
 
-def join(path, site, *, token=None, **changes):
-    meeting = Meeting.join(
-        path, site=site, token=token or f"token of {site}",
-        wanted=dataclasses.replace(CHARTER, **changes),
-    )  # fmt: skip
-    return dataclasses.replace(meeting, pause_s=0.01, transit_s=0.05)
-
-
-def gather(meeting, number=0, **options):
-    lines = []
-    values = {"expected": (), "wait_s": 0.1, "is_over": lambda: False, "say": lines.append}
-    return meeting.gather(number, **{**values, **options}), lines
-
-
-def test_sites_that_agree_hear_each_other(tmp_path):
-    a, b = join(tmp_path, "a", n_sites=2), join(tmp_path, "b", n_sites=2)
-    n_bytes = a.publish(answer("a", n_pictures=7), number=0)
-    b.publish(answer("b", seed=1), number=0)
+def test_sites_that_agree_hear_each_other(folder):
+    a, b = join(folder, "a", n_sites=2), join(folder, "b", n_sites=2)
+    n_bytes = publish(a, n_pictures=7)
+    publish(b, seed=1)
     heard, lines = gather(a)
     assert [one.site for one in heard] == ["a", "b"]
     assert (heard[0].n_pictures, lines) == (7, [])
     assert (heard[1].logs == answer("b", seed=1).logs).all()
     assert n_bytes == a.file_of(0, site="a").stat().st_size
-    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert names == {
+    assert names_in(folder) == {
         "charter.json", "sites/a.json", "sites/b.json", "round-00/a.npz", "round-00/b.npz"
     }  # fmt: skip
 
@@ -55,57 +40,57 @@ def test_sites_that_agree_hear_each_other(tmp_path):
         ({"sites": ("a", "b", "c")}, "`--sites` must be nothing as in"),
     ],
 )
-def test_a_site_that_differs_is_refused_with_what_differs(tmp_path, changes, message):
-    join(tmp_path, "a")
-    before = (tmp_path / "charter.json").read_bytes()
+def test_a_site_that_differs_is_refused_with_what_differs(folder, changes, message):
+    join(folder, "a")
+    before = (folder / "charter.json").read_bytes()
     with pytest.raises(CharterError) as caught:
-        join(tmp_path, "b", **changes)
+        join(folder, "b", **changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert (tmp_path / "charter.json").read_bytes() == before
-    assert not (tmp_path / "sites/b.json").exists()
+    assert (folder / "charter.json").read_bytes() == before
+    assert not (folder / "sites/b.json").exists()
 
 
-def test_who_comes_later_need_not_say_how_many(tmp_path):
+def test_who_comes_later_need_not_say_how_many(folder):
     with pytest.raises(CharterError, match="`--n-sites` must be at least 2"):
-        join(tmp_path, "a", n_sites=0)
-    assert not list(tmp_path.iterdir())
-    join(tmp_path, "a", sites=("a", "b", "c"))
-    assert join(tmp_path, "b", n_sites=0).charter.n_sites == 3
-    assert join(tmp_path, "c").charter.sites == ("a", "b", "c")
+        join(folder, "a", n_sites=0)
+    assert not list(folder.iterdir())
+    join(folder, "a", sites=("a", "b", "c"))
+    assert join(folder, "b", n_sites=0).charter.n_sites == 3
+    assert join(folder, "c").charter.sites == ("a", "b", "c")
     with pytest.raises(CharterError, match="`--site` must be one of a, b, c as in"):
-        join(tmp_path, "d")
+        join(folder, "d")
 
 
-def test_a_name_is_of_one_site_and_there_are_so_many_places(tmp_path):
-    join(tmp_path, "a")
-    join(tmp_path, "a")  # the same one goes on
+def test_a_name_is_of_one_site_and_there_are_so_many_places(folder):
+    join(folder, "a")
+    join(folder, "a")  # the same one goes on
     with pytest.raises(CharterError, match="`--site` must be a name of its own, got a, which"):
-        join(tmp_path, "a", token="another")
-    join(tmp_path, "b")
-    join(tmp_path, "c")
+        join(folder, "a", token="another")
+    join(folder, "b")
+    join(folder, "c")
     with pytest.raises(CharterError, match="got 3 taken by a, b, c"):
-        join(tmp_path, "d")
+        join(folder, "d")
 
 
-def test_a_charter_that_cannot_be_read_is_told(tmp_path):
-    (tmp_path / "charter.json").write_text("{")
+def test_a_charter_that_cannot_be_read_is_told(folder):
+    (folder / "charter.json").write_text("{")
     with pytest.raises(CharterError, match="`--meeting` must hold a readable charter"):
-        join(tmp_path, "a")
+        join(folder, "a")
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CharterError, match="`--meeting` must be a folder to write to"):
-        join(tmp_path / "file", "a")
+def test_a_folder_that_cannot_be_written_is_told(folder):
+    (folder / "file").write_text("")
+    with pytest.raises(CharterError, match="`--meeting` must be a folder to read and to write to"):
+        join(folder / "file", "a")
 
 
-def test_sites_that_come_at_once_write_the_same_charter(tmp_path):
+def test_sites_that_come_at_once_write_the_same_charter(folder):
     faults = []
 
     def come(site):
         try:
-            join(tmp_path, site)
+            join(folder, site)
         except CharterError as error:
             faults.append(error)
 
@@ -115,140 +100,143 @@ def test_sites_that_come_at_once_write_the_same_charter(tmp_path):
     for thread in threads:
         thread.join()
     assert not faults
-    assert sorted(path.stem for path in (tmp_path / "sites").iterdir()) == ["a", "b", "c"]
+    assert sorted(path.stem for path in (folder / "sites").iterdir()) == ["a", "b", "c"]
 
 
-def test_what_is_published_is_never_changed(tmp_path):
-    a = join(tmp_path, "a")
-    a.publish(answer("a", seed=1), number=0)
+def test_what_is_published_is_never_changed(folder):
+    a = join(folder, "a")
+    publish(a, seed=1)
     before = a.file_of(0, site="a").read_bytes()
-    a.publish(answer("a", seed=2), number=0)
+    publish(a, seed=2)
     assert a.file_of(0, site="a").read_bytes() == before
 
 
-def test_a_name_that_was_taken_over_is_not_spoken_under(tmp_path):
-    a = join(tmp_path, "a")
-    (tmp_path / "sites/a.json").write_text("another")
+def test_a_name_that_was_taken_over_is_not_spoken_under(folder):
+    a = join(folder, "a")
+    (folder / "sites/a.json").write_text("another")
     with pytest.raises(CharterError, match="must be a name of its own"):
-        a.publish(answer("a"), number=0)
+        publish(a)
 
 
-def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
-    a = join(tmp_path, "a")
+def test_a_full_disk_leaves_no_half_file(folder, monkeypatch):
+    a = join(folder, "a")
 
     def fail(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files_module.os, "fsync", fail)
-    with pytest.raises(CharterError, match="No space left"):
-        a.publish(answer("a"), number=0)
-    assert not list((tmp_path / "round-00").iterdir())
+    with pytest.raises(MeetingError, match="No space left"):
+        publish(a)
+    assert not list((folder / "round-00").iterdir())
 
 
-def test_one_site_alone_has_nobody_to_learn_from(tmp_path):
-    a = join(tmp_path, "a")
-    a.publish(answer("a"), number=0)
-    with pytest.raises(MeetingError, match=r"`--wait` must be long enough for 2 sites .* got 1 in"):
-        gather(a)
+def test_of_two_charters_that_are_begun_at_once_one_holds(folder, monkeypatch):
+    """Both see no charter, and write one."""
+    there, gate = type(folder).exists, threading.Barrier(2)
+
+    def look(path, **options):
+        is_there = there(path, **options)
+        if path.name == "charter.json":
+            gate.wait(timeout=10)
+        return is_there
+
+    monkeypatch.setattr(type(folder), "exists", look)
+    faults, came = [], []
+
+    def come(site, rounds):
+        try:
+            came.append(join(folder, site, rounds=rounds).charter.rounds)
+        except CharterError as error:
+            faults.append(str(error))
+
+    threads = [threading.Thread(target=come, args=pair) for pair in (("a", 2), ("b", 3))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    agreed = json.loads((folder / "charter.json").read_text())["rounds"]
+    assert came == [agreed]
+    assert len(faults) == 1
+    assert f"`--rounds` must be {agreed} as in the charter" in faults[0]
 
 
-def test_who_stays_away_is_left_out_and_not_waited_for_again(tmp_path):
-    a, b, c = (join(tmp_path, site) for site in "abc")
-    for number in (0, 1):
-        for one in (a, b):
-            one.publish(answer(one.site), number=number)
-    heard, lines = gather(a)
-    assert [one.site for one in heard] == ["a", "b"]
-    assert lines[-1] == "warning: round 0 goes on without 1 of 3 sites (c), after 0.1 s"
-    assert "waiting for 1 of 3 sites (c)" in lines[0]
-    heard, lines = gather(a, 1, expected=("a", "b"), wait_s=60.0)
-    assert (len(heard), lines) == (2, [])
-    c.publish(answer("c"), number=1)  # it has come after all
-    assert [one.site for one in gather(a, 1, expected=("a", "b"))[0]] == ["a", "b", "c"]
+def test_a_charter_that_is_replaced_is_noticed(folder):
+    a = join(folder, "a")
+    file = folder / "charter.json"
+    file.write_text(file.read_text().replace('"rounds":3', '"rounds":4'))
+    for act in (publish, gather):
+        with pytest.raises(CharterError, match="`--rounds` must be 4 as in the charter"):
+            act(a)
+    assert not (folder / "round-00").exists()
 
 
-def test_the_user_ends_the_waiting(tmp_path):
-    a = join(tmp_path, "a")
-    with pytest.raises(KeyboardInterrupt):
-        gather(a, is_over=lambda: True)
+def test_more_sites_than_places_at_once_leave_no_more_than_there_are(folder):
+    join(folder, "a")
+    refused = []
+
+    def come(site):
+        try:
+            join(folder, site)
+        except CharterError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=come, args=(site,)) for site in "bcdefg"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(list((folder / "sites").iterdir())) <= 3
+    assert len(refused) >= 4
+    assert all("`--n-sites` must leave a place for site" in line for line in refused)
 
 
-def spoil(kind, good):
-    arrays = {
-        "logs": good.logs, "n_pictures": np.int64(3), "number": np.int64(0),
-        "site": np.str_("b"), "charter": np.str_(CHARTER.digest),
-    }  # fmt: skip
-    changes = {
-        "shape": {"logs": good.logs[:1]},
-        "dtype": {"logs": good.logs.astype(np.float32)},
-        "infinite": {"logs": np.where(good.logs == good.logs.max(), np.inf, good.logs)
-                     .astype(np.float16)},
-        "charter": {"charter": np.str_("other")},
-        "site": {"site": np.str_("c")},
-        "round": {"number": np.int64(1)},
-        "pictures": {"n_pictures": np.int64(0)},
-        "pickled": {"logs": np.array([object()], dtype=object)},
-        "bomb": {"more": np.zeros(2**20, np.uint8)},
-    }  # fmt: skip
-    return {**arrays, **changes[kind]}
+def test_two_sites_of_one_name_at_once_are_one_site_and_an_error(folder):
+    refused = []
+
+    def come(token):
+        try:
+            join(folder, "a", token=token)
+        except CharterError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=come, args=(token,)) for token in ("x", "y", "z")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 2
+    assert all("must be a name of its own, got a" in line for line in refused)
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("shape", r"must be float16 of \(2, 5, 3\) .* got float16 of \(1, 5, 3\)"),
-        ("dtype", "got float32"),
-        ("infinite", "must be finite"),
-        ("charter", "must stand under the charter of this meeting"),
-        ("site", "must be of site b"),
-        ("round", "must be of round 0"),
-        ("pictures", "must come of at least one picture"),
-        ("pickled", "must be a whole npz file"),
-        ("bomb", "must be a whole npz file of at most"),
-        ("cut", "must be a whole npz file"),
-        ("text", "must be a whole npz file"),
-    ],
-)
-def test_a_broken_file_is_refused_with_its_site(tmp_path, kind, message):
-    a, b = join(tmp_path, "a"), join(tmp_path, "b")
-    a.publish(answer("a"), number=0)
-    b.publish(answer("b"), number=0)
-    file = b.file_of(0, site="b")
-    if kind == "cut":
-        file.write_bytes(file.read_bytes()[:-20])
-    elif kind == "text":
-        file.write_text("no answers")
-    else:
-        np.savez_compressed(file, **spoil(kind, answer("b")))
-    with pytest.raises(MeetingError, match=message) as caught:
-        gather(a, wait_s=5.0)
-    assert "site `b` in round 0" in str(caught.value)
+def test_answers_that_somebody_else_laid_down_are_not_taken_as_ones_own(folder):
+    a = join(folder, "a")
+    file = give(folder, "a", answer("a", seed=5).write(charter=CHARTER, number=0))
+    with pytest.raises(MeetingError, match="must be those that it has published itself") as caught:
+        a.find_published(0, patience=ONCE)
     assert str(file) in str(caught.value)
+    with pytest.raises(MeetingError, match="must be those that it has published itself"):
+        publish(a)
+    file.unlink()
+    assert a.find_published(0, patience=ONCE) == 0
+    n_bytes = publish(a)
+    assert a.find_published(0, patience=ONCE) == n_bytes
 
 
-def test_half_a_file_may_still_be_on_its_way(tmp_path):
-    a, b = join(tmp_path, "a", n_sites=2), join(tmp_path, "b", n_sites=2)
-    a = dataclasses.replace(a, transit_s=30.0)
-    a.publish(answer("a"), number=0)
-    b.publish(answer("b"), number=0)
-    file = b.file_of(0, site="b")
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    threading.Timer(0.1, file.write_bytes, [whole]).start()
-    assert len(gather(a, wait_s=20.0)[0]) == 2
+def test_what_is_not_finite_is_not_published(folder):
+    a = join(folder, "a")
+    bad = answer("a")
+    bad.logs[0, 1, 2] = np.nan
+    with pytest.raises(
+        MeetingError, match=r"must be finite and of \(2, 5, 3\), got 1 that are not"
+    ):
+        a.publish(bad, number=0, patience=ONCE)
+    assert not (folder / "round-00").exists()
 
 
-def test_copies_that_a_folder_service_has_made_are_no_sites(tmp_path):
-    a, b = join(tmp_path, "a", n_sites=2), join(tmp_path, "b", n_sites=2)
-    for one in (a, b):
-        one.publish(answer(one.site), number=0)
-    (tmp_path / "round-00/a (conflicted copy).npz").write_text("")
-    assert [one.site for one in gather(a)[0]] == ["a", "b"]
-
-
-def test_answers_are_read_as_they_were_written(tmp_path):
-    given = answer("a", seed=3, n_pictures=5)
-    (tmp_path / "a.npz").write_bytes(given.write(charter=CHARTER, number=2))
-    read = Answers.read(tmp_path / "a.npz", charter=CHARTER, number=2)
-    assert (read.site, read.n_pictures) == ("a", 5)
-    assert (read.logs == given.logs).all()
+def test_a_folder_that_is_not_mounted_any_more_is_not_taken_for_an_empty_one(folder):
+    a = join(folder, "a")
+    folder.rename(folder.with_name("away"))
+    folder.mkdir()
+    with pytest.raises(MeetingError, match=r"charter\.json: No such file"):
+        publish(a)
+    assert not list(folder.iterdir())

@@ -1,5 +1,6 @@
 """One site of a federation: resumed in any round, beside its twin, handed over."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from autokd.config import Config
 from autokd.data import load_data
 from autokd.errors import CharterError, ConfigError, MeetingError, StudyError
 from autokd.federation import Answers, Charter
-from autokd.study import handover
+from autokd.study import delivery, handover
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
 from autokd.study.rounds import RoundFolder
@@ -53,6 +54,7 @@ def build(tmp_path, monkeypatch):
 def answer_as_b(folder, *, numbers):
     """Site `b`, which says the class of every public picture."""
     charter = load_json(Charter, (folder / "meeting/charter.json").read_bytes())
+    (folder / "meeting/sites/b.json").write_text('{"site": "b", "token": "of b"}')
     labels = load_digits().target[1000:1050]
     logs = np.full(charter.answers_shape, -9, np.float16)
     logs[:, np.arange(50), labels] = 0
@@ -64,7 +66,7 @@ def answer_as_b(folder, *, numbers):
 
 
 def federate(config, **options):
-    return autokd.federate(config, is_registered=False, **options)
+    return autokd.federate(config, **{"is_registered": False, **options})
 
 
 def files_of(folder):
@@ -87,7 +89,7 @@ def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path):
         (tmp_path / f"meeting/round-0{number}/a.npz").stat().st_size for number in (0, 1)
     )
     assert files_of(tmp_path / "meeting") == {
-        "charter.json", "sites/a.json",
+        "charter.json", "sites/a.json", "sites/b.json",
         *(f"round-0{number}/{site}.npz" for number in (0, 1) for site in "ab"),
     }  # fmt: skip
     n_private = 96  # of 120, less those that choose
@@ -97,6 +99,10 @@ def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path):
     card = json.loads((tmp_path / "out/card.json").read_text())
     assert (card["site"], card["n_sites"], card["federated_gain"]) == ("a", 2, done.gain)
     assert card["made_again"]["command"].startswith("autokd federate --study ")
+    assert card["made_again"]["command"].endswith(" --meeting MEETING")
+    digest = load_data(build()).card.digest
+    for file in (tmp_path / "out").iterdir():
+        assert digest.encode() not in file.read_bytes(), f"{file.name} tells which pictures it had"
     assert "site a" in (tmp_path / "out/card.md").read_text()
     again = federate(build(), out=tmp_path / "out")
     assert again.rounds == done.rounds
@@ -128,11 +134,11 @@ def test_the_rounds_are_in_mlflow_once(build, tmp_path):
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        ({}, {"alpha": 0.5, "teacher_confidence": 0.0}),
-        ({"alpha": 0.9}, {"alpha": 0.9}),
-        ({"fix": {"alpha": "0.7"}}, {"alpha": 0.7}),
+        ({}, {"alpha": 0.5, "temperature": 1.0, "teacher_confidence": 0.0}),
+        ({"alpha": 0.9, "temperature": 3.0}, {"alpha": 0.9, "temperature": 3.0}),
+        ({"fix": {"alpha": "0.7"}}, {"alpha": 0.7, "temperature": 1.0}),
         ({"loss": "dkd"}, {"alpha": 0.5, "loss": "dkd"}),
-        ({"recipe": "shift"}, {"alpha": 0.9, "teacher_confidence": 0.5, "is_adaptive": True}),
+        ({"recipe": "shift"}, {"alpha": 0.5, "temperature": 1.0, "teacher_confidence": 0.5}),
     ],
 )
 def test_the_student_of_a_site_is_trained_by_its_recipe(build, options, wanted):
@@ -150,6 +156,69 @@ def test_a_site_says_what_it_has_decided(build, capsys):
     with pytest.raises(MeetingError):
         federate(build(), progress=SearchProgress())
     assert "recipe default, where it leaves a choice: alpha=0.5 " in capsys.readouterr().err
+
+
+def spy(monkeypatch):
+    """What would be registered, and with which pictures."""
+    seen = []
+    monkeypatch.setattr(delivery, "register_model", lambda *_, **told: seen.append(told) or "m")
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_registered", "is_there"),
+    [
+        (None, None, True),
+        ("http://me:secret@host:5000", None, False),
+        ("http://me:secret@host:5000", True, True),
+        (None, False, False),
+    ],
+)
+def test_a_student_leaves_its_site_only_where_that_is_asked_for(
+    build, tmp_path, monkeypatch, uri, is_registered, is_there
+):
+    with pytest.raises(MeetingError):
+        federate(build())
+    answer_as_b(tmp_path, numbers=[0, 1])
+    seen, lines = spy(monkeypatch), []
+    monkeypatch.setattr(SearchProgress, "say", lambda _, line: lines.append(line))
+    monkeypatch.setattr(handover, "add_rounds", lambda *_, **__: None)
+    if uri is not None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    federate(build(), is_registered=is_registered)
+    assert bool(seen) == is_there
+    is_told = any("weights would leave this site for http://***@host" in line for line in lines)
+    assert is_told == (uri is not None and not is_there)
+    for told in seen:
+        public = np.load(tmp_path / "public.npz")["x"][:4, None] / 255
+        assert told["example"][0] == pytest.approx(public, abs=1e-6)
+        assert "digest" not in str(told["card"])
+
+
+def test_answers_that_others_laid_down_in_its_name_are_not_its_own(build, tmp_path):
+    with pytest.raises(MeetingError):
+        federate(build())
+    answer_as_b(tmp_path, numbers=[0])
+    own, other = (tmp_path / f"meeting/round-00/{site}.npz" for site in "ab")
+    genuine = own.read_bytes()
+    own.write_bytes(other.read_bytes())
+    with pytest.raises(MeetingError, match="must be those that it has published itself, got oth"):
+        federate(build())
+    own.unlink()
+    with pytest.raises(MeetingError, match="got 1 in round 1"):
+        federate(build())
+    assert own.read_bytes() == genuine
+
+
+def test_a_study_goes_on_with_a_device_of_another_kind(build, tmp_path):
+    with pytest.raises(MeetingError):
+        federate(build())
+    answer_as_b(tmp_path, numbers=[0, 1])
+    kept = RoundFolder(build().study_dir)
+    first = kept.load(0)
+    kept.keep(dataclasses.replace(first, engine="fp32 channels_last cuda graphed"))
+    done = federate(build())
+    assert [one.engine for one in done.rounds][1:] == ["fp32 channels_last cpu x1"] * 2
 
 
 class Halting(SearchProgress):
@@ -211,6 +280,8 @@ def test_other_public_pictures_are_refused(build, tmp_path):
         ({"teacher": ("timm:resnet18",)}, "`teacher` must be left to `autokd distill`"),
         ({"alpha": 0.0}, "must learn from what the others say in a federation"),
         ({"loss": "soft_targets+hint"}, "must have no loss on features in a federation"),
+        ({"fix": {"mix": "mixup", "mix_targets": "exact"}}, "`mix_targets` must be mixed in a fed"),
+        ({"fix": {"mix_targets": "exact"}}, "`mix_targets` must be mixed in a federation, got ex"),
         ({"loss": "cross_entropy"}, "must learn from what the others say in a federation"),
         ({"recipe": "features"}, "must have no loss on features in a federation"),
         ({"recipe": "self"}, "must have no exits and one generation in a federation"),

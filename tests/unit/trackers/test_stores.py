@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autokd.config import Config
-from autokd.trackers import build_tracker, tracking_uri
+from autokd.trackers import build_tracker, is_local_store, tracking_uri
 from autokd.trackers.connection import build_client
 from autokd.trackers.stores import artifact_folder
 from tests.contracts.tracker_contract import copy_store, study
@@ -31,6 +31,27 @@ def test_the_store_does_not_depend_on_the_working_directory(tmp_path, monkeypatc
     config = Config(runs_dir=Path("runs"))
     assert tracking_uri(config) == f"sqlite:///{tmp_path}/runs/mlflow.db"
     assert artifact_folder(config) == tmp_path / "runs/artifacts"
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_local"),
+    [
+        (None, True),
+        ("sqlite:///runs.db", True),
+        ("sqlite:////mnt/runs.db", True),
+        ("file:///mnt/runs", True),
+        ("file://other-host/runs", False),
+        ("./runs", True),
+        ("C:\\runs", True),
+        ("http://localhost:5000", False),
+        ("https://me:secret@host", False),
+        ("postgresql://host/runs", False),
+        ("databricks", False),
+        ("databricks://profile", False),
+    ],
+)
+def test_a_store_is_of_this_machine_where_it_is_files(tmp_path, uri, is_local):
+    assert is_local_store(Config(runs_dir=tmp_path, tracking_uri=uri)) == is_local
 
 
 def test_a_server_keeps_artefacts_in_its_own_place(tmp_path):
