@@ -79,11 +79,11 @@ def test_each_further_target_has_its_own_front(folder):
 
 def test_a_study_stays_with_the_device_that_its_latencies_come_from(folder):
     folder.hold_to_device("")  # told by a table
-    assert folder.latency_device == ""
+    assert folder.find_device() == ""
     folder.hold_to_device("board")
     folder.hold_to_device("board")
     folder.hold_to_device("")
-    assert folder.latency_device == "board"
+    assert folder.find_device() == "board"
     with pytest.raises(
         StudyError, match=r"must go on with latencies of board, got this; .* --learn"
     ):
