@@ -185,7 +185,8 @@ def _measure_others(
             _logger.warning("not on the front of the target %s: %s", name, error)
             continue
         found[name] = latencies[0]
-        own.update({name: latency for latency in latencies[1:]})
+        if len(latencies) > 1:
+            own[name] = latencies[1]
     return found, own
 
 

@@ -33,7 +33,7 @@ _UNITS = (("ms", 1), ("us", 1_000), ("ns", 1_000_000))
 _TIMES = ("latency_ms", "fp32_latency_ms")  # of the card are those of the files, measured now
 
 
-def export(
+def export(  # noqa: PLR0913 - all that a student may be picked by
     study: str | None = None,
     *,
     out: Path = Path("student"),

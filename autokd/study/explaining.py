@@ -65,7 +65,7 @@ class Explanation:
     files: tuple[Path, ...] = ()
 
 
-def explain(
+def explain(  # noqa: PLR0913 - all that a student may be picked by
     study: str | None = None,
     *,
     trial: int | None = None,
