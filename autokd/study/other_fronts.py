@@ -10,7 +10,7 @@ from autokd.spaces import Space
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder
 from autokd.study.teaching import Faculty
-from autokd.types import DataCard, Target, TrialResult
+from autokd.types import DataCard, Target, TeacherCard, TrialResult
 
 __all__ = ["OtherFronts", "judge_elsewhere"]
 
@@ -41,7 +41,7 @@ class OtherFronts:
         """
         self._config = config.model_copy(update={"max_latency_ms": None})
         self._space, self._data, self._folder = space, data, folder
-        self._teachers = {}
+        self._teachers: dict[str, TeacherCard] = {}
         for name, target in targets.items():
             latencies = [target.measure(one) for one in faculty.models]
             folder.hold_to_device(latencies[0].device, target=name)

@@ -7,7 +7,6 @@ import pytest
 
 from autokd.errors import ConfigError
 from autokd.exporters import export_onnx, export_program
-
 from autokd.latency import (
     CachedTarget,
     CommandTarget,
@@ -41,6 +40,11 @@ class TestStopwatchTarget(TargetContract):
 class TestCachedTarget(TargetContract):
     def build_target(self, folder):
         return CachedTarget(FakeTarget(), folder=folder / "cache")
+
+
+class TestAskedTarget(TargetContract):
+    def build_target(self, folder):
+        return CachedTarget(FakeTarget(), folder=folder / "cache", is_asked=True)
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("openvino"), reason="autokd[openvino] is absent")

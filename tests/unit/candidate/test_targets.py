@@ -128,7 +128,7 @@ def test_a_further_target_that_cannot_run_the_file_costs_its_front_alone(open_wo
 def test_a_further_target_that_fails_three_times_does_not_stop_the_search(open_workshop, caplog):
     workshop = open_workshop(FakeTarget(), board=StrictTarget(Broken(1.0, 1.0)))
     workshop = dataclasses.replace(workshop, target=NamedTarget(1.0, 0.5))
-    for trial, width in enumerate((8, 12, 16)):
+    for trial, width in enumerate((8, 24, 16)):
         result = screen_candidate({**INT8, "width_1": width}, workshop, trial=trial, known={})
         assert (result.state, result.latencies) == ("measured", {})
     assert "the target failed 3 times in a row" in caplog.text
@@ -170,7 +170,7 @@ def test_a_board_that_fails_is_the_trials_and_after_three_the_searchs(
     open_workshop, tmp_path, code, reason
 ):
     workshop = open_workshop(command(tmp_path, code, timeout_s=0.5))
-    for trial, width in enumerate((8, 12)):
+    for trial, width in enumerate((8, 24)):
         result = screen_candidate({**TINY, "width_1": width}, workshop, trial=trial, known={})
         assert (result.state, result.latency) == ("failed", None)
         assert reason in result.reason
@@ -182,7 +182,7 @@ def test_a_board_that_fails_is_the_trials_and_after_three_the_searchs(
 def test_looking_ahead_counts_failures_too(open_workshop, tmp_path):
     workshop = open_workshop(command(tmp_path, "import sys; sys.exit('unplugged')"))
     surveyor = StudentSurveyor(workshop)
-    for width in (8, 12):
+    for width in (8, 24):
         assert surveyor.survey([{**TINY, "width_1": width}]) == [None]
     with pytest.raises(TargetError, match="unplugged"):
         surveyor.survey([{**TINY, "width_1": 16}])
@@ -218,7 +218,7 @@ def test_candidates_have_the_latencies_of_a_table(open_workshop, space, write_ta
 
 
 def test_what_a_table_lacks_is_measured_or_a_failed_trial(open_workshop, space, write_table):
-    sample = space.complete({**TINY, "width_1": 12})
+    sample = space.complete({**TINY, "width_1": 24})
     result = screen_candidate(sample, open_workshop(write_table({8: 1.25})), trial=0, known={})
     assert result.state == "failed"
     assert "must be in the table table.csv, got the network " in result.reason
