@@ -158,18 +158,18 @@ def command(folder, code, **options):
 
 
 @pytest.mark.parametrize(
-    ("code", "reason"),
+    ("code", "timeout_s", "reason"),
     [
-        ("import time; time.sleep(60)", "within 0.5 s, got no result"),
-        ("print('1.5 ms')", "got 1.5 ms"),
-        ("import sys; sys.exit('unplugged')", "exit code 1: unplugged"),
+        ("import time; time.sleep(60)", 0.5, "within 0.5 s, got no result"),
+        ("print('1.5 ms')", 60.0, "got 1.5 ms"),
+        ("import sys; sys.exit('unplugged')", 60.0, "exit code 1: unplugged"),
     ],
     ids=["hangs", "rubbish", "exit code"],
 )
 def test_a_board_that_fails_is_the_trials_and_after_three_the_searchs(
-    open_workshop, tmp_path, code, reason
+    open_workshop, tmp_path, code, timeout_s, reason
 ):
-    workshop = open_workshop(command(tmp_path, code, timeout_s=0.5))
+    workshop = open_workshop(command(tmp_path, code, timeout_s=timeout_s))
     for trial, width in enumerate((8, 24)):
         result = screen_candidate({**TINY, "width_1": width}, workshop, trial=trial, known={})
         assert (result.state, result.latency) == ("failed", None)
