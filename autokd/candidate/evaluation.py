@@ -99,6 +99,7 @@ def screen_candidate(
             latency=candidate.latency,
             fp32_latency=candidate.fp32_latency,
             latencies=candidate.latencies,
+            fp32_latencies=candidate.fp32_latencies,
             footprint=candidate.footprint,
             reason=reason,
             overhead_s=spent,

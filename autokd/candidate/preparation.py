@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autokd.candidate.artefacts import export_for
@@ -93,6 +93,7 @@ class Candidate:
         fp32_latency: Of its FP32 self, timed by turns with it; none of an FP32 candidate.
         footprint: Parameters, MACs, bytes.
         latencies: Of the same file on the other targets, by name.
+        fp32_latencies: Of its FP32 self there, timed by turns with it; none of an FP32 candidate.
     """
 
     recipe: Recipe
@@ -101,6 +102,7 @@ class Candidate:
     fp32_latency: Latency | None = None
     footprint: Footprint
     latencies: Mapping[str, Latency] = dataclasses.field(default_factory=dict[str, Latency])
+    fp32_latencies: Mapping[str, Latency] = dataclasses.field(default_factory=dict[str, Latency])
 
 
 def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
@@ -138,7 +140,7 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
                 network=network_key(model),
                 latency=workshop.target.measure(model),
                 footprint=footprint,
-                latencies=_measure_others(model, workshop.others),
+                latencies=_measure_others([model], workshop.others)[0],
             )
     workshop.candidates[key] = candidate
     return candidate
@@ -150,25 +152,42 @@ def _prepare_int8(
     """A candidate in INT8 out of the file of its FP32 self."""
     file = _quantize(model, workshop=workshop)
     fp32_latency, latency = workshop.target.measure_together([model, file])
+    latencies, fp32_latencies = _measure_others([file, model], workshop.others)
     return Candidate(
         recipe=recipe,
         network=network_key(model),
         latency=latency,
         fp32_latency=fp32_latency,
         footprint=dataclasses.replace(footprint, size_bytes=file.stat().st_size),
-        latencies=_measure_others(file, workshop.others),
+        latencies=latencies,
+        fp32_latencies=fp32_latencies,
     )
 
 
-def _measure_others(model: Path, targets: Mapping[str, Target]) -> dict[str, Latency]:
-    """Latencies on further targets; one that cannot run the file has none of it, and says so."""
+def _measure_others(
+    models: Sequence[Path], targets: Mapping[str, Target]
+) -> tuple[dict[str, Latency], dict[str, Latency]]:
+    """Latencies on further targets; one that cannot run the files has none of them, and says so.
+
+    Args:
+        models: What would be deployed; of an INT8 student its FP32 self after it.
+        targets: By name.
+
+    Returns:
+        Those of what would be deployed, and those of the FP32 self of an INT8 student.
+    """
     found: dict[str, Latency] = {}
+    own: dict[str, Latency] = {}
     for name, target in targets.items():
         try:
-            found[name] = target.measure(model)
+            latencies = target.measure_together(models)
         except (MeasureError, TargetError) as error:
             _logger.warning("not on the front of the target %s: %s", name, error)
-    return found
+            continue
+        found[name] = latencies[0]
+        if len(latencies) > 1:
+            own[name] = latencies[1]
+    return found, own
 
 
 def _quantize(model: Path, *, workshop: Workshop, float_layers: tuple[str, ...] = ()) -> Path:
@@ -196,7 +215,7 @@ def measure_again(result: TrialResult, workshop: Workshop) -> TrialResult:
         model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
         file = _quantize(model, workshop=workshop, float_layers=result.float_layers)
         fp32_latency, latency = workshop.target.measure_together([model, file])
-        latencies = _measure_others(file, workshop.others)
+        latencies, fp32_latencies = _measure_others([file, model], workshop.others)
         size_bytes = file.stat().st_size
     footprint = result.footprint
     if footprint is not None:
@@ -208,6 +227,7 @@ def measure_again(result: TrialResult, workshop: Workshop) -> TrialResult:
         latency=latency,
         fp32_latency=fp32_latency,
         latencies=latencies,
+        fp32_latencies=fp32_latencies,
         footprint=footprint,
         reason=f"{reason}, with {len(result.float_layers)} layers left in float" if reason else "",
     )

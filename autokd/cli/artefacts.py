@@ -14,6 +14,7 @@ from autokd.cli.root import (
     REGISTER,
     RUNS_DIR,
     STUDY,
+    TARGET,
     bundle_as_dict,
     cli,
     print_bundle,
@@ -31,6 +32,7 @@ __all__ = ["export_command", "ui_command"]
     type=click.FloatRange(min=0, min_open=True),
     help="The most accurate student under it.",
 )
+@TARGET
 @click.option("--all", "is_whole", is_flag=True, help="Every student, a folder for each.")
 @OUT
 @REGISTER

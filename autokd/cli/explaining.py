@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from autokd.cli.root import AS_JSON, RUNS_DIR, STUDY, cli
+from autokd.cli.root import AS_JSON, RUNS_DIR, STUDY, TARGET, cli
 from autokd.errors import ConfigError
 
 __all__ = ["explain_command"]
@@ -24,6 +24,7 @@ __all__ = ["explain_command"]
     type=click.Choice(["knee", "fastest", "most-accurate"]),
     help="Of the front, in place of a trial [default: knee].",
 )
+@TARGET
 @click.option(
     "--pictures",
     type=click.IntRange(2, 60),

@@ -13,6 +13,7 @@ __all__ = [
     "REGISTER",
     "RUNS_DIR",
     "STUDY",
+    "TARGET",
     "bundle_as_dict",
     "cli",
     "print_bundle",
@@ -28,6 +29,7 @@ RUNS_DIR = click.option(
     help="Where studies, runs and artefacts lie.",
 )
 STUDY = click.option("--study", help="Name of the study [default: the last one worked on].")
+TARGET = click.option("--target", default="", help="One of the study's [default: its first].")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 OUT = click.option(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from autokd.cli.options import config_options, tidy
-from autokd.cli.root import AS_JSON, RUNS_DIR, STUDY, cli, print_front
+from autokd.cli.root import AS_JSON, RUNS_DIR, STUDY, TARGET, cli, print_front
 from autokd.config import STRANGE, build_config
 
 __all__ = ["search_command"]
@@ -84,7 +84,7 @@ def worker_command(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to draw the front, learning curves, dimensions and their importance in.",
 )
-@click.option("--target", default="", help="One of the study's [default: its first].")
+@TARGET
 @RUNS_DIR
 @AS_JSON
 def front_command(

@@ -35,6 +35,8 @@ _OPTIONAL = (
     "looks.png",
     "front.png",
     "curves.png",
+    "coordinates.png",
+    "importance.png",
 )
 
 

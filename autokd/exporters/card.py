@@ -60,6 +60,8 @@ def render_card(card: Mapping[str, Any]) -> str:
 _ALTS = {
     "front": "accuracy against latency of the study's students",
     "curves": "learning curves of the study's trials",
+    "coordinates": "the trials of the study through all their dimensions to their objectives",
+    "importance": "share of each dimension in the variance of accuracy and of latency",
     "looks": "Grad-CAM of teacher and student on validation pictures",
     "calibration": "reliability diagram",
     "confusion": "confusion matrix",
@@ -72,6 +74,7 @@ def _pictured(card: Mapping[str, Any]) -> list[str]:
     sections: list[str] = []
     for title, whats, text in (
         ("Where it stands", ("front", "curves"), ""),
+        ("What was searched", ("coordinates", "importance"), ""),
         ("Where it looks", ("looks",), _tell_looks(card)),
         ("How sure it is", ("calibration",), _tell_calibration(card)),
         ("What it mixes up", ("confusion",), _tell_confusions(card)),
@@ -163,7 +166,7 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
         "test accuracy, torch": f"{card['test_accuracy']:.2%}",
         "test accuracy, onnxruntime": f"{card['onnx_test_accuracy']:.2%}",
         "top-1 agreement of both": f"{card['top1_agreement']:.2%}",
-        "latency, median": f"{card['latency_ms']:.4f} ms",
+        f"latency, median{_tell_target(card)}": f"{card['latency_ms']:.4f} ms",
     }
     for key, label, form in (
         ("int8_test_accuracy", "test accuracy in INT8, onnxruntime", "{:.2%}"),
@@ -188,6 +191,11 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
             name = f"{label} ({key})" if label in rows else label
             rows[name] = form.format(card[key])
     return rows
+
+
+def _tell_target(card: Mapping[str, Any]) -> str:
+    """Which of several targets a latency is of."""
+    return f", on `{card['target']}`" if card.get("target") else ""
 
 
 def _table(rows: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from autokd.latency.command_target import CommandTarget
 from autokd.latency.comparison import Comparison, compare_latencies
 from autokd.latency.device import device_fingerprint, library_versions
 from autokd.latency.footprint import count_macs, measure_footprint, network_key
-from autokd.latency.opening import TargetOptions, open_target
+from autokd.latency.opening import COMMAND, TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
 from autokd.latency.reference import read_references, write_references
 from autokd.latency.runtimes import runtime_version
@@ -15,6 +15,7 @@ from autokd.latency.strict_target import StrictTarget
 from autokd.latency.table_target import TableTarget, load_table
 
 __all__ = [
+    "COMMAND",
     "COMPARING",
     "FINAL",
     "PATH_COUNTS",

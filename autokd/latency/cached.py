@@ -24,15 +24,19 @@ class CachedTarget:
     says of itself: runtime, version, threads, batch and device.
     """
 
-    def __init__(self, target: Target, *, folder: Path) -> None:
+    def __init__(self, target: Target, *, folder: Path, is_asked: bool = False) -> None:
         """Remembers beside the wrapped target.
 
         Args:
-            target: What measures; its `str` must tell all that the time depends on.
+            target: What measures; its `str` must tell all that the time depends on, but for the
+                device of one that is asked.
             folder: Where to keep; made when the first latency is kept.
+            is_asked: Whether the first networks are measured in any case, since only a latency
+                tells which device it is.
         """
         self._target = target
         self._folder = folder
+        self._is_asked, self._device = is_asked, ""
 
     @property
     def needs_program(self) -> bool:
@@ -51,12 +55,17 @@ class CachedTarget:
         self, models: Sequence[Path], measure: Callable[[], list[Latency]]
     ) -> list[Latency]:
         names = " ".join(network_key(model) for model in models)
-        key = hashlib.sha256(f"{names}|{self._target}".encode()).hexdigest()[:32]
+        fresh: list[Latency] = []
+        if self._is_asked and not self._device:
+            fresh = measure()
+            self._device = fresh[0].device
+        device = f"|{self._device}" if self._is_asked else ""
+        key = hashlib.sha256(f"{names}|{self._target}{device}".encode()).hexdigest()[:32]
         path = self._folder / f"{key}.json"
         try:
             return _LATENCIES.validate_json(path.read_text())
         except (FileNotFoundError, ValueError):
-            latencies = measure()
+            latencies = fresh or measure()
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_bytes(_LATENCIES.dump_json(latencies))

@@ -13,9 +13,10 @@ from autokd.latency.stopwatch_target import SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
 from autokd.types import Target
 
-__all__ = ["TargetOptions", "open_target"]
+__all__ = ["COMMAND", "TargetOptions", "open_target"]
 
-_COMMAND = "command:"
+COMMAND = "command:"
+"""What the names of targets begin with that are a program of the user's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ def open_target(name: str, options: TargetOptions) -> Target:
     Raises:
         ConfigError: A command is told a shape.
     """
-    if name.startswith(_COMMAND):
+    if name.startswith(COMMAND):
         if options.shape:
             sides = ",".join(map(str, options.shape))
             raise ConfigError(
@@ -63,7 +64,7 @@ def open_target(name: str, options: TargetOptions) -> Target:
             )
         return StrictTarget(
             CommandTarget(
-                command=name.removeprefix(_COMMAND).strip(),
+                command=name.removeprefix(COMMAND).strip(),
                 threads=options.threads,
                 batch=options.batch,
                 timeout_s=options.timeout_s,

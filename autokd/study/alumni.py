@@ -50,7 +50,7 @@ class Graduate:
 
 
 def choose_graduate(
-    folder: StudyFolder, config: Config, *, trial: int | None, pick: str | None
+    folder: StudyFolder, config: Config, *, trial: int | None, pick: str | None, target: str = ""
 ) -> Graduate:
     """The student that the user means.
 
@@ -60,6 +60,7 @@ def choose_graduate(
         trial: Any that was trained to its end; of a finalist, its refit that did best on
             validation, or the twin that took its place.
         pick: `knee`, `fastest` or `most-accurate` of the front; the knee if neither is given.
+        target: Whose front; the first one's if empty.
 
     Returns:
         The student.
@@ -67,7 +68,7 @@ def choose_graduate(
     Raises:
         StudyError: There is no such student.
     """
-    students = folder.load_front().students
+    students = folder.load_front(target=target).students
     if trial is None or any(student.trial == trial for student in students):
         wanted = (pick or "knee") if trial is None else str(trial)
         chosen = pick_student(students, pick=wanted, max_latency_ms=None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +45,8 @@ __all__ = ["JUDGED", "Appraisal", "Appraiser", "judge_student", "predict"]
 JUDGED = {"calibration": "calibration.png", "confusion": "confusion.png"}
 """Pictures that `judge_student` draws, by what they show."""
 
+_DRAWN = ("front", "curves")
+_OF_SEVERAL = ("coordinates", "importance")  # trials
 _BATCH = 256
 _N_ASKED = 2000  # test pictures that the teacher is asked about, at the most
 _N_SHOWN = 8  # on the sheet of a card
@@ -79,6 +82,7 @@ class Appraiser:
         data: Training and validation pictures.
         test: The test split.
         progress: Where to tell what is left out.
+        target: The further one whose front it is; empty of the first.
     """
 
     config: Config
@@ -87,6 +91,7 @@ class Appraiser:
     data: SearchData
     test: TestData
     progress: SearchProgress
+    target: str = ""
 
     def appraise(
         self,
@@ -122,14 +127,8 @@ class Appraiser:
             name=name,
             folder=folder,
         )
-        pictures = dict(JUDGED)
-        missing: dict[str, str] = {}
-        for what in ("front", "curves"):
-            source = self.folder.report / f"{what}.png"
-            if source.exists():
-                pictures[what] = Path(shutil.copy(source, folder)).name
-            else:
-                missing[what] = "the search has not come to its end"
+        drawn, missing = self._copy_drawn(folder)
+        pictures = {**JUDGED, **drawn}
         try:
             facts |= self._compare_answers(logits)
         except TeacherError as error:
@@ -149,6 +148,21 @@ class Appraiser:
             facts={**facts, "pictures": pictures, "missing": missing},
             files=tuple(sorted(folder.iterdir())),
         )
+
+    def _copy_drawn(self, folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+        """Pictures of the study as a whole; and why one is not there that should be."""
+        report = self.folder.report_of(self.target)
+        known = {what: report / f"{what}.png" for what in (*_DRAWN, *_OF_SEVERAL)}
+        pictures = {
+            what: Path(shutil.copy(file, folder)).name
+            for what, file in known.items()
+            if file.exists()
+        }
+        absent = [what for what in _DRAWN if what not in pictures]
+        missing = dict.fromkeys(absent, "the search has not come to its end")
+        if "coordinates" in pictures and "importance" not in pictures:
+            missing["importance"] = "too few trials, or all alike, tell no dimension's importance"
+        return pictures, missing
 
     def _compare_answers(self, logits: Float[Tensor, "n classes"]) -> dict[str, Any]:
         """How often student and teacher choose the same class of a test picture."""
@@ -197,7 +211,9 @@ class Appraiser:
         if data.n_unlabelled:
             again["unlabelled_digest"] = data.unlabelled_digest
         if self.config.student is None:
-            again["export"] = f"autokd export --study {self.front.study} --pick {student.trial}"
+            words = ["autokd", "export", "--study", self.front.study, "--pick", str(student.trial)]
+            words += ["--target", self.target] if self.target else []
+            again["export"] = shlex.join(words)
         return again
 
     @cached_property

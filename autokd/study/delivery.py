@@ -1,7 +1,9 @@
 """From the front to folders that can be deployed, and to MLflow's registry."""
 
 import dataclasses
+import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +16,10 @@ from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
 from autokd.errors import ConfigError, TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, QuantizedFile, export_bundle
-from autokd.latency import FINAL, device_fingerprint, library_versions
+from autokd.latency import COMMAND, FINAL, device_fingerprint, library_versions
 from autokd.spaces import Space
 from autokd.study.appraisal import Appraiser
+from autokd.study.figures import draw_study
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.front import PICKS, pick_student
 from autokd.study.joint_space import build_joint_space
@@ -33,12 +36,13 @@ _UNITS = (("ms", 1), ("us", 1_000), ("ns", 1_000_000))
 _TIMES = ("latency_ms", "fp32_latency_ms")  # of the card are those of the files, measured now
 
 
-def export(
+def export(  # noqa: PLR0913 - all that a student may be picked by
     study: str | None = None,
     *,
     out: Path = Path("student"),
     pick: str | None = None,
     max_latency_ms: float | None = None,
+    target: str = "",
     runs_dir: Path = Path("mlruns"),
     is_registered: bool = True,
     progress: SearchProgress | None = None,
@@ -51,6 +55,7 @@ def export(
         pick: `knee`, `fastest`, `most-accurate` or the number of a trial on the front; if none,
             the knee, or the most accurate one under `max_latency_ms`.
         max_latency_ms: Only students under it.
+        target: One of the study's, whose front and latencies are meant; the first if empty.
         runs_dir: Where studies lie.
         is_registered: Whether it is logged to MLflow and registered under the study's name.
         progress: Where to tell what is done.
@@ -61,8 +66,11 @@ def export(
     alias = build_alias(pick, max_latency_ms=max_latency_ms)
     pick = pick or ("knee" if max_latency_ms is None else "most-accurate")
     folder = find_study(study, runs_dir=runs_dir)
-    student = pick_student(folder.load_front().students, pick=pick, max_latency_ms=max_latency_ms)
-    depot = _open_depot(folder, runs_dir=runs_dir, is_registered=is_registered, progress=progress)
+    students = folder.load_front(target=target).students
+    student = pick_student(students, pick=pick, max_latency_ms=max_latency_ms)
+    depot = _open_depot(
+        folder, target=target, runs_dir=runs_dir, is_registered=is_registered, progress=progress
+    )
     return depot.deliver(student, out, aliases=[alias])
 
 
@@ -71,6 +79,7 @@ def export_all(
     *,
     out: Path = Path("students"),
     max_latency_ms: float | None = None,
+    target: str = "",
     runs_dir: Path = Path("mlruns"),
     is_registered: bool = True,
     progress: SearchProgress | None = None,
@@ -81,6 +90,7 @@ def export_all(
         study: Its name; the last one worked on if none.
         out: The folder of the folders, `trial-7` and so on.
         max_latency_ms: Only students under it.
+        target: One of the study's, whose front and latencies are meant; the first if empty.
         runs_dir: Where studies lie.
         is_registered: Whether they are logged to MLflow and registered under the study's name.
         progress: Where to tell what is done.
@@ -92,10 +102,12 @@ def export_all(
         ConfigError: The index cannot be written.
     """
     folder = find_study(study, runs_dir=runs_dir)
-    students = folder.load_front().students
+    students = folder.load_front(target=target).students
     pick_student(students, pick="fastest", max_latency_ms=max_latency_ms)  # there must be one
     able = [s for s in students if max_latency_ms is None or s.latency_ms <= max_latency_ms]
-    depot = _open_depot(folder, runs_dir=runs_dir, is_registered=is_registered, progress=progress)
+    depot = _open_depot(
+        folder, target=target, runs_dir=runs_dir, is_registered=is_registered, progress=progress
+    )
     bundles: list[Bundle] = []
     rows: list[dict[str, object]] = []
     for student in sorted(able, key=lambda one: one.latency_ms):
@@ -155,12 +167,29 @@ def build_alias(pick: str | None, *, max_latency_ms: float | None) -> str:
     return limit if name is None else f"{name}-{limit}"
 
 
+def _name_on(alias: str, target: str) -> str:
+    """What a version is called that was picked from the front of a further target."""
+    if not target:
+        return alias
+    slug = re.sub(r"[^a-z0-9]+", "-", target.lower()).strip("-")[:40]
+    digest = hashlib.sha256(target.encode()).hexdigest()[:8]
+    return f"{alias}-on-{slug}-{digest}" if target.startswith(COMMAND) else f"{alias}-on-{slug}"
+
+
 def _open_depot(
-    folder: StudyFolder, *, runs_dir: Path, is_registered: bool, progress: SearchProgress | None
+    folder: StudyFolder,
+    *,
+    target: str,
+    runs_dir: Path,
+    is_registered: bool,
+    progress: SearchProgress | None,
 ) -> "Depot":
-    """What is needed to export the students of a study."""
+    """What is needed to export the students of a study; draws the front of a further target."""
     config = folder.load_config().model_copy(update={"runs_dir": runs_dir})
-    front = folder.load_front()
+    front, target = folder.load_front(target=target), folder.find_target(target)
+    if target:
+        report = folder.report_of(target)
+        draw_study(folder.path.name, folder=report, runs_dir=runs_dir, target=target)
     data, test = load_data(config), load_test(config)
     progress = progress or SearchProgress(is_silent=True)
     return Depot(
@@ -171,8 +200,15 @@ def _open_depot(
         space=build_joint_space(config, data.card, has_assistant=bool(config.assistant)),
         test=test,
         appraiser=Appraiser(
-            config=config, folder=folder, front=front, data=data, test=test, progress=progress
+            config=config,
+            folder=folder,
+            front=front,
+            data=data,
+            test=test,
+            progress=progress,
+            target=target,
         ),
+        target=target,
         is_registered=is_registered,
         progress=progress,
     )
@@ -192,6 +228,7 @@ class Depot:
         appraiser: Who looks at them.
         is_registered: Whether they are logged to MLflow and registered.
         progress: Where to tell what is done.
+        target: The further one whose front it is; empty of the first.
     """
 
     config: Config
@@ -203,6 +240,7 @@ class Depot:
     appraiser: Appraiser
     is_registered: bool
     progress: SearchProgress
+    target: str = ""
 
     def deliver(self, student: FrontStudent, out: Path, *, aliases: Sequence[str]) -> Bundle:
         """Writes, checks and registers one student of the front.
@@ -210,7 +248,7 @@ class Depot:
         Args:
             student: Which.
             out: The folder to write.
-            aliases: What the registered version is called.
+            aliases: What the registered version is called, on a further target `...-on-TARGET`.
 
         Returns:
             Files and figures.
@@ -225,12 +263,13 @@ class Depot:
             **{key: value for key, value in facts.items() if key not in _TIMES},
             "mean_test_accuracy": student.test_accuracy,
             "searched_latency_ms": student.latency_ms,
-            **({"searched_on": device} if (device := self.folder.latency_device) else {}),
+            **({"target": self.target} if self.target else {}),
+            **({"searched_on": device} if (device := self.folder.find_device(self.target)) else {}),
             "teacher": dataclasses.asdict(self.front.teacher),
             "data": _describe_data(self.data),
             "made_with": {**library_versions(), "device": device_fingerprint(), "seed": seed},
         }
-        target = build_target(self.config, form=FINAL, cluster=None)
+        target = build_target(self.config, form=FINAL, cluster=None, name=self.target)
         quantized = _find_quantized(student, weights, test=self.test)
         with tempfile.TemporaryDirectory(prefix="autokd-") as pictures:
             appraisal = self.appraiser.appraise(
@@ -256,7 +295,7 @@ class Depot:
                 self.config,
                 bundle,
                 pictures=self.test.images,
-                aliases=aliases,
+                aliases=[_name_on(alias, self.target) for alias in aliases],
                 progress=self.progress,
             )
         return bundle

@@ -65,11 +65,12 @@ class Explanation:
     files: tuple[Path, ...] = ()
 
 
-def explain(
+def explain(  # noqa: PLR0913 - all that a student may be picked by
     study: str | None = None,
     *,
     trial: int | None = None,
     pick: str | None = None,
+    target: str = "",
     pictures: int = 12,
     out: Path | None = None,
     runs_dir: Path = Path("mlruns"),
@@ -86,6 +87,7 @@ def explain(
         trial: Any that was trained to its end.
         pick: `knee`, `fastest` or `most-accurate` of the front in place of a trial; the knee if
             neither is given.
+        target: One of the study's, whose front is meant; the first if empty.
         pictures: On the sheet.
         out: Folder of the sheet; the study's own if none.
         runs_dir: Where studies lie.
@@ -107,7 +109,7 @@ def explain(
     folder = find_study(study, runs_dir=runs_dir)
     config, front = folder.load_config(), folder.load_front()
     config = config.model_copy(update={"runs_dir": runs_dir})
-    graduate = choose_graduate(folder, config, trial=trial, pick=pick)
+    graduate = choose_graduate(folder, config, trial=trial, pick=pick, target=target)
     data, device = load_data(config), choose_device(config, is_looking=True)
     teacher = recall_teacher(front.teacher, config=config, data=data, device=device)
     student = recall_student(graduate, config=config, data=data).to(device)

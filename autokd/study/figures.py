@@ -8,6 +8,7 @@ from autokd.errors import ConfigError
 from autokd.reports import draw_coordinates, draw_curves, draw_front, draw_importance
 from autokd.study.folder import find_study
 from autokd.study.importance import measure_importance
+from autokd.study.other_fronts import judge_elsewhere
 from autokd.study.storages import open_storage
 from autokd.study.trials import read_results
 from autokd.types import Dimension, Front, FrontStudent, TrialResult
@@ -37,11 +38,12 @@ def draw_study(
         ConfigError: The folder cannot be written.
     """
     found = find_study(study, runs_dir=runs_dir)
+    target = found.find_target(target)
     config, front = found.load_config(), found.load_front(target=target)
     storage = open_storage(config.storage, runs_dir=runs_dir)
     results = read_results(front.study, storage=storage)
-    if target and target != config.target[0]:
-        results = [dataclasses.replace(one, latency=one.latencies.get(target)) for one in results]
+    if target:
+        results = [judge_elsewhere(one, target=target) for one in results]
     results = _correct(results, front=front)
     try:
         return draw_figures(

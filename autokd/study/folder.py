@@ -21,6 +21,8 @@ __all__ = ["TOWERS", "StudyFolder", "find_study", "find_tracked", "list_studies"
 TOWERS = "towers.json"
 """What a study of `autokd distill-clip` has in place of its settings."""
 
+_DEVICES = "device.json"
+
 _FREE = frozenset(
     {
         "study",
@@ -88,6 +90,10 @@ class StudyFolder:
     def report(self) -> Path:
         """Where the pictures lie."""
         return self.path / "report"
+
+    def report_of(self, target: str) -> Path:
+        """Where the pictures of a further target lie; those of the first one if empty."""
+        return self.report / _slug(target) if target else self.report
 
     @property
     def is_known(self) -> bool:
@@ -181,22 +187,22 @@ class StudyFolder:
         path = self.refits / f"{trial}.engine"
         return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
-    @property
-    def latency_device(self) -> str:
-        """What the study's latencies are measured on; empty where it is not known."""
-        path = self.path / "device.json"
-        return self._read(path.name)["latency_device"] if path.exists() else ""
+    def find_device(self, target: str = "") -> str:
+        """What latencies of a target are measured on, by default the first; empty if unknown."""
+        known = self._read(_DEVICES) if (self.path / _DEVICES).exists() else {}
+        return known.get(target or "latency_device", "")
 
-    def hold_to_device(self, device: str) -> None:
+    def hold_to_device(self, device: str, *, target: str = "") -> None:
         """Holds a study to what its first latency was measured on.
 
         Args:
             device: What latencies are measured on now; empty where that is not known.
+            target: A further one of the study; the one that is searched for if empty.
 
         Raises:
             StudyError: Those of earlier sessions were measured on another one.
         """
-        known = self.latency_device
+        known = self.find_device(target)
         if device and known and device != known:
             raise StudyError(
                 f"study `{self.path.name}` must go on with latencies of {known}, got {device}; "
@@ -204,7 +210,8 @@ class StudyFolder:
                 f"latency_device), or pass another --study and --learn-from {self.path.name}"
             )
         if device and not known:
-            self._write("device.json", {"latency_device": device})
+            devices = self._read(_DEVICES) if (self.path / _DEVICES).exists() else {}
+            self._write(_DEVICES, {**devices, target or "latency_device": device})
 
     def keep_settings(
         self, config: Config, *, dimensions: Sequence[Dimension], digests: Mapping[str, str]
@@ -260,25 +267,32 @@ class StudyFolder:
         """The front as it was last saved.
 
         Args:
-            target: A further one of the study; the one that is searched for if empty.
+            target: One of the study's; the one that is searched for if empty.
 
         Returns:
             The front.
 
         Raises:
-            StudyError: No trial has finished yet, or the study has no such target.
+            StudyError: No trial has finished yet.
         """
-        known = self.load_config().target if target else ()
-        if target and target not in known:
-            shown = ", ".join(known) or "onnxruntime"
-            raise StudyError(f"`--target` must be one of the study's ({shown}), got {target}")
-        path = self.path / _front_name("" if target in known[:1] else target)
+        path = self.path / _front_name(self.find_target(target))
         if not path.exists():
             raise StudyError(
                 f"study `{self.path.name}` must have a finished trial, got none; "
                 "run `autokd search` first"
             )
         return load_json(Front, path.read_text(encoding="utf-8"))
+
+    def find_target(self, name: str) -> str:
+        """What a target's files go by: its name, of the first nothing; it must be the study's."""
+        if not name:
+            return ""
+        config = self.load_config()
+        known = config.target or (("onnxruntime",) if config.latency_table is None else ())
+        if name not in known:
+            shown = ", ".join(known) or "none, but a table"
+            raise StudyError(f"`--target` must be one of the study's ({shown}), got {name}")
+        return "" if name == known[0] else name
 
     def _read(self, name: str) -> dict[str, Any]:
         return json.loads((self.path / name).read_text(encoding="utf-8"))
@@ -295,9 +309,13 @@ class StudyFolder:
 
 def _front_name(target: str) -> str:
     """The file of a target's front."""
+    return f"front-{_slug(target)}.json" if target else "front.json"
+
+
+def _slug(target: str) -> str:
+    """A target as a file's name has it."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", target)[:40]
-    digest = hashlib.sha256(target.encode()).hexdigest()[:8]
-    return f"front-{slug}-{digest}.json" if target else "front.json"
+    return f"{slug}-{hashlib.sha256(target.encode()).hexdigest()[:8]}"
 
 
 def _shape(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:

@@ -2,16 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import final
 
+from autokd.candidate import explain_int8
 from autokd.config import Config
 from autokd.spaces import Space
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder
+from autokd.study.teaching import Faculty
 from autokd.types import DataCard, Target, TeacherCard, TrialResult
 
-__all__ = ["OtherFronts"]
+__all__ = ["OtherFronts", "judge_elsewhere"]
 
 
 @final
@@ -24,47 +25,63 @@ class OtherFronts:
         *,
         space: Space,
         data: DataCard,
-        teacher: TeacherCard,
-        models: Sequence[Path],
+        faculty: Faculty,
+        folder: StudyFolder,
         targets: Mapping[str, Target],
     ) -> None:
-        """Measures the teacher on each target.
+        """Measures the teacher on each target, and holds the study to the devices behind them.
 
         Args:
             config: Of the study; its limit of latency is one of the first target.
             space: What is searched.
             data: What is learnt from.
-            teacher: As the first target knows it.
-            models: ONNX files of the teacher.
+            faculty: The teacher as the first target knows it, and its ONNX files.
+            folder: Of the study, for the fronts.
             targets: By name.
         """
         self._config = config.model_copy(update={"max_latency_ms": None})
-        self._space, self._data = space, data
-        self._teachers = {
-            name: dataclasses.replace(
-                teacher, latency_ms=sum(target.measure(one).median_ms for one in models)
+        self._space, self._data, self._folder = space, data, folder
+        self._teachers: dict[str, TeacherCard] = {}
+        for name, target in targets.items():
+            latencies = [target.measure(one) for one in faculty.models]
+            folder.hold_to_device(latencies[0].device, target=name)
+            self._teachers[name] = dataclasses.replace(
+                faculty.card, latency_ms=sum(one.median_ms for one in latencies)
             )
-            for name, target in targets.items()
-        }
 
-    def save(self, results: Sequence[TrialResult], *, folder: StudyFolder) -> None:
+    def save(self, results: Sequence[TrialResult]) -> None:
         """Writes all of them.
 
         Args:
             results: Of all trials.
-            folder: Of the study; its clock is read.
         """
-        wall_s, training_s = folder.read_time()
+        wall_s, training_s = self._folder.read_time()
         for name, teacher in self._teachers.items():
             findings = Findings(
                 self._config,
-                [
-                    dataclasses.replace(one, latency=one.latencies.get(name), fp32_latency=None)
-                    for one in results
-                ],
+                [judge_elsewhere(one, target=name) for one in results],
                 space=self._space,
                 data=self._data,
                 teacher=teacher,
             )
             front = findings.build_front(None, wall_s=wall_s, training_s=training_s)
-            folder.save_front(front, target=name)
+            self._folder.save_front(front, target=name)
+
+
+def judge_elsewhere(result: TrialResult, *, target: str) -> TrialResult:
+    """A result of the search as it is on a further target.
+
+    Args:
+        result: Of any state.
+        target: Its name.
+
+    Returns:
+        With the latencies there, none where it could not run; pruned where it is in INT8 and no
+        faster there than its FP32 self.
+    """
+    latency, own = result.latencies.get(target), result.fp32_latencies.get(target)
+    there = dataclasses.replace(result, latency=latency, fp32_latency=own)
+    reason = explain_int8(latency, own)
+    if not reason or result.state != "complete":
+        return there
+    return dataclasses.replace(there, state="pruned", reason=reason)

@@ -122,8 +122,8 @@ class _Session:
             config,
             space=space,
             data=data,
-            teacher=self.teacher,
-            models=faculty.models,
+            faculty=faculty,
+            folder=folder,
             targets=self.workshop.others,
         )
         self._mark, self._training_s = start, faculty.training_s
@@ -273,7 +273,7 @@ class _Session:
         wall_s, training_s = self.folder.read_time()
         front = self.findings.build_front(finals, wall_s=wall_s, training_s=training_s)
         self.folder.save_front(front)
-        self._others.save(self.results, folder=self.folder)
+        self._others.save(self.results)
 
     def draw(self) -> tuple[Path, ...]:
         """Pictures of what was found so far."""

@@ -2,6 +2,7 @@
 
 from autokd.config import Config
 from autokd.latency import (
+    COMMAND,
     SCREENING,
     CachedTarget,
     Form,
@@ -19,7 +20,9 @@ __all__ = ["build_others", "build_target"]
 _DEFAULT = "onnxruntime"
 
 
-def build_target(config: Config, *, form: Form, cluster: RayCluster | None) -> Target:
+def build_target(
+    config: Config, *, form: Form, cluster: RayCluster | None, name: str = ""
+) -> Target:
     """What the latencies that are searched for are measured on, while nobody trains there.
 
     Args:
@@ -27,14 +30,17 @@ def build_target(config: Config, *, form: Form, cluster: RayCluster | None) -> T
             folder of what was measured before.
         form: How long and how surely one network is timed.
         cluster: Whose nodes of the resource `latency_device` measure, if it has any.
+        name: A further target of the study in place of the first.
 
     Returns:
         The target, with what it has measured before.
     """
+    if name in config.target[1:]:
+        return _open(config, name=name, form=form, cluster=cluster)
     if config.latency_table is not None and not config.target:
         return load_table(config.latency_table)
-    name = config.target[0] if config.target else _DEFAULT
-    target: Target = _open(config, name=name, form=form, cluster=cluster)
+    first = config.target[0] if config.target else _DEFAULT
+    target: Target = _open(config, name=first, form=form, cluster=cluster)
     if config.latency_table is None:
         return target
     return load_table(config.latency_table, target=target)
@@ -70,4 +76,4 @@ def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) 
     target = open_target(name, options)
     if cluster is not None and cluster.latency_device and isinstance(target, StopwatchTarget):
         target = RayTarget(cluster=cluster, target=target)
-    return CachedTarget(target, folder=folder)
+    return CachedTarget(target, folder=folder, is_asked=name.startswith(COMMAND))

@@ -156,6 +156,7 @@ class TrialResult:
         float_layers: Of an INT8 student, the layers that stay in FP32 since they cost too much
             accuracy otherwise.
         latencies: Of the same file on the further targets, by name, where they could run it.
+        fp32_latencies: Of an INT8 student in FP32 there, timed by turns with it.
         fp32_val_accuracy: Of an INT8 student before it was quantized, as it was trained.
     """
 
@@ -192,6 +193,7 @@ class TrialResult:
         return " ".join([self.network, self.precision, *self.float_layers])
 
     latencies: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
+    fp32_latencies: Mapping[str, Latency] = field(default_factory=dict[str, Latency])
     fp32_val_accuracy: float | None = None
 
 

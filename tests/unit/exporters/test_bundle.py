@@ -273,3 +273,23 @@ def test_an_int8_file_that_is_not_as_good_as_the_table_is_not_written(quantized,
     with pytest.raises(ExportError, match=r"model\.int8\.onnx must be as accurate as in the table"):
         export_int8(quantized, tmp_path / "out", accuracy=0.99)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_pictures_of_a_study_stay_no_longer_than_its_student(tmp_path):
+    names = ("front.png", "curves.png", "coordinates.png", "importance.png")
+    extras = [tmp_path / name for name in names]
+    for file in extras:
+        file.write_bytes(b"drawn")
+    pictures = {name.removesuffix(".png"): name for name in names}
+    export_bundle(
+        make_student(), tmp_path / "out", data=CARD, test=make_test(), target=FakeTarget(),
+        card={"study": "s", "pictures": pictures, "target": "openvino"}, extras=extras,
+    )  # fmt: skip
+    text = (tmp_path / "out/card.md").read_text()
+    assert all(f"]({name})" in text and (tmp_path / "out" / name).exists() for name in names)
+    assert "![the trials of the study through all their dimensions" in text
+    assert "![share of each dimension in the variance" in text
+    assert "| latency, median, on `openvino` |" in text
+    bundle_of(make_student(), tmp_path / "out")
+    assert not any((tmp_path / "out" / name).exists() for name in names)
+    assert "openvino`" not in (tmp_path / "out/card.md").read_text()

@@ -1,3 +1,5 @@
+import dataclasses
+
 from torch import nn
 
 from autokd.exporters import export_onnx
@@ -39,6 +41,38 @@ def test_networks_timed_together_are_remembered_together(tmp_path):
     assert together == target.measure_together([one, other])
     assert together[0] == alone
     assert inner.measured == ["10.onnx", "10.onnx", "20.onnx"]
+
+
+class Board(FakeTarget):
+    """A program behind which another board may stand; only its latencies tell."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device = device
+
+    def __str__(self):
+        return "command"
+
+    def measure(self, model):
+        return dataclasses.replace(super().measure(model), device=self.device)
+
+
+def test_a_device_that_only_a_latency_tells_is_asked_once_a_session(tmp_path):
+    model, other = (
+        export_onnx(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, n)), tmp_path / f"{n}.onnx", shape=(1, 8, 8)
+        )
+        for n in (10, 20)
+    )
+    devices = "old", "old", "new", "new"
+    found, n_measured = [], []
+    for device in devices:
+        board = Board(device)
+        target = CachedTarget(board, folder=tmp_path / "cache", is_asked=True)
+        found += [target.measure(model).device, target.measure(other).device]
+        n_measured.append(len(board.measured))
+    assert found == ["old"] * 4 + ["new"] * 4
+    assert n_measured == [2, 1, 2, 1], "what an asked device has measured before is kept"
 
 
 def test_another_target_does_not_share_what_was_measured():

@@ -97,6 +97,29 @@ def test_a_student_that_is_its_teacher_agrees_with_it_in_everything(appraise):
     assert len(again["data_digest"]) == len(again["teacher_digest"]) == 64
 
 
+def test_all_pictures_of_the_study_go_with_the_card(appraise, tmp_path):
+    report = tmp_path / "runs/studies/s/report"
+    report.mkdir(parents=True)
+    whole = ("front", "curves", "coordinates", "importance")
+    for what in whole:
+        (report / f"{what}.png").write_bytes(what.encode())
+    found = appraise("convolutional")
+    assert {what: f"{what}.png" for what in whole}.items() <= found.facts["pictures"].items()
+    assert found.facts["missing"] == {}
+    files = {file.name: file for file in found.files}
+    assert all(files[f"{what}.png"].read_bytes() == what.encode() for what in whole)
+
+
+def test_importance_that_too_few_trials_tell_is_told_as_missing(appraise, tmp_path):
+    report = tmp_path / "runs/studies/s/report"
+    report.mkdir(parents=True)
+    for what in ("front", "curves", "coordinates"):
+        (report / f"{what}.png").write_bytes(b"drawn")
+    found = appraise("convolutional")
+    assert set(found.facts["missing"]) == {"importance"}
+    assert "too few trials" in found.facts["missing"]["importance"]
+
+
 def test_the_figures_behind_the_pictures_add_up(appraise):
     found = appraise("convolutional")
     (file,) = [file for file in found.files if file.suffix == ".json"]

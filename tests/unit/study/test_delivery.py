@@ -1,14 +1,24 @@
 """What an exported student is called."""
 
+import json
 import re
+from dataclasses import replace
 
 import pytest
 
-from autokd.study.delivery import build_alias, names_of
-from autokd.types import FrontStudent, Recipe
+from autokd.candidate import build_student, save_student
+from autokd.config import Config
+from autokd.data import load_data
+from autokd.errors import StudyError
+from autokd.study.alumni import choose_graduate
+from autokd.study.delivery import build_alias, export, export_all, names_of
+from autokd.study.folder import StudyFolder
+from autokd.study.joint_space import build_joint_space
+from autokd.testing import FakeTarget
+from autokd.types import Front, FrontStudent, Recipe, TeacherCard
 
 
-def build_student(trial, accuracy, latency_ms):
+def front_student(trial, accuracy, latency_ms):
     return FrontStudent(
         trial=trial, val_accuracy=accuracy, latency_ms=latency_ms, speed_up=1.0, n_params=1,
         latency_ci95_ms=(latency_ms, latency_ms), macs=1, size_bytes=1, architecture={},
@@ -37,6 +47,109 @@ def test_an_alias_says_what_was_asked_for(pick, limit, alias):
 
 
 def test_each_student_of_a_front_has_the_names_that_it_earns():
-    front = [build_student(3, 0.8, 1.0), build_student(1, 0.9, 1.2), build_student(2, 0.92, 5.0)]
+    front = [front_student(3, 0.8, 1.0), front_student(1, 0.9, 1.2), front_student(2, 0.92, 5.0)]
     assert [names_of(one, front) for one in front] == [["fastest"], ["knee"], ["most-accurate"]]
     assert names_of(front[0], front[:1]) == ["fastest", "knee", "most-accurate"]
+
+
+# ---------------------------------------------------------------------- several targets
+
+BOARD = "command:./Time_on_board.sh {model}"
+
+
+@pytest.fixture
+def studied(tmp_path, monkeypatch):
+    """A study: trial 0 is on the front of the first target alone, trial 1 on that of a board."""
+    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "cache"))
+    config = Config(
+        study="s", train_limit=200, device="cpu", target=("onnxruntime", BOARD),
+        runs_dir=tmp_path / "mlruns",
+    )  # fmt: skip
+    folder = StudyFolder(config.study_dir)
+    folder.path.mkdir(parents=True)
+    data = load_data(config)
+    space = build_joint_space(config, data.card, has_assistant=False)
+    folder.keep_settings(config, dimensions=space.dimensions, digests={})
+    teacher = TeacherCard(name="auto", digest="d", n_params=1, val_accuracy=0.9, latency_ms=1.0)
+    for trial, target, device in ((0, "", "here"), (1, BOARD, "board")):
+        sample = space.complete({"width_1": (8, 16)[trial]})
+        student, recipe = build_student(space, sample, data=data.card, seed=0)
+        save_student(student, folder.weights / f"trial-{trial}.safetensors")
+        row = replace(
+            front_student(trial, 0.8, 0.25 + trial), recipe=recipe,
+            architecture=space.architecture_of(sample),
+            weights=f"weights/trial-{trial}.safetensors",
+        )  # fmt: skip
+        front = Front(
+            study="s", n_trials=2, n_failed=0, n_pruned=0, n_stopped=0, wall_s=1.0, training_s=1.0,
+            hypervolume=0.1, teacher=teacher, baseline=None, students=(row,),
+        )  # fmt: skip
+        folder.save_front(front, target=target)
+        folder.hold_to_device(device, target=target)
+    return folder, config
+
+
+@pytest.fixture
+def handed_over(monkeypatch):
+    """Aliases that a student was registered by; a target of its own for each name."""
+    aliases = []
+    monkeypatch.setattr(
+        "autokd.study.delivery.register_bundle",
+        lambda *_, **options: aliases.extend(options["aliases"]),
+    )
+    monkeypatch.setattr(
+        "autokd.study.delivery.build_target",
+        lambda *_, name, **__: FakeTarget(ms_per_mib={"": 1.0, BOARD: 7.0}[name]),
+    )
+    return aliases
+
+
+def test_a_student_of_another_targets_front_is_exported_with_its_latency(
+    studied, handed_over, tmp_path
+):
+    _, config = studied
+    bundle = export("s", out=tmp_path / "out", target=BOARD, runs_dir=config.runs_dir)
+    latency_ms = FakeTarget(ms_per_mib=7.0).measure(tmp_path / "out/model.onnx").median_ms
+    assert bundle.latency_ms == latency_ms
+    card = bundle.card
+    assert (card["trial"], card["target"], card["searched_latency_ms"]) == (1, BOARD, 1.25)
+    assert card["searched_on"] == "board"
+    assert card["made_again"]["export"] == (f"autokd export --study s --pick 1 --target '{BOARD}'")
+    text = (tmp_path / "out/card.md").read_text()
+    assert f"| latency, median, on `{BOARD}` | {latency_ms:.4f} ms |" in text
+    assert "](front.png)" in text, "drawn of that front"
+    (alias,) = handed_over
+    assert re.fullmatch(r"knee-on-command-time-on-board-sh-model-[0-9a-f]{8}", alias)
+
+
+def test_the_front_of_another_target_is_exported_whole(studied, handed_over, tmp_path):
+    _, config = studied
+    (bundle,) = export_all("s", out=tmp_path / "all", target=BOARD, runs_dir=config.runs_dir)
+    assert bundle.card["trial"] == 1
+    assert all("-on-command-" in alias for alias in handed_over)
+    (row,) = json.loads((tmp_path / "all/index.json").read_text())
+    assert (row["folder"], row["latency_ms"]) == ("trial-1", bundle.latency_ms)
+
+
+def test_the_first_target_may_be_named_and_changes_nothing(studied, handed_over, tmp_path):
+    _, config = studied
+    options = {"runs_dir": config.runs_dir, "pick": "0"}
+    bundle = export("s", out=tmp_path / "out", target="onnxruntime", **options)
+    assert "target" not in bundle.card
+    assert bundle.card["searched_on"] == "here"
+    assert handed_over == ["trial-0"]
+
+
+def test_a_student_or_a_target_that_is_not_there_is_told(studied, tmp_path):
+    folder, config = studied
+    options = {"out": tmp_path / "out", "runs_dir": config.runs_dir}
+    with pytest.raises(StudyError, match=r"must be a trial on the front \(0\), got 1"):
+        export("s", pick="1", **options)
+    with pytest.raises(StudyError, match=r"must be a trial on the front \(1\), got 0"):
+        export("s", pick="0", target=BOARD, **options)
+    known = re.escape(f"(onnxruntime, {BOARD})")
+    for deliver in (export, export_all):
+        with pytest.raises(StudyError, match=rf"one of the study's {known}, got phone"):
+            deliver("s", target="phone", **options)
+    assert not (tmp_path / "out").exists()
+    assert choose_graduate(folder, config, trial=None, pick=None, target=BOARD).trial == 1

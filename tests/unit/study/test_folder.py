@@ -79,15 +79,30 @@ def test_each_further_target_has_its_own_front(folder):
 
 def test_a_study_stays_with_the_device_that_its_latencies_come_from(folder):
     folder.hold_to_device("")  # told by a table
-    assert folder.latency_device == ""
+    assert folder.find_device() == ""
     folder.hold_to_device("board")
     folder.hold_to_device("board")
     folder.hold_to_device("")
-    assert folder.latency_device == "board"
+    assert folder.find_device() == "board"
     with pytest.raises(
         StudyError, match=r"must go on with latencies of board, got this; .* --learn"
     ):
         folder.hold_to_device("this")
+
+
+@pytest.mark.parametrize(
+    ("options", "known"),
+    [({}, "onnxruntime"), ({"target": ("torch", "openvino")}, "torch, openvino"),
+     ({"latency_table": "t.csv"}, "none, but a table")],
+)  # fmt: skip
+def test_a_target_that_a_study_does_not_have_is_told_beside_those_it_has(folder, options, known):
+    folder.keep_settings(Config(**options), dimensions=[], digests={})
+    with pytest.raises(StudyError, match=rf"must be one of the study's \({known}\), got phone"):
+        folder.find_target("phone")
+    assert folder.find_target("") == ""
+    if "latency_table" not in options:
+        first, *others = known.split(", ")
+        assert [folder.find_target(one) for one in (first, *others)] == ["", *others]
 
 
 def test_other_pictures_or_teachers_under_the_same_name_are_another_study(folder):
