@@ -1,4 +1,5 @@
 import ctypes
+import dataclasses
 import os
 import resource
 import signal
@@ -135,6 +136,27 @@ def test_nothing_moves_while_the_crew_is_paused(tmp_path):
     done = crew.wait(ignore)
     assert ticks.stat().st_size == 40
     assert done.paused_s == pytest.approx(0.4, abs=0.2)
+
+
+def test_the_time_of_an_epoch_is_that_of_its_training(tmp_path):
+    ticks, rows = tmp_path / "ticks", []
+
+    def work(on_epoch):
+        for epoch in (1, 2):
+            start = time.perf_counter()
+            tick(ticks, n=20)
+            on_epoch(dataclasses.replace(row(epoch), seconds=time.perf_counter() - start))
+
+    crew = ForkedCrew(1)
+    crew.start(job(work))
+    while not ticks.exists():
+        time.sleep(0.01)
+    with still():
+        time.sleep(3.0)
+    done = crew.wait(lambda _, one: rows.append(one))
+    assert done.paused_s >= 3.0
+    assert [one.epoch for one in rows] == [1, 2]
+    assert all(0.4 <= one.seconds + 0.05 < 2.0 for one in rows)
 
 
 def test_what_a_dead_measurer_left_stopped_goes_on(tmp_path, monkeypatch):
