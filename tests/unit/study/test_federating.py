@@ -221,6 +221,17 @@ def test_a_study_goes_on_with_a_device_of_another_kind(build, tmp_path):
     assert [one.engine for one in done.rounds][1:] == ["fp32 channels_last cpu x1"] * 2
 
 
+def test_checkpoints_of_a_site_keep_to_their_limit(build):
+    config = build(checkpoints_gb=0)
+    stale = config.study_dir / "checkpoints" / "round-7-9.0.checkpoint"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    stale.write_bytes(b"old")
+    with pytest.raises(MeetingError):
+        federate(config)
+    assert not stale.exists()
+
+
 class Halting(SearchProgress):
     """Asks for an end, as Ctrl-C does, when a round begins."""
 
