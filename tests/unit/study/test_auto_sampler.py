@@ -92,7 +92,7 @@ def test_threads_of_one_process_share_a_sampler():
 
 def test_a_choice_that_is_no_plain_value_is_refused():
     kind = optuna.distributions.CategoricalDistribution([None, 0.1])
-    with pytest.raises(TypeError, match="`dropout` must have choices of text.* got None; write"):
+    with pytest.raises(TypeError, match=r"`dropout` must have choices of text.* got None; write"):
         read_dimensions({"dropout": kind})
 
 
@@ -109,7 +109,7 @@ def test_a_latency_of_nothing_is_refused():
             return [Prospect(latency_ms=0.0, traits=(1.0,)) for _ in samples]
 
     sampler = AutoSampler(Hasty(), dimensions=DIMENSIONS)
-    with pytest.raises(ValueError, match="`latency_ms` must be positive, got 0.0 for"):
+    with pytest.raises(ValueError, match=r"`latency_ms` must be positive, got 0\.0 for"):
         build_study(sampler).ask()
 
 
