@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from autokd.config import Config, TowerConfig, build_config, build_tower_config
     from autokd.study import (
         AlignedTowers,
+        AutoSampler,
         Distilled,
         Federated,
         compare,
@@ -24,15 +25,21 @@ if TYPE_CHECKING:
         search,
         work,
     )
-    from autokd.types import Front, FrontStudent
+    from autokd.surrogate import Advice
+    from autokd.types import Dimension, Front, FrontStudent, Prospect, Surveyor
 
 __all__ = [
+    "Advice",
     "AlignedTowers",
+    "AutoSampler",
     "Config",
+    "Dimension",
     "Distilled",
     "Federated",
     "Front",
     "FrontStudent",
+    "Prospect",
+    "Surveyor",
     "TowerConfig",
     "__version__",
     "build_config",
@@ -53,6 +60,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Advice": "autokd.surrogate",
+    "AutoSampler": "autokd.study",
+    "Dimension": "autokd.types",
+    "Prospect": "autokd.types",
+    "Surveyor": "autokd.types",
     "AlignedTowers": "autokd.study",
     "TowerConfig": "autokd.config",
     "build_tower_config": "autokd.config",

@@ -80,6 +80,37 @@ def test_every_dependency_is_in_the_lock():
     assert not names - locked
 
 
+def list_commands():
+    """Each command of `autokd` with its name, those of groups too."""
+    from autokd.cli import cli
+
+    for name, command in cli.commands.items():
+        inner = getattr(command, "commands", {})
+        yield from ((f"{name} {one}", other) for one, other in inner.items())
+        yield name, command
+
+
+def test_every_option_is_told_of_in_the_readme_or_the_docs():
+    notes = {"decisions.md", "log.md", "benchmarks.md"}  # of those who build it
+    pages = [path for path in (ROOT / "docs").glob("*.md") if path.name not in notes]
+    told = "\n".join(page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *pages])
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", told))
+    silent = [
+        f"autokd {name} {one.opts[0]}"
+        for name, command in list_commands()
+        for one in command.params
+        if one.param_type_name == "option" and not named & {*one.opts, *one.secondary_opts}
+    ]
+    assert not silent, "say in README.md or docs/ what these are for"
+
+
+def test_each_page_of_the_docs_can_be_found():
+    starts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    told = "\n".join(page.read_text(encoding="utf-8") for page in starts)
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{page.name}" in told, page.name
+
+
 def test_the_commands_of_the_readme_exist():
     from click.testing import CliRunner
 
@@ -96,7 +127,5 @@ def test_the_commands_of_the_readme_exist():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
     ours = re.sub(r"^ray .*$", "", readme, flags=re.MULTILINE)  # Ray has options of its own
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))
-    groups = [cli, *(c for c in cli.commands.values() if hasattr(c, "commands"))]
-    commands = [command for group in groups for command in group.commands.values()]
-    known = {o for c in commands for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    known = {o for _, c in list_commands() for p in c.params for o in (*p.opts, *p.secondary_opts)}
     assert not options - known - {"--debug", "--help"}

@@ -1,6 +1,7 @@
 """The Optuna loop: sampler, resume, front, finals; the only room that imports optuna."""
 
 from autokd.study.aligning import distill_clip
+from autokd.study.auto_sampler import AutoSampler
 from autokd.study.delivery import export, export_all
 from autokd.study.distilling import Distilled, distill
 from autokd.study.explaining import Explanation, explain
@@ -14,6 +15,7 @@ from autokd.study.worker import work
 
 __all__ = [
     "AlignedTowers",
+    "AutoSampler",
     "Distilled",
     "Explanation",
     "Federated",

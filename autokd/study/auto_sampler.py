@@ -1,7 +1,8 @@
 """The sampler `auto`: autokd's advisor in the shape of Optuna's samplers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from threading import Lock
 from typing import Any, final
 
 import optuna
@@ -24,6 +25,8 @@ EPOCH_S = "epoch_s"
 STOPPED = "is_stopped"
 """User attribute: whether a running trial is not trained at present, and may go on later."""
 
+_IN_TURN = Lock()  # of the threads of a process, as `n_jobs` makes them
+
 _BEGUN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
 
 
@@ -33,12 +36,15 @@ class AutoSampler(optuna.samplers.BaseSampler):
 
     For any study of two objectives, the first an accuracy in [0, 1] to be maximised and the
     second a latency in milliseconds to be minimised. Trials with a constraint above 0 teach the
-    model and are not on its front; those that still run count as they will probably end.
+    model and are not on its front; those that still run count as they will probably end; failed
+    and pruned ones are not begun again. Nothing but their parameters, values and constraints is
+    read of trials without rungs, so that whoever made them, with whatever sampler, teaches.
 
     Example:
         ``` python
         study = optuna.create_study(
-            directions=["maximize", "minimize"], sampler=AutoSampler(my_surveyor)
+            directions=["maximize", "minimize"],
+            sampler=AutoSampler(my_surveyor, recipe=["learning_rate"]),
         )
         ```
     """
@@ -48,6 +54,7 @@ class AutoSampler(optuna.samplers.BaseSampler):
         surveyor: Surveyor,
         *,
         dimensions: Sequence[Dimension] = (),
+        recipe: Collection[str] = (),
         advice: Advice | None = None,
         rungs: Sequence[int] = (),
         identify: Identify | None = None,
@@ -59,6 +66,8 @@ class AutoSampler(optuna.samplers.BaseSampler):
             surveyor: What is known of a sample before it is trained.
             dimensions: What is searched; found in the trials of the study if none, the first of
                 which are then drawn at random.
+            recipe: Labels of dimensions that are found and that a latency does not depend on, so
+                that a network is looked at once whatever they are.
             advice: How to work; its number of rungs is set.
             rungs: Epochs after which a trial may be stopped, ascending.
             identify: Gives the same for samples that are trained in the same way, so that one
@@ -69,7 +78,7 @@ class AutoSampler(optuna.samplers.BaseSampler):
         self._identify = identify
         self._surveyor, self._rungs = surveyor, tuple(rungs)
         self._advice = dataclasses.replace(advice or Advice(), n_rungs=len(rungs) + 1)
-        self._dimensions = tuple(dimensions)
+        self._dimensions, self._recipe = tuple(dimensions), frozenset(recipe)
         self._intersection = IntersectionSearchSpace()
         self._advisor: Advisor | None = None
         self._random = optuna.samplers.RandomSampler(seed=self._advice.seed)
@@ -119,10 +128,12 @@ class AutoSampler(optuna.samplers.BaseSampler):
         """
         if not search_space:
             return {}
-        advisor = self._advise(self._dimensions or read_dimensions(search_space))
-        observations = self._observe(study, advisor=advisor)
-        others = [one for one in observations if one.key != trial.number]
-        return dict(advisor.suggest(others))
+        dimensions = self._dimensions or read_dimensions(search_space, recipe=self._recipe)
+        with _IN_TURN:
+            advisor = self._advise(dimensions)
+            observations = self._observe(study, advisor=advisor)
+            others = [one for one in observations if one.key != trial.number]
+            return dict(advisor.suggest(others))
 
     def standings(self, study: optuna.Study) -> list[Standing]:
         """How the stopped trials of a study stand, the one that is worth most first.
@@ -140,8 +151,9 @@ class AutoSampler(optuna.samplers.BaseSampler):
             return []
         if not self._dimensions:
             raise ValueError("`dimensions` must be told to AutoSampler with rungs, got none")
-        advisor = self._advise(self._dimensions)
-        return advisor.standings(self._observe(study, advisor=advisor))
+        with _IN_TURN:
+            advisor = self._advise(self._dimensions)
+            return advisor.standings(self._observe(study, advisor=advisor))
 
     def _advise(self, dimensions: Sequence[Dimension]) -> Advisor:
         """The advisor for these dimensions, with all that it has learnt."""

@@ -137,6 +137,8 @@ def _width(dimension: Dimension) -> int:
 
 def _scale(dimension: Dimension, value: float) -> float:
     low, high = dimension.low, dimension.high
+    if low == high:  # somebody else's range may be a single value
+        return 0.0
     if dimension.is_log:
         return math.log(value / low) / math.log(high / low)
     return (value - low) / (high - low)

@@ -40,13 +40,25 @@ class Prospects:
         self._samples: dict[Network, Sample] = {}
 
     def look(self, samples: Iterable[Sample]) -> None:
-        """Looks at the networks among these that were not looked at before."""
+        """Looks at the networks among these that were not looked at before.
+
+        Args:
+            samples: Any number of them.
+
+        Raises:
+            ValueError: The surveyor knows a latency that is none.
+        """
         fresh = {self._network(sample): sample for sample in samples}
         wanted = {key: one for key, one in fresh.items() if key not in self._known}
         if not wanted:
             return
         found = self._surveyor.survey(list(wanted.values()))
         for (key, sample), prospect in zip(wanted.items(), found, strict=False):
+            if prospect is not None and not prospect.latency_ms > 0:
+                raise ValueError(
+                    f"`latency_ms` must be positive, got {prospect.latency_ms} for {sample}; a "
+                    "surveyor gives None for what cannot be measured"
+                )
             self._known[key] = prospect
             self._samples[key] = sample
 

@@ -1,16 +1,19 @@
 import math
+import runpy
 import warnings
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from autokd.study.auto_sampler import CURVE, STOPPED, AutoSampler, observe
-from autokd.study.distributions import build_distribution
+from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.surrogate import Advice
 from autokd.testing import FakeSurveyor
-from autokd.types import Dimension
+from autokd.types import Dimension, Prospect
 
+EXAMPLE = Path(__file__).parents[3] / "examples/sampler_in_your_study.py"
 LABELS = ("depth", "width")
 DIMENSIONS = tuple(
     Dimension(label=label, room="architecture", choices=tuple(range(6)), default=0)
@@ -52,6 +55,69 @@ def test_it_understands_ranges_it_was_not_told_of():
     study = build_study(AutoSampler(FakeSurveyor(("count",)), advice=Advice(n_initial=4)))
     study.optimize(objective, n_trials=12)
     assert all(trial.state is TrialState.COMPLETE for trial in study.trials)
+
+
+def rate_objective(trial):
+    rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)
+    count = trial.suggest_int("count", 4, 64, log=True)
+    trial.suggest_int("single", 3, 3)
+    return 0.9 - 0.1 * abs(math.log10(rate) + 2) - 1 / count, float(count)
+
+
+def test_a_network_is_looked_at_once_whatever_its_recipe_is():
+    surveyor = FakeSurveyor(("count",))
+    sampler = AutoSampler(surveyor, recipe=["rate"], advice=Advice(n_initial=4))
+    study = build_study(sampler)
+    study.optimize(rate_objective, n_trials=10)
+    counts = [sample["count"] for sample in surveyor.surveyed]
+    assert all(isinstance(count, int) for count in counts)
+    assert len(set(counts)) == len(counts)
+    assert {sample["single"] for sample in surveyor.surveyed} == {3}
+
+
+def test_trials_of_any_other_sampler_teach():
+    study = build_study(optuna.samplers.RandomSampler(seed=0))
+    study.optimize(objective, n_trials=12)
+    study.sampler = AutoSampler(FakeSurveyor(LABELS), advice=Advice(n_initial=5))
+    study.optimize(objective, n_trials=6)
+    depths = [trial.params["depth"] - trial.params["width"] for trial in study.trials[12:]]
+    assert sum(depths) > 0
+
+
+def test_threads_of_one_process_share_a_sampler():
+    study = build_study(AutoSampler(FakeSurveyor(LABELS), advice=Advice(n_initial=3)))
+    study.optimize(objective, n_trials=12, n_jobs=3)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 12
+
+
+def test_a_choice_that_is_no_plain_value_is_refused():
+    kind = optuna.distributions.CategoricalDistribution([None, 0.1])
+    with pytest.raises(TypeError, match=r"`dropout` must have choices of text.* got None; write"):
+        read_dimensions({"dropout": kind})
+
+
+def test_integers_that_are_searched_in_their_logarithm_stay_so():
+    kind = optuna.distributions.IntDistribution(4, 64, log=True)
+    (dimension,) = read_dimensions({"count": kind}, recipe=["count"])
+    assert dimension.room == "recipe"
+    assert build_distribution(dimension) == kind
+
+
+def test_a_latency_of_nothing_is_refused():
+    class Hasty:
+        def survey(self, samples):
+            return [Prospect(latency_ms=0.0, traits=(1.0,)) for _ in samples]
+
+    sampler = AutoSampler(Hasty(), dimensions=DIMENSIONS)
+    with pytest.raises(ValueError, match=r"`latency_ms` must be positive, got 0\.0 for"):
+        build_study(sampler).ask()
+
+
+def test_the_example_finds_a_front(capsys):
+    study = runpy.run_path(str(EXAMPLE))["main"](14)
+    assert len(study.trials) == 14
+    assert len(study.best_trials) == len(capsys.readouterr().out.splitlines()) >= 1
+    assert max(trial.values[0] for trial in study.trials) > 0.8
 
 
 def test_other_objectives_are_refused():
