@@ -7,12 +7,12 @@ is tuned, so that a row says what one gets by default.
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from matched import Bench, Lesson, Outcome, describe_machine, gain, open_bench
+from output import print_figures, reserve_stdout
 from rich.console import Console
 from rich.table import Table
 
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.train_limit, arguments.epochs, arguments.seeds = 600, 3, 2
         arguments.assistant = "none"
@@ -128,18 +128,17 @@ def main() -> None:
     figures = summarise(outcomes)
     print_table(figures)
     card = bench.faculty.card
-    print(
-        json.dumps(
-            {
-                **describe_machine(arguments.device),
-                "data": arguments.data,
-                "n_train": len(bench.data.train_images),
-                "epochs": arguments.epochs,
-                "teacher_val_accuracy": card.val_accuracy,
-                "rows": figures,
-            },
-            indent=None if arguments.json else 2,
-        )
+    print_figures(
+        {
+            **describe_machine(arguments.device),
+            "data": arguments.data,
+            "n_train": len(bench.data.train_images),
+            "epochs": arguments.epochs,
+            "teacher_val_accuracy": card.val_accuracy,
+            "rows": figures,
+        },
+        as_json=arguments.json,
+        out=out,
     )
 
 
