@@ -7,8 +7,8 @@ the options say; mean and standard error over seeds.
 
 `auto` looks up the latency of what it may propose, which costs no training: of up to 600 networks a
 trial, as a table allows, and as `auto_few_looks` of 4, as measuring them allows. With rungs a short
-training costs its share of epochs and is paid besides the full one. Optuna's GPSampler (`gp`), which
-takes seconds a suggestion, gets fewer seeds and trials than the others; as many with
+training costs its share of epochs and is paid besides the full one. Optuna's GPSampler (`gp`) takes
+seconds a suggestion and gets fewer seeds and trials than the others; as many with
 `--gp-seeds 30 --gp-trials 200`.
 
 Seeds come one after another; Ctrl-C prints what there is.
@@ -220,8 +220,8 @@ def read_arguments() -> argparse.Namespace:
         nargs="+",
         metavar="COLUMN[:MIN_MS]",
         default=list(DEVICES),
-        help="columns in ms; networks faster than MIN_MS are left out, none without it: cells of the "
-        "phones under 1 ms are no networks, so that their columns are to be given with :1, as in "
+        help="columns in ms; networks faster than MIN_MS are left out, none without it: cells of "
+        "the phones under 1 ms are no networks, so that their columns want a :1, as they have in "
         f"the default: {' '.join(DEVICES)}",
     )
     parser.add_argument(
