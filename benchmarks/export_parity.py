@@ -26,7 +26,7 @@ from autokd.candidate import build_student, quantize_student, score_file, train_
 from autokd.config import build_config
 from autokd.data import SearchData, TestData, load_data, load_test
 from autokd.distillation import Plan
-from autokd.errors import BuildError, ExportError, SpaceError
+from autokd.errors import BuildError, DivergedError, ExportError, MeasureError, SpaceError
 from autokd.exporters import QuantizedFile, export_bundle
 from autokd.latency import StopwatchTarget
 from autokd.spaces import Space, build_space
@@ -151,7 +151,7 @@ def check_space(
             with tempfile.TemporaryDirectory() as out:
                 row = check(space, seed=seed, data=data, test=test, epochs=epochs,
                             out=Path(out))  # fmt: skip
-        except (BuildError, ExportError) as error:
+        except (BuildError, DivergedError, ExportError, MeasureError) as error:
             failures.append(str(error))
             console.print(f"{name} {seed}: {error}")
             continue
