@@ -146,7 +146,8 @@ def test_a_latency_column_may_have_a_least_value(table):
         table.split_latency("ms:one")
 
 
-def test_json_is_for_programs_and_for_people(table, capsys):
+def test_json_is_for_programs_and_for_people(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
     output = importlib.import_module("output")
     for as_json, n_lines in ((True, 1), (False, 3)):
         output.print_figures({"a": None}, as_json=as_json, out=sys.stdout)
