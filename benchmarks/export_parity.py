@@ -43,6 +43,7 @@ SPACES = (
     "hub:DARTS",
     "hub:AutoFormer",
 )
+BATCH = 64
 SLOW = ("hub:AutoFormer",)
 FEW = {"train": 192, "val": 64, "test": 100}  # pictures for those
 PLAIN = Recipe(alpha=0.0, alpha_end=0.0)
@@ -103,7 +104,9 @@ def check(
 ) -> Parity:
     """Trains, quantizes, exports and scores one random student."""
     student, _ = build_student(space, space.random(seed), data=data.card, seed=seed)
-    plan = Plan(epochs=epochs, batch_size=64, seed=seed, device=torch.device("cpu"))
+    plan = Plan(epochs=epochs, batch_size=BATCH, seed=seed, device=torch.device("cpu"))
+    if space.name in SLOW:
+        plan = replace(plan, epochs=1, batch_size=BATCH // 4)
     train_student(student, PLAIN, data=data, teacher=None, plan=plan)
     quantized = quantize_student(student, out / "own.int8.onnx", data=data, seed=seed)
     told = score_file(quantized.path, test.images, test.labels)
@@ -136,7 +139,6 @@ def check_space(
     """The figures of one space, and its students."""
     console = Console(stderr=True, highlight=False)
     data, test = shrink(*whole) if name in SLOW else whole
-    epochs = 1 if name in SLOW else arguments.epochs
     rows: list[Parity] = []
     failures: list[str] = []
     try:
@@ -149,7 +151,7 @@ def check_space(
     for seed in range(1, arguments.students + 1):
         try:
             with tempfile.TemporaryDirectory() as out:
-                row = check(space, seed=seed, data=data, test=test, epochs=epochs,
+                row = check(space, seed=seed, data=data, test=test, epochs=arguments.epochs,
                             out=Path(out))  # fmt: skip
         except (BuildError, DivergedError, ExportError, MeasureError) as error:
             failures.append(str(error))
