@@ -32,6 +32,7 @@ import psutil
 from matched import describe_machine
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from output import print_figures, reserve_stdout
 
 from autokd.study.journal import open_journal
 from autokd.types import TrialResult, dump_json, load_json
@@ -347,7 +348,7 @@ def main() -> None:
     parser.add_argument("--every-s", type=float, default=5.0, help="mean time between two kills")
     parser.add_argument("--seed", type=int, default=0, help="of what is killed when")
     parser.add_argument("--keep", type=Path, help="folder that the runs are left in")
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.runs, arguments.trials = 1, 12
     tallies: list[Tally] = []
@@ -355,7 +356,7 @@ def main() -> None:
         top = (arguments.keep or Path(name)).resolve()
         environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
         environment |= {
-            "XDG_CACHE_HOME": str(top / "cache"),
+            "AUTOKD_CACHE": str(top / "cache"),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes outside its group
         }
@@ -372,7 +373,7 @@ def main() -> None:
             tallies.append(run_once(folder, setting, seed=seed, title=title))
             report(tallies, title=title)
     figures = {**describe_machine(), **summarise(tallies)}
-    print(json.dumps(figures, indent=None if arguments.json else 2))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 def report(tallies: Sequence[Tally], *, title: str) -> None:

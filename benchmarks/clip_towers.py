@@ -10,7 +10,6 @@ that several pictures share is right for each of them.
 """
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from matched import describe_machine
 from numpy.typing import NDArray
+from output import print_figures, reserve_stdout
 from PIL import Image
 
 from autokd.config import build_tower_config
@@ -183,7 +183,7 @@ def read_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Makes the teacher and the pairs, distils, prints."""
-    arguments = read_arguments()
+    arguments, out = read_arguments(), reserve_stdout()
     with np.load(arguments.data) as arrays:
         images, labels = arrays["x_train"], arrays["y_train"].astype(np.int64)
     n = 2 * arguments.pairs  # garments of the student, none of which the teacher has seen
@@ -223,7 +223,7 @@ def main() -> None:
         "gain_ci95": None if done.gain is None else done.gain.ci95,
         **rows,
     }
-    print(json.dumps(figures, indent=None if arguments.json else 1))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Networks have random weights: a step takes as long as a trained one's.
 
 import argparse
 import dataclasses
-import json
 import logging
 import statistics
 import sys
@@ -21,7 +20,7 @@ from types import SimpleNamespace
 
 import torch
 from matched import describe_machine
-from rich.progress import track
+from output import Steps, print_figures, reserve_stdout
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from torchvision.models import mobilenet_v2
@@ -197,12 +196,13 @@ def measure_pair(loops: Loops, *, repeats: int, title: str) -> dict[str, object]
         "plain": partial(loops.step_autokd, PLAIN),
         "torchdistill": loops.step_torchdistill,
     }
-    rounds = track(range(repeats + 1), title, console=None, disable=not sys.stderr.isatty())
-    for number in rounds:
-        for name, step in steps.items():
-            seconds = step()
-            if number:  # the first round warms up
-                times[name].append(seconds)
+    with Steps(title, total=repeats + 1) as rounds:
+        for number in range(repeats + 1):
+            for name, step in steps.items():
+                seconds = step()
+                if number:  # the first round warms up
+                    times[name].append(seconds)
+            rounds.tick()
     median = {name: statistics.median(values) for name, values in times.items()}
 
     def ratios(above: str, below: str) -> list[float]:
@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of a round")
     parser.add_argument("--repeats", type=int, default=7, help="rounds")
     parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.steps, arguments.repeats = 6, 3
     try:
@@ -248,7 +248,7 @@ def main() -> None:
             torch.manual_seed(0)
             loops = Loops(resnet56(num_classes=N_CLASSES), build(), arguments=arguments)
             figures[pair] = measure_pair(loops, repeats=arguments.repeats, title=pair)
-    print(json.dumps(figures) if arguments.json else json.dumps(figures, indent=2))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

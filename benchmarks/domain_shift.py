@@ -8,7 +8,6 @@ are the default one of a space, with the same seeds and as many steps.
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import sys
@@ -16,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from matched import Lesson, describe_machine, gain, open_bench
+from output import print_figures, reserve_stdout
 
 from autokd.study.finalists import estimate
 from autokd.types import Recipe
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     for path in (arguments.pictures / "train", arguments.pictures / "test", arguments.weights):
         if not path.exists():
             sys.exit(f"{path} must exist")
@@ -128,18 +128,17 @@ def main() -> None:
             **gain(found, outcomes[PLAIN]),
             "against_unadapted": gain(found, outcomes[UNADAPTED])["gain"],
         }
-    print(
-        json.dumps(
-            {
-                **describe_machine(arguments.device),
-                "teacher_val_accuracy": bench.faculty.card.val_accuracy,
-                "n_train": len(bench.data.train_images),
-                "n_unlabelled": bench.data.card.n_unlabelled,
-                "epochs": arguments.epochs,
-                "rows": rows,
-            },
-            indent=None if arguments.json else 2,
-        )
+    print_figures(
+        {
+            **describe_machine(arguments.device),
+            "teacher_val_accuracy": bench.faculty.card.val_accuracy,
+            "n_train": len(bench.data.train_images),
+            "n_unlabelled": bench.data.card.n_unlabelled,
+            "epochs": arguments.epochs,
+            "rows": rows,
+        },
+        as_json=arguments.json,
+        out=out,
     )
 
 

@@ -11,7 +11,6 @@ Bytes are those of the files of answers, against the weights that FedAvg would s
 
 import argparse
 import dataclasses
-import json
 import math
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from matched import describe_machine
+from output import print_figures, reserve_stdout
 from rich.console import Console
 
 from autokd.candidate import (
@@ -264,7 +264,7 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, help="fashion-mnist.npz")
     parser.add_argument(
-        "--quick", action="store_true", help="2,400 private pictures, a small student"
+        "--quick", action="store_true", help="1,600 private pictures, a small student"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -281,11 +281,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="after each exchange")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if not arguments.data.is_file():
         sys.exit(f"`data` must be a file, got {arguments.data}")
     if arguments.quick:
-        arguments.train_limit, arguments.public, arguments.test_limit = 2400, 800, 2000
+        arguments.train_limit, arguments.public, arguments.test_limit = 1600, 400, 1000
         arguments.first_epochs, arguments.rounds, arguments.epochs = 9, 3, 3
         arguments.batch_size = 32
         arguments.views, arguments.student = 3, "resnet:width=0.5,depth=1"
@@ -311,7 +311,7 @@ def main() -> None:
         "fedavg_bytes_per_round": found[0]["fedavg_bytes_per_round"],
         "seconds": time.monotonic() - start,
     }
-    print(json.dumps(told, indent=None if arguments.json else 2))
+    print_figures(told, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the test accuracy of full trainings afresh, with the other seeds).
 
 import argparse
 import dataclasses
-import json
 import math
 import sys
 import time
@@ -19,6 +18,7 @@ from statistics import fmean
 from typing import Any
 
 from matched import Bench, describe_machine, open_bench
+from output import print_figures, reserve_stdout
 from rich.console import Console
 from scipy.stats import kendalltau
 from torch import Tensor
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.students, arguments.epochs, arguments.seeds = 5, 3, 2
         arguments.train_limit = 600
@@ -270,20 +270,19 @@ def main() -> None:
         figures[data] = summarise(course.run_all(arguments.seeds, say=console.print))
         sizes[data] = len(bench.data.train_images)
         console.print(data, figures[data])
-    print(
-        json.dumps(
-            {
-                **describe_machine(arguments.device),
-                "space": arguments.space,
-                "students": arguments.students,
-                "epochs": arguments.epochs,
-                "batch_size": arguments.batch_size,
-                "n_train": sizes,
-                **figures,
-                "default": choose_default(figures),
-            },
-            indent=None if arguments.json else 2,
-        )
+    print_figures(
+        {
+            **describe_machine(arguments.device),
+            "space": arguments.space,
+            "students": arguments.students,
+            "epochs": arguments.epochs,
+            "batch_size": arguments.batch_size,
+            "n_train": sizes,
+            **figures,
+            "default": choose_default(figures),
+        },
+        as_json=arguments.json,
+        out=out,
     )
 
 

@@ -8,8 +8,6 @@ perfection at a thousandth of it.
 """
 
 import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from matched import describe_machine
+from output import print_figures, reserve_stdout
 from rich.console import Console
 from rich.table import Table
 
@@ -132,7 +131,7 @@ def main() -> None:
     """Reads the arguments, searches twice, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="1,000 pictures, 6 trials of 2 epochs, 2 seeds"
+        "--quick", action="store_true", help="400 pictures, 4 trials of 2 epochs, 2 seeds"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--data", default="digits", help="as of autokd search; npz:FILE")
@@ -145,9 +144,9 @@ def main() -> None:
     parser.add_argument("--sampler", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--runs", type=Path, help="keeps the studies there [default: nowhere]")
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
-        arguments.train_limit, arguments.budget, arguments.epochs = 1000, 6, 2
+        arguments.train_limit, arguments.budget, arguments.epochs = 400, 4, 2
         arguments.seeds = 2
     options = {
         name: getattr(arguments, name)
@@ -167,8 +166,7 @@ def main() -> None:
         runs = arguments.runs or Path(scratch)
         figures = compare(options, runs=runs, form=FINAL)
     told = {**figures, **options, **describe_machine()}
-    json.dump(told, sys.stdout, indent=None if arguments.json else 2)
-    sys.stdout.write("\n")
+    print_figures(told, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

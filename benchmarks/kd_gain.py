@@ -11,11 +11,11 @@ References:
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
 from matched import Bench, Lesson, describe_machine, gain, open_bench
+from output import print_figures, reserve_stdout
 
 from autokd.study.finalists import estimate
 from autokd.types import Recipe, Sample
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if not arguments.data.is_file():
         sys.exit(f"`data` must be a file, got {arguments.data}")
     if arguments.quick:
@@ -110,23 +110,22 @@ def main() -> None:
     outcomes = bench.run([ours, twin], seeds=arguments.seeds)
     accuracy = estimate([row.test_accuracy for row in outcomes["distilled"]])
     plain = estimate([row.test_accuracy for row in outcomes["twin"]])
-    print(
-        json.dumps(
-            {
-                **describe_machine(arguments.device),
-                "student": chosen.name,
-                "n_params": outcomes["distilled"][0].n_params,
-                "n_train": len(bench.data.train_images),
-                "epochs": arguments.epochs,
-                "n": accuracy.n,
-                "teacher_val_accuracy": bench.faculty.card.val_accuracy,
-                "test_accuracy": accuracy.mean,
-                "test_accuracy_ci95": accuracy.ci95,
-                "twin_test_accuracy": plain.mean,
-                **gain(outcomes["distilled"], outcomes["twin"]),
-            },
-            indent=None if arguments.json else 2,
-        )
+    print_figures(
+        {
+            **describe_machine(arguments.device),
+            "student": chosen.name,
+            "n_params": outcomes["distilled"][0].n_params,
+            "n_train": len(bench.data.train_images),
+            "epochs": arguments.epochs,
+            "n": accuracy.n,
+            "teacher_val_accuracy": bench.faculty.card.val_accuracy,
+            "test_accuracy": accuracy.mean,
+            "test_accuracy_ci95": accuracy.ci95,
+            "twin_test_accuracy": plain.mean,
+            **gain(outcomes["distilled"], outcomes["twin"]),
+        },
+        as_json=arguments.json,
+        out=out,
     )
 
 

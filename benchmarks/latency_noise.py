@@ -11,7 +11,6 @@ The machine must have nothing else to do; the load is what this program makes.
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import random
@@ -25,7 +24,7 @@ from pathlib import Path
 
 import torch
 from matched import describe_machine
-from rich.progress import Progress
+from output import Steps, print_figures, reserve_stdout
 from scipy import stats
 from torch import nn
 
@@ -179,7 +178,7 @@ def main() -> None:
     parser.add_argument(
         "--final", action="store_true", help="autokd's form for finalists, three processes"
     )
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.students, arguments.repeats = 6, 4
     if arguments.students < 2 or arguments.repeats < 2:
@@ -188,26 +187,22 @@ def main() -> None:
     figures: dict[str, object] = dict(describe_machine("cpu"))
     figures["load_before"] = os.getloadavg()[0]
     figures["n_students"], figures["n_repeats"] = arguments.students, arguments.repeats
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Progress(disable=not sys.stderr.isatty()) as progress,
-    ):
+    with tempfile.TemporaryDirectory() as folder:
         networks, files = build_students(arguments.space, n=arguments.students, folder=Path(folder))
         methods = build_methods(networks, files, is_final=arguments.final)
         total = len(methods) * arguments.students * arguments.repeats
         found: dict[str, dict[str, list[list[float]]]] = {}
         for name, is_loaded in (("idle", False), ("loaded", True)):
-            task = progress.add_task(name, total=total)
-            with loaded(is_loaded=is_loaded):
+            with loaded(is_loaded=is_loaded), Steps(name, total=total) as steps:
                 found[name] = repeat(
                     methods,
                     n_students=arguments.students,
                     repeats=arguments.repeats,
-                    tick=lambda task=task: progress.advance(task),
+                    tick=steps.tick,
                 )
     for method in METHODS:
         figures[method] = describe(found["idle"][method], found["loaded"][method])
-    print(json.dumps(figures) if arguments.json else json.dumps(figures, indent=2))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ the sampler is told of it, or has to guess it. What counts is then the true hype
 """
 
 import argparse
-import json
 import math
 import os
 import statistics
@@ -27,6 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import optuna
 import torch
+from output import print_figures, reserve_stdout
 from trained_table import (
     LABELS,
     OPERATIONS,
@@ -126,9 +126,13 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", type=Path, required=True, help="CSV, gzipped")
+    parser.add_argument("--table", type=Path, required=True, help="CSV, gzipped or plain")
     parser.add_argument("--accuracy", default="accuracy_200_epochs_test", help="column, percent")
-    parser.add_argument("--latency", default="latency_ms_raspi4", help="column, ms")
+    parser.add_argument(
+        "--latency",
+        default="latency_ms_raspi4",
+        help="column, ms; here, as in --earlier-latency, cells under 1 ms are always left out",
+    )
     parser.add_argument("--earlier-accuracy", default="accuracy_12_epochs_val")
     parser.add_argument("--earlier-latency", default="latency_ms_gtx1080ti")
     parser.add_argument("--earlier-trials", type=int, default=50)
@@ -157,7 +161,7 @@ def load(arguments: argparse.Namespace, *, accuracy: str, latency: str) -> Table
 
 def main() -> None:
     """Reads the arguments, runs, prints."""
-    arguments = read_arguments()
+    arguments, out = read_arguments(), reserve_stdout()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
@@ -192,7 +196,7 @@ def main() -> None:
                 flush=True,
             )
     figures = {name: summarise(volumes) for name, volumes in runs.items()}
-    print(json.dumps(figures, indent=None if arguments.json else 1))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

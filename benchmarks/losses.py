@@ -3,24 +3,31 @@
 All train the default student of a space with the same seeds, views, schedule and length, beside
 the same student without distillation. The losses' own weights are those of their papers; nothing
 is tuned, so that a row says what one gets by default.
+
+Teachers: the one that autokd makes; committees of it and of a second one, made alike with another
+seed, by each vote; an assistant between teacher and student, and both together. The assistant has
+the geometric mean of their parameters where `--assistant auto` finds the gap too small for one.
 """
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from arrangements import arrange
 from matched import Bench, Lesson, Outcome, describe_machine, gain, open_bench
+from output import print_figures, reserve_stdout
 from rich.console import Console
 from rich.table import Table
 
+from autokd.candidate import KnownTeacher
 from autokd.study.finalists import estimate
 from autokd.types import Recipe
 
 BASE = Recipe(alpha=0.9, alpha_end=0.9, temperature=4.0, augmentation="crop")
 PLAIN = "no distillation"
+CUTMIX: Mapping[str, Any] = {"mix": "cutmix", "mix_alpha": 1.0}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     PLAIN: {"alpha": 0.0, "alpha_end": 0.0},
     "soft targets": {},
@@ -39,14 +46,18 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "mixup, no distillation": {"mix": "mixup", "alpha": 0.0, "alpha_end": 0.0},
     "mixup, exact targets": {"mix": "mixup", "mix_targets": "exact"},
     "mixup, mixed targets": {"mix": "mixup", "mix_targets": "mixed"},
+    "cutmix, no distillation": {**CUTMIX, "alpha": 0.0, "alpha_end": 0.0},
+    "cutmix, exact targets": {**CUTMIX, "mix_targets": "exact"},
+    "cutmix, mixed targets": {**CUTMIX, "mix_targets": "mixed"},
     "exits": {"exits": 2},
     "exits, no teacher": {"exits": 2, "alpha": 0.0, "alpha_end": 0.0},
     "born again": {"generations": 2},
 }
-ARRANGEMENTS = {"assistant": "by an assistant", "both": "by teacher and assistant"}
 
 
-def build_lessons(bench: Bench, *, epochs: int) -> list[Lesson]:
+def build_lessons(
+    bench: Bench, arrangements: Mapping[str, KnownTeacher], *, epochs: int
+) -> list[Lesson]:
     """A lesson for each row of the table."""
     sample = bench.space.complete({})
     teachers = bench.faculty.teachers
@@ -62,9 +73,8 @@ def build_lessons(bench: Bench, *, epochs: int) -> list[Lesson]:
         for name, changes in RECIPES.items()
     ]
     return lessons + [
-        Lesson(name=name, recipe=BASE, teacher=teachers[role], sample=sample, epochs=epochs)
-        for role, name in ARRANGEMENTS.items()
-        if role in teachers
+        Lesson(name=name, recipe=BASE, teacher=teacher, sample=sample, epochs=epochs)
+        for name, teacher in arrangements.items()
     ]
 
 
@@ -99,23 +109,26 @@ def print_table(figures: Mapping[str, Mapping[str, Any]]) -> None:
 
 def main() -> None:
     """Reads the arguments, trains, prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="600 digits, 3 epochs, 2 seeds, no assistant"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--quick", action="store_true", help="600 digits, 3 epochs, 2 seeds")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--data", default="digits", help="as of autokd search")
     parser.add_argument("--train-limit", type=int, help="pictures for training and validation")
     parser.add_argument("--space", default="mobile")
-    parser.add_argument("--assistant", default="auto", help="as of autokd search")
+    parser.add_argument(
+        "--assistant",
+        default="auto",
+        help="as of autokd search, but that auto always makes one [default: auto]",
+    )
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.train_limit, arguments.epochs, arguments.seeds = 600, 3, 2
-        arguments.assistant = "none"
     bench = open_bench(
         arguments.space,
         device=arguments.device,
@@ -124,22 +137,24 @@ def main() -> None:
         train_limit=arguments.train_limit,
         assistant=arguments.assistant,
     )
-    outcomes = bench.run(build_lessons(bench, epochs=arguments.epochs), seeds=arguments.seeds)
+    arrangements, accuracies = arrange(bench, has_assistant=arguments.assistant != "none")
+    lessons = build_lessons(bench, arrangements, epochs=arguments.epochs)
+    outcomes = bench.run(lessons, seeds=arguments.seeds)
     figures = summarise(outcomes)
     print_table(figures)
     card = bench.faculty.card
-    print(
-        json.dumps(
-            {
-                **describe_machine(arguments.device),
-                "data": arguments.data,
-                "n_train": len(bench.data.train_images),
-                "epochs": arguments.epochs,
-                "teacher_val_accuracy": card.val_accuracy,
-                "rows": figures,
-            },
-            indent=None if arguments.json else 2,
-        )
+    print_figures(
+        {
+            **describe_machine(arguments.device),
+            "data": arguments.data,
+            "n_train": len(bench.data.train_images),
+            "epochs": arguments.epochs,
+            "teacher_val_accuracy": card.val_accuracy,
+            "arrangements_val_accuracy": accuracies,
+            "rows": figures,
+        },
+        as_json=arguments.json,
+        out=out,
     )
 
 

@@ -14,12 +14,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import onnxruntime
 import optuna
 import torch
 from matched import Bench, open_bench
+from output import reserve_stdout
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -151,7 +153,7 @@ def measure_latency_ms(student: nn.Module, shape: tuple[int, int, int]) -> float
     return 1000 * statistics.median(times[10:])
 
 
-def search(bench: Bench, *, epochs: int, seed: int) -> None:
+def search(bench: Bench, *, epochs: int, seed: int, out: TextIO) -> None:
     """Trials for ever."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.manual_seed(seed)
@@ -168,7 +170,8 @@ def search(bench: Bench, *, epochs: int, seed: int) -> None:
         latency_ms = measure_latency_ms(student, bench.data.card.shape)
         study.tell(trial, [accuracy, latency_ms])
         values = {"val_accuracy": accuracy, "latency_ms": latency_ms, "sample": sample}
-        print(json.dumps({"time_ms": time.time_ns() // 1_000_000, **values}), flush=True)
+        now_ms = time.time_ns() // 1_000_000
+        print(json.dumps({"time_ms": now_ms, **values}), file=out, flush=True)
         print(
             f"plain trial {trial.number}: {accuracy:.1%}, {latency_ms:.4f} ms, "
             f"{time.monotonic() - start:.0f} s",
@@ -185,13 +188,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if not arguments.data.is_file():
         sys.exit(f"`data` must be a file, got {arguments.data}")
     search(
         open_plain_bench(arguments, seed=arguments.seed),
         epochs=arguments.epochs,
         seed=arguments.seed,
+        out=out,
     )
 
 

@@ -11,7 +11,6 @@ file in onnxruntime on the test split.
 import argparse
 import copy
 import dataclasses
-import json
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import onnxruntime
 from matched import Bench, describe_machine, open_bench
+from output import print_figures, reserve_stdout
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -232,7 +232,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Reads the arguments, trains, prints."""
-    arguments = parse_arguments()
+    arguments, out = parse_arguments(), reserve_stdout()
     onnxruntime.set_default_logger_severity(3)
     bench = open_bench(
         "mobile",
@@ -257,20 +257,19 @@ def main() -> None:
     outcomes = run_all(trainer, students=arguments.students.split(","), seeds=arguments.seeds)
     figures = summarise(outcomes)
     print_table(figures)
-    print(
-        json.dumps(
-            {
-                **describe_machine(arguments.device),
-                "data": arguments.data,
-                "n_train": len(bench.data.train_images),
-                "epochs": arguments.epochs,
-                "extra_epochs": arguments.extra_epochs,
-                "weight_bits": arguments.weight_bits or safe_weight_bits(),
-                "teacher_val_accuracy": bench.faculty.card.val_accuracy,
-                "students": figures,
-            },
-            indent=None if arguments.json else 2,
-        )
+    print_figures(
+        {
+            **describe_machine(arguments.device),
+            "data": arguments.data,
+            "n_train": len(bench.data.train_images),
+            "epochs": arguments.epochs,
+            "extra_epochs": arguments.extra_epochs,
+            "weight_bits": arguments.weight_bits or safe_weight_bits(),
+            "teacher_val_accuracy": bench.faculty.card.val_accuracy,
+            "students": figures,
+        },
+        as_json=arguments.json,
+        out=out,
     )
 
 

@@ -15,7 +15,6 @@ Seeds come one after another; Ctrl-C prints what there is.
 
 import argparse
 import contextlib
-import json
 import math
 import multiprocessing
 import os
@@ -34,8 +33,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import optuna
 import torch
 from coordinator_speed import measure_all
+from output import print_figures, reserve_stdout
 from simulated_workers import Setting, SimulatedSearch, Trace
-from trained_table import Table, load_table
+from trained_table import Table, load_table, split_latency
 
 SAMPLERS = ("random", "tpe", "auto")
 WORKERS = (1, 8, 64, 512)
@@ -167,14 +167,14 @@ def _rounded(value: float) -> float:
 
 def simulate(arguments: argparse.Namespace) -> Figures:
     """All simulated searches, as many side by side as there are processors."""
-    column, _, least = arguments.latency.partition(":")
+    column, min_latency_ms = split_latency(arguments.latency)
     _TABLES[:] = [
         load_table(
             arguments.table,
             accuracy=arguments.accuracy,
             low_accuracy=arguments.low_accuracy,
             latency=column,
-            min_latency_ms=float(least or 0),
+            min_latency_ms=min_latency_ms,
         )
     ]
     settings, done = plan_settings(arguments), list[tuple[Setting, Trace]]()
@@ -237,10 +237,16 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", type=Path, required=True, help="CSV, gzipped")
+    parser.add_argument("--table", type=Path, required=True, help="CSV, gzipped or plain")
     parser.add_argument("--accuracy", default="accuracy_200_epochs_test", help="column, percent")
     parser.add_argument("--low-accuracy", default="accuracy_12_epochs_val", help="column, percent")
-    parser.add_argument("--latency", default="latency_ms_raspi4:1", metavar="COLUMN[:MIN_MS]")
+    parser.add_argument(
+        "--latency",
+        default="latency_ms_raspi4:1",
+        metavar="COLUMN[:MIN_MS]",
+        help="column, ms; networks faster than MIN_MS are left out, none without it: cells of the "
+        "phones under 1 ms are no networks [default: latency_ms_raspi4:1]",
+    )
     parser.add_argument("--parts", nargs="+", default=["simulation", "coordinator"])
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     parser.add_argument("--workers", nargs="+", type=int, default=list(WORKERS))
@@ -258,19 +264,23 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="trials")
     parser.add_argument("--most-sqlite", type=int, default=10_000, help="trials")
     parser.add_argument("--suggestions", type=int, default=10, help="that are timed")
-    parser.add_argument("--quick", action="store_true", help="one seed, few workers and trials")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="1 seed, 1 and 8 workers, 40 trials; suggestions in studies of 50 and 500",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.seeds, arguments.workers, arguments.trials = 1, [1, 8], 100
-        arguments.high, arguments.sizes = 0.9, [50, 100, 500]
-        arguments.suggestions, arguments.storages = 5, ["journal", "memory"]
+        arguments.seeds, arguments.workers, arguments.trials = 1, [1, 8], 40
+        arguments.high, arguments.sizes = 0.8, [50, 500]
+        arguments.suggestions, arguments.storages = 3, ["journal", "memory"]
     return arguments
 
 
 def main() -> None:
     """Reads the arguments, simulates, measures, prints."""
-    arguments = read_arguments()
+    arguments, out = read_arguments(), reserve_stdout()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
@@ -280,7 +290,7 @@ def main() -> None:
         figures |= measure_coordinator(arguments)
     if "simulation" in arguments.parts:
         figures["simulation"] = simulate(arguments)
-    print(json.dumps(figures, indent=None if arguments.json else 1))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

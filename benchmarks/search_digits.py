@@ -16,11 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from output import print_figures, reserve_stdout
+
 
 def run_search(budget: int, options: list[str], *, data: str) -> dict[str, object]:
     """One search in an empty folder: its own JSON with wall time and peak memory beside it."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "XDG_CACHE_HOME": folder}
+        caches = {"AUTOKD_CACHE": f"{folder}/autokd", "XDG_CACHE_HOME": folder}
+        environment = {**os.environ, **caches}
         command = [sys.executable, "-m", "autokd", "search", "--json", "--data", data]
         command += ["--budget", str(budget), *options]
         start = time.monotonic()
@@ -65,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--budget", type=int, default=50)
     parser.add_argument("--data", default="digits")
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     budget = 10 if arguments.quick else arguments.budget
     figures: dict[str, object] = {
         "budget": budget,
@@ -74,7 +77,7 @@ def main() -> None:
     }
     if not arguments.quick:
         figures["search_and_refit"] = run_search(budget, [], data=arguments.data)
-    print(json.dumps(figures) if arguments.json else json.dumps(figures, indent=2))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 if __name__ == "__main__":

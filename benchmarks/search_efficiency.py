@@ -7,14 +7,15 @@ the options say; mean and standard error over seeds.
 
 `auto` looks up the latency of what it may propose, which costs no training: of up to 600 networks a
 trial, as a table allows, and as `auto_few_looks` of 4, as measuring them allows. With rungs a short
-training costs its share of epochs and is paid besides the full one.
+training costs its share of epochs and is paid besides the full one. Optuna's GPSampler (`gp`) takes
+seconds a suggestion and gets fewer seeds and trials than the others; as many with
+`--gp-seeds 30 --gp-trials 200`.
 
 Seeds come one after another; Ctrl-C prints what there is.
 """
 
 import argparse
 import contextlib
-import json
 import math
 import multiprocessing
 import os
@@ -31,6 +32,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import optuna
 import torch
+from output import print_figures, reserve_stdout
 from trained_table import (
     LABELS,
     OPERATIONS,
@@ -39,6 +41,7 @@ from trained_table import (
     build_dimensions,
     load_table,
     measure_volume,
+    split_latency,
 )
 
 from autokd.study.auto_sampler import AutoSampler
@@ -208,7 +211,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", type=Path, required=True, help="CSV, gzipped")
+    parser.add_argument("--table", type=Path, required=True, help="CSV, gzipped or plain")
     parser.add_argument("--accuracy", default="accuracy_200_epochs_test", help="column, percent")
     parser.add_argument("--low-accuracy", default="accuracy_12_epochs_val", help="column, percent")
     parser.add_argument("--low-cost", type=float, default=12 / 200, help="of a full training")
@@ -217,7 +220,9 @@ def read_arguments() -> argparse.Namespace:
         nargs="+",
         metavar="COLUMN[:MIN_MS]",
         default=list(DEVICES),
-        help="columns in ms; networks faster than MIN_MS are left out",
+        help="columns in ms; networks faster than MIN_MS are left out, none without it: cells of "
+        "the phones under 1 ms are no networks, so that their columns want a :1, as they have in "
+        f"the default: {' '.join(DEVICES)}",
     )
     parser.add_argument(
         "--samplers",
@@ -226,8 +231,12 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--gp-seeds", type=int, default=6, help="Optuna's GP takes seconds a trial")
-    parser.add_argument("--gp-trials", type=int, default=100)
+    parser.add_argument(
+        "--gp-seeds", type=int, default=6, help="of the sampler gp, --seeds at most [default: 6]"
+    )
+    parser.add_argument(
+        "--gp-trials", type=int, default=100, help="of the sampler gp [default: 100]"
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="3 seeds, 50 trials, one device")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -241,18 +250,18 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     """Reads the arguments, runs, prints."""
     global _LOW_COST
-    arguments = read_arguments()
+    arguments, out = read_arguments(), reserve_stdout()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     _LOW_COST = arguments.low_cost
     for word in arguments.latency:
-        column, _, least = word.partition(":")
+        column, min_latency_ms = split_latency(word)
         _TABLES[column] = load_table(
             arguments.table,
             accuracy=arguments.accuracy,
             low_accuracy=arguments.low_accuracy,
             latency=column,
-            min_latency_ms=float(least or 0),
+            min_latency_ms=min_latency_ms,
         )
     tasks = [
         Task(device=device, sampler=sampler, seed=seed, n_trials=n_trials)
@@ -283,7 +292,7 @@ def main() -> None:
                 file=sys.stderr,
                 flush=True,
             )
-    print(json.dumps(describe(traces, suggesting), indent=None if arguments.json else 1))
+    print_figures(describe(traces, suggesting), as_json=arguments.json, out=out)
 
 
 def _ignore_interrupts() -> None:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from matched import Bench, describe_machine
+from output import print_figures, reserve_stdout
 from plain_loop import RECIPE, open_plain_bench
 
 from autokd.candidate import build_student
@@ -56,8 +57,8 @@ class Trained:
 def run_side(command: Sequence[object], *, seconds: float, out: Path) -> float:
     """A command until its time is up; gives when it was started, in ms since the epoch."""
     caches = out.parent / "cache"
-    shutil.copytree(os.environ["XDG_CACHE_HOME"], caches)
-    environment = {**os.environ, "XDG_CACHE_HOME": str(caches)}
+    shutil.copytree(os.environ["AUTOKD_CACHE"], caches)
+    environment = {**os.environ, "AUTOKD_CACHE": str(caches)}
     start_ms = time.time_ns() / 1e6
     with out.open("wb") as file:
         process = subprocess.Popen(
@@ -293,14 +294,14 @@ def read_arguments() -> argparse.Namespace:
 
 def main() -> None:
     """Reads the arguments, searches, prints."""
-    arguments = read_arguments()
+    arguments, out = read_arguments(), reserve_stdout()
     curves: list[dict[str, Curve]] = []
     accuracies: list[float] = []
     with tempfile.TemporaryDirectory(prefix="autokd-wall-") as name:
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             folder = Path(name) / f"seed-{seed}"
-            os.environ["XDG_CACHE_HOME"] = str(folder / "teacher")  # nothing of an earlier run
-            Path(os.environ["XDG_CACHE_HOME"]).mkdir(parents=True)
+            os.environ["AUTOKD_CACHE"] = str(folder / "teacher")  # nothing of an earlier run
+            Path(os.environ["AUTOKD_CACHE"]).mkdir(parents=True)
             seed_curves, accuracy = run_seed(arguments, seed=seed, folder=folder)
             curves.append(seed_curves)
             accuracies.append(accuracy)
@@ -312,7 +313,7 @@ def main() -> None:
         "teacher_val_accuracy": accuracies,
         **summarise(curves, samplers=arguments.samplers, seconds=arguments.seconds),
     }
-    print(json.dumps(figures, indent=None if arguments.json else 1))
+    print_figures(figures, as_json=arguments.json, out=out)
 
 
 _NOT_TOLD = {"data", "json", "picture", "quick", "first_seed"}

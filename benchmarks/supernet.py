@@ -17,7 +17,6 @@ References:
 
 import argparse
 import dataclasses
-import json
 import random
 import sys
 import time
@@ -29,6 +28,7 @@ from typing import Any
 import torch
 from inheritance import RECIPE, Course, Run
 from matched import describe_machine, open_bench
+from output import print_figures, reserve_stdout
 from rich.console import Console
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.students, arguments.epochs, arguments.seeds = 5, 4, 2
         arguments.train_limit = 600
@@ -212,19 +212,18 @@ def main() -> None:
         "seconds_ratio": sum(ours for ours, _ in times) / sum(theirs for _, theirs in times),
         "share": fmean(heir.share for _, heir in pairs),
     }
-    print(
-        json.dumps(
-            {
-                **describe_machine(),
-                "space": arguments.space,
-                "data": arguments.data,
-                "n_train": len(bench.data.train_images),
-                "students": arguments.students,
-                "epochs": arguments.epochs,
-                **figures,
-            },
-            indent=None if arguments.json else 2,
-        )
+    print_figures(
+        {
+            **describe_machine(),
+            "space": arguments.space,
+            "data": arguments.data,
+            "n_train": len(bench.data.train_images),
+            "students": arguments.students,
+            "epochs": arguments.epochs,
+            **figures,
+        },
+        as_json=arguments.json,
+        out=out,
     )
 
 

@@ -6,9 +6,12 @@ In NAS-Bench-201's notation: a cell of six edges, each one of five operations.
 import csv
 import gzip
 import statistics
+import sys
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +21,7 @@ OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # edges from a cell's first node to its last
 LABELS = tuple(f"edge_{index}" for index in range(6))
 CONVOLUTIONS = (2, 3)
+_GZIP = b"\x1f\x8b"  # what such a file begins with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +69,34 @@ def count_paths(cell: Sequence[int]) -> list[float]:
 def load_table(
     path: Path, *, accuracy: str, low_accuracy: str, latency: str, min_latency_ms: float
 ) -> Table:
-    """One device's view of a table in NAS-Bench-201's notation."""
-    with gzip.open(path, "rt") as file:
-        rows = [row for row in csv.DictReader(file) if float(row[latency]) >= min_latency_ms]
-    cells = np.array([read_cell(row["architecture"]) for row in rows])
-    accuracies = np.array([float(row[accuracy]) / 100 for row in rows])
-    latencies = np.array([float(row[latency]) for row in rows])
-    n_params = np.array([float(row["n_params"]) for row in rows])
+    """One device's view of a table in NAS-Bench-201's notation.
+
+    Args:
+        path: CSV, gzipped or plain; what is wrong with it ends the program with one line.
+        accuracy: Column, percent, of the full training.
+        low_accuracy: Column, percent, of the short one.
+        latency: Column, ms.
+        min_latency_ms: Networks that are faster are left out.
+
+    Returns:
+        The networks in the order of the file.
+    """
+    numbers = read_numbers(path, columns=(accuracy, low_accuracy, latency, "n_params"))
+    rows = [row for row in numbers if row[latency] >= min_latency_ms]
+    if len({row[latency] for row in rows}) < 2:
+        sys.exit(
+            f"`--latency {latency}` must have different values of {min_latency_ms:g} ms or more, "
+            f"got {len(rows)} of {len(numbers)} networks there; give another COLUMN or MIN_MS"
+        )
+    cells = np.array([row["architecture"] for row in rows])
+    accuracies = np.array([row[accuracy] / 100 for row in rows])
+    latencies = np.array([row[latency] for row in rows])
+    n_params = np.array([row["n_params"] for row in rows])
     paths = np.array([count_paths(cell) for cell in cells.tolist()])
     table = Table(
         cells=cells,
         accuracies=accuracies,
-        low_accuracies=np.array([float(row[low_accuracy]) / 100 for row in rows]),
+        low_accuracies=np.array([row[low_accuracy] / 100 for row in rows]),
         latencies=latencies,
         n_params=n_params,
         traits=np.column_stack([np.log(n_params), np.log(latencies), paths]),
@@ -87,9 +107,51 @@ def load_table(
     return Table(**{**table.__dict__, "volume": volume})
 
 
+def read_numbers(path: Path, *, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Cell and numbers of each row."""
+    rows = []
+    for number, row in enumerate(read_rows(path, columns=("architecture", *columns)), 2):
+        try:
+            values = {column: float(row[column]) for column in columns}
+            rows.append({"architecture": read_cell(str(row["architecture"])), **values})
+        except (TypeError, ValueError) as error:  # None where a row is too short
+            sys.exit(f"`--table` must hold cells and numbers, got {path}, line {number}: {error}")
+    return rows
+
+
+def read_rows(path: Path, *, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV, gzipped or plain."""
+    try:
+        with path.open("rb") as file:
+            is_gzipped = file.read(2) == _GZIP
+        opening = gzip.open if is_gzipped else open
+        with opening(path, "rt", encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows, there = list(reader), list(reader.fieldnames or ())
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        sys.exit(f"`--table` must be a CSV file, gzipped or plain, got {path}: {error}")
+    if missing := [column for column in columns if column not in there]:
+        sys.exit(
+            f"`--table` must have the columns {', '.join(missing)}, got {path} with "
+            f"{', '.join(there) or 'none'}; name those with --accuracy, --latency and their like"
+        )
+    return rows
+
+
+def split_latency(word: str) -> tuple[str, float]:
+    """`COLUMN[:MIN_MS]` as the column and the least latency, 0 ms where none is given."""
+    column, _, least = word.partition(":")
+    try:
+        return column, float(least or 0)
+    except ValueError:
+        sys.exit(f"`--latency` must be COLUMN or COLUMN:MIN_MS, got {word}; MIN_MS is a number")
+
+
 def read_cell(text: str) -> list[int]:
-    """`|op~0|+|op~0|op~1|+...` as the operations of the six edges."""
+    """`|op~0|+|op~0|op~1|+...` as the operations of the six edges; a `ValueError` if it is none."""
     words = [word for node in text.split("+") for word in node.strip("|").split("|")]
+    if len(words) != len(LABELS):
+        raise ValueError(f"{text!r} has {len(words)} edges, not {len(LABELS)}")
     return [OPERATIONS.index(word.split("~")[0]) for word in words]
 
 
