@@ -9,8 +9,9 @@ import platform
 import subprocess
 from pathlib import Path
 
-__all__ = ["accelerator_name", "device_fingerprint", "library_versions"]
+__all__ = ["accelerator_name", "describe_device", "device_fingerprint", "library_versions"]
 
+_ON_A_GPU = ("onnxruntime:cuda", "onnxruntime:tensorrt")
 _LIBRARIES = ("torch", "torchvision", "onnxruntime", "onnx", "nni", "timm", "optuna", "mlflow")
 
 
@@ -38,6 +39,13 @@ def accelerator_name() -> str:
     except (OSError, subprocess.SubprocessError):
         return "no GPU"
     return next(iter(answer.stdout.splitlines()), "no GPU").strip()
+
+
+def describe_device(runtime: str) -> str:
+    """What runs networks here: the processor, and the GPU before it where a runtime uses that."""
+    if runtime in _ON_A_GPU:
+        return f"{accelerator_name()}, {device_fingerprint()}"
+    return device_fingerprint()
 
 
 @functools.cache

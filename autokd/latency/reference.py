@@ -94,7 +94,7 @@ def _replace(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def write_reference(path: Path) -> Path:
+def write_reference(path: Path, *, batch: int | str = 1) -> Path:
     """A small network of what networks are made of, so that what slows one slows the other.
 
     Convolutions of 3 by 3, pointwise and depthwise ones, and matrix products: under a steady
@@ -102,6 +102,7 @@ def write_reference(path: Path) -> Path:
 
     Args:
         path: Of the ONNX file.
+        batch: Pictures at once; a name where that is left open.
 
     Returns:
         The same.
@@ -134,8 +135,8 @@ def write_reference(path: Path) -> Path:
     graph = helper.make_graph(
         nodes,
         "reference",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, _SIDE, _SIDE])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, 10])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, _SIDE, _SIDE])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [batch, 10])],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -125,7 +125,7 @@ class RayCrew:
         self._call, self._weights = self._ray.put(call), self._ray.put(dict(weights))
         self._train = self._ray.remote(max_retries=_RETRIES, **cluster.trial)(train_on_node)
         self._sent: dict[str, _Sent] = {}
-        self._has_told_to_halt = False
+        self._has_told_to_halt, self._is_closed = False, False
         self.is_halting = False
 
     @property
@@ -187,15 +187,18 @@ class RayCrew:
                 return None
 
     def close(self) -> None:
-        """Ends what still runs; its checkpoints are here already."""
+        """Ends what still runs, whose checkpoints are here already, and leaves the cluster."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for sent in self._sent.values():
             self._ray.cancel(sent.task, force=True)
         self._sent.clear()
+        self._ray.kill(self._desk)
+        self._cluster.leave()
 
     def dismiss(self) -> None:
-        """Leaves the cluster."""
-        self._ray.kill(self._desk)
-        self._ray.shutdown()
+        """Nobody waits: nodes are asked for each task."""
 
     def _hear(self, on_epoch: Callable[[Job, EpochLog], object]) -> None:
         for name, epoch, text in self._ray.get(self._desk.take_rows.remote()):
