@@ -174,9 +174,7 @@ def _join(ray: Any, address: str) -> None:  # noqa: ANN401 - the module
     _OWN.has_joined = True
 
 
-def _find_kind(
-    cluster: RayCluster, devices: Sequence[str], config: Config
-) -> LatencyNode | None:
+def _find_kind(cluster: RayCluster, devices: Sequence[str], config: Config) -> LatencyNode | None:
     """What the nodes that measure have in common; none where there are no such nodes.
 
     Args:

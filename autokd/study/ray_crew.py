@@ -245,7 +245,13 @@ def build_ray_crew(
         The crew.
     """
     data, space = bench.workshop.data.card, bench.workshop.space
-    call = write_call(config, data=data, space=space, faculty=faculty)
+    call = write_call(
+        config,
+        data=data,
+        space=space,
+        faculty=faculty,
+        weight_bits=None if cluster.node is None else cluster.node.weight_bits,
+    )
     weights = {path.name: path.read_bytes() for path in faculty.trained}
     say(f"Ray cluster of {len(cluster.ray.nodes())} nodes, {cluster.n_slots} trials side by side")
     return RayCrew(cluster, bench=bench, call=call, weights=weights)

@@ -2,8 +2,8 @@
 
 What they send is kept where a worker of this machine would have kept it: checkpoints, weights. A
 worker that is not heard of for half a minute has lost its jobs, which go to others from their last
-epoch; a job that has lost three workers in a row without an epoch between is given up. Where another
-coordinator has the study meanwhile, the jobs are that one's, and nothing is done to them.
+epoch; a job that has lost three workers in a row without an epoch between is given up. Where
+another coordinator has the study meanwhile, the jobs are that one's: nothing is done to them.
 """
 
 import time

@@ -297,6 +297,23 @@ def test_a_trial_that_is_another_coordinators_is_not_touched(how, world, data, t
     assert len(study.results) == 1
 
 
+def test_what_was_trained_waits_for_a_target_that_is_away(world, data, tmp_path, monkeypatch):
+    real = loop_module.settle_latency
+
+    def fail(result, workshop):
+        if result.trial == 1:
+            raise TargetError("no node to measure on")
+        return real(result, workshop)
+
+    monkeypatch.setattr(loop_module, "settle_latency", fail)
+    with pytest.raises(TargetError, match="no node"):
+        Study(tmp_path, data, rungs=()).run()
+    monkeypatch.setattr(loop_module, "settle_latency", real)
+    results = Study(tmp_path, data, rungs=()).run()
+    assert [one.state for one in results] == ["complete"] * BUDGET
+    assert len(world.trained) == len(set(world.trained)) == BUDGET * EPOCHS
+
+
 class Heritage:
     """Has each student inherit of the last trained one."""
 

@@ -1,14 +1,19 @@
 """What lies beside the coordinator of a Ray cluster, without one."""
 
 import builtins
+from types import SimpleNamespace
 
 import pytest
 
 from autokd.candidate import CheckpointFolder
 from autokd.config import Config
 from autokd.errors import ConfigError
-from autokd.study.ray_cluster import join_cluster
-from autokd.study.ray_crew import Desk
+from autokd.study import ray_cluster
+from autokd.study.crew import Job
+from autokd.study.orders import Bench, Order
+from autokd.study.ray_cluster import RayCluster, join_cluster
+from autokd.study.ray_crew import Desk, RayCrew
+from autokd.types import TrialResult
 
 
 def test_a_desk_keeps_checkpoints_where_the_coordinator_looks(tmp_path):
@@ -65,3 +70,52 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         ConfigError, match=r"^`--ray` must find the package ray; install autokd\[ray\]"
     ):
         join_cluster(Config(ray="auto"))
+
+
+class FakeRay:
+    """Takes note of what is ended."""
+
+    def __init__(self):
+        self.ended = []
+
+    def remote(self, **_):
+        def wrap(made):
+            return SimpleNamespace(
+                options=lambda **_: SimpleNamespace(remote=lambda *_: made.__name__)
+            )
+
+        return wrap
+
+    def put(self, value):
+        return value
+
+    def cancel(self, task, *, force):
+        assert force
+        self.ended.append(task)
+
+    def kill(self, actor):
+        self.ended.append(actor)
+
+    def shutdown(self):
+        self.ended.append("connection")
+
+
+@pytest.mark.parametrize("has_joined", [True, False])
+def test_a_crew_that_is_closed_leaves_the_cluster_once(has_joined, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_OWN", ray_cluster._Own(has_joined=has_joined))
+    monkeypatch.setattr(RayCluster, "on_node", lambda _, node: node)
+    monkeypatch.setattr(RayCluster, "own_node", "here")
+    checkpoints = CheckpointFolder(tmp_path, limit_bytes=2**30)
+    bench = object.__new__(Bench)  # a workshop without data or space
+    object.__setattr__(bench, "workshop", SimpleNamespace(checkpoints=checkpoints))
+    ray = FakeRay()
+    crew = RayCrew(RayCluster(ray=ray, trial={}), bench=bench, call="", weights={})
+    order = Order(result=TrialResult(trial=3, state="measured", sample={}))
+    crew.start(Job(key=3, title="it", epochs=1, work=lambda _: None, order=order))
+    crew.dismiss()
+    assert ray.ended == []
+    crew.close()
+    crew.close()
+    left = ["connection"] if has_joined else []
+    assert ray.ended == ["train_on_node", "Desk", *left]
+    assert not crew.running
