@@ -20,20 +20,17 @@ __all__ = [
 
 _ON_A_GPU = ("onnxruntime:cuda", "onnxruntime:tensorrt")
 _COMPUTING = frozenset(
-    "sse4_2 avx f16c fma avx2 avx512f avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 "
-    "avx_vnni amx_tile amx_int8 amx_bf16".split()
-)
-"""Flags of a processor that a runtime chooses its kernels by."""
+    {"sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl",
+     "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"}
+)  # fmt: skip
+"""Flags of a processor that kernels are chosen by; others come and go with Linux and microcode."""
 _HASH, _FORMER_HASH = re.compile(r" \[[0-9a-f]{10}\]"), re.compile(r" \[[0-9a-f]{8}\]")
 _LIBRARIES = ("torch", "torchvision", "onnxruntime", "onnx", "nni", "timm", "optuna", "mlflow")
 
 
 @functools.cache
 def device_fingerprint() -> str:
-    """Processor, cores and system, with a short hash of them and what it computes with.
-
-    It stays when a new kernel or microcode tells of more flags.
-    """
+    """Processor, cores and system, with a short hash of them and what it computes with."""
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
     facts = {

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
 import time
@@ -22,8 +21,6 @@ __all__ = ["TOWERS", "StudyFolder", "find_study", "find_tracked", "list_studies"
 
 TOWERS = "towers.json"
 """What a study of `autokd distill-clip` has in place of its settings."""
-
-_logger = logging.getLogger(__name__)
 
 _FREE = frozenset(
     {
@@ -202,35 +199,13 @@ class StudyFolder:
         """
         known = self.latency_device
         if device and known and not is_same_device(known, device):
-            raise StudyError(_explain_elsewhere(self.path.name, known=known, now=device))
+            raise StudyError(
+                f"study `{self.path.name}` must go on with latencies of {known}, got {device}; "
+                "measure there (with --ray: on nodes of that kind with the resource "
+                f"latency_device), or pass another --study and --learn-from {self.path.name}"
+            )
         if device and device != known:
             self._write("device.json", {"latency_device": device})
-
-    def hold_to_runtimes(self, runtimes: Mapping[str, tuple[str, str]]) -> None:
-        """Holds a study to the devices of its runtimes; warns of another version of one.
-
-        Args:
-            runtimes: Version and device of each that measures now, by its name.
-
-        Raises:
-            StudyError: Earlier sessions measured on another device.
-        """
-        path = self.path / "runtimes.json"
-        known = self._read(path.name) if path.exists() else {}
-        for name, (version, device) in runtimes.items():
-            before, place = known.get(name, (version, device))
-            if not is_same_device(place, device):
-                raise StudyError(_explain_elsewhere(self.path.name, known=place, now=device))
-            if before != version:
-                _logger.warning(
-                    "latencies of earlier sessions are of %s %s, those measured now of %s, and may "
-                    "not compare; install the former again, or pass another --study",
-                    name,
-                    before,
-                    version,
-                )
-        if new := {name: list(now) for name, now in runtimes.items() if name not in known}:
-            self._write(path.name, {**known, **new})
 
     def keep_settings(
         self, config: Config, *, dimensions: Sequence[Dimension], digests: Mapping[str, str]
@@ -317,14 +292,6 @@ class StudyFolder:
         temporary = self.path / f".{slug}.{os.getpid()}.{time.monotonic_ns()}"
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
-
-
-def _explain_elsewhere(study: str, *, known: str, now: str) -> str:
-    return (
-        f"study `{study}` must go on with latencies of {known}, got {now}; measure there (with "
-        "--ray: on nodes of that kind with the resource latency_device), or pass another --study "
-        f"and --learn-from {study}"
-    )
 
 
 def _front_name(target: str) -> str:

@@ -161,7 +161,10 @@ class RemoteCrew:
         """
         end = None if patience_s is None else time.monotonic() + patience_s
         while True:
-            self._tell_to_halt()
+            if self.is_halting and not self._has_told_to_halt:
+                self._check_alone()
+                self._queue.halt(self._study)
+                self._has_told_to_halt = True
             before = self.size
             self._take_pulses()
             rows, states = self._read()
@@ -228,12 +231,6 @@ class RemoteCrew:
         self._say(f"worker {worker} {how}; what it had goes to others")
 
     # ------------------------------------------------------------------ what they say
-
-    def _tell_to_halt(self) -> None:
-        if self.is_halting and not self._has_told_to_halt:
-            self._check_alone()
-            self._queue.halt(self._study)
-            self._has_told_to_halt = True
 
     def _read(self) -> tuple[list[Row], list[JobState]]:
         """What is new in the database, which is still ours after it was waited for."""

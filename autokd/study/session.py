@@ -35,11 +35,12 @@ from autokd.study.ray_cluster import RayCluster, join_cluster
 from autokd.study.ray_crew import build_ray_crew
 from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
+from autokd.study.runtimes import hold_to_runtimes
 from autokd.study.sampling import build_advice, build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_finals, measure_side_by_side
 from autokd.study.stillness import resting_while_measured
 from autokd.study.storages import Check, held_alone, open_storage
-from autokd.study.targets import build_others, build_target, name_runtimes
+from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty
 from autokd.study.trials import Trials, count_trials
 from autokd.trackers import build_tracker
@@ -333,7 +334,7 @@ def _open_session(
         progress=progress,
     )
     folder.hold_to_device(faculty.latency_device)
-    folder.hold_to_runtimes(name_runtimes(config, cluster=cluster))
+    hold_to_runtimes(folder.path, config, cluster=cluster)
     surveyor = StudentSurveyor(bench.workshop)
     limit_ms = choose_limit(config, surveyor=surveyor, teacher=faculty.card)
     workshop = dataclasses.replace(bench.workshop, max_latency_ms=limit_ms)

@@ -8,16 +8,14 @@ from autokd.latency import (
     StopwatchTarget,
     StrictTarget,
     TargetOptions,
-    describe_device,
     load_table,
     open_target,
-    runtime_version,
 )
 from autokd.study.ray_cluster import RayCluster, RayTarget
 from autokd.study.stillness import still
 from autokd.types import Target
 
-__all__ = ["build_others", "build_target", "name_runtimes"]
+__all__ = ["build_others", "build_target"]
 
 _DEFAULT = "onnxruntime"
 
@@ -56,26 +54,6 @@ def build_others(config: Config, *, cluster: RayCluster | None) -> dict[str, Tar
     return {
         name: _open(config, name=name, form=SCREENING, cluster=cluster)
         for name in config.target[1:]
-    }
-
-
-def name_runtimes(config: Config, *, cluster: RayCluster | None) -> dict[str, tuple[str, str]]:
-    """What times networks that no table tells of.
-
-    Args:
-        config: As for `build_target`.
-        cluster: As for `build_target`.
-
-    Returns:
-        Version and device by the name of the runtime; without commands, whose device only a
-        latency tells.
-    """
-    names = config.target or (() if config.latency_table is not None else (_DEFAULT,))
-    node = None if cluster is None else cluster.node
-    return {
-        name: (runtime_version(name), describe_device(name)) if node is None else node.find(name)
-        for name in names
-        if not name.startswith("command:")
     }
 
 

@@ -100,18 +100,6 @@ def test_a_device_is_known_by_the_hash_that_older_versions_gave_it(folder):
             folder.hold_to_device(other)
 
 
-def test_a_study_stays_with_the_runtimes_that_measure_what_no_table_tells(folder, caplog):
-    folder.hold_to_runtimes({})
-    folder.hold_to_runtimes({"onnxruntime": ("1.2", "board")})
-    folder.hold_to_runtimes({"onnxruntime": ("1.2", "board"), "openvino": ("3", "board")})
-    assert not caplog.text
-    folder.hold_to_runtimes({"onnxruntime": ("1.3", "board")})
-    assert "earlier sessions are of onnxruntime 1.2, those measured now of 1.3" in caplog.text
-    for name in ("onnxruntime", "openvino"):
-        with pytest.raises(StudyError, match="must go on with latencies of board, got this"):
-            folder.hold_to_runtimes({name: ("3", "this")})
-
-
 def test_other_pictures_or_teachers_under_the_same_name_are_another_study(folder):
     digests = {"data": "a", "teachers": "b c"}
     folder.check_digests(digests)

@@ -37,7 +37,7 @@ def test_any_network_has_a_latency(tmp_path):
     assert latency.batch == 3
 
 
-def test_the_scale_is_that_of_the_studies_where_there_are_any(tmp_path, monkeypatch):
+def test_the_scale_is_that_of_the_studies_where_there_are_any(tmp_path):
     model, runs = export(tmp_path, 16), tmp_path / "runs"
     measure(model, seconds=0.05, runs_dir=runs)
     assert not runs.exists(), "nothing is made where there is no study"
