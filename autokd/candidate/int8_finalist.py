@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
+from autokd.candidate.evaluation import explain_failure
 from autokd.candidate.precision import quantize_student
 from autokd.candidate.quantization_aware import QuantizationSettings, train_quantized_student
 from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Keeper, OnEpoch, Plan
-from autokd.errors import BuildError, DivergedError, ExportError
 from autokd.types import EpochLog, Recipe
 
 __all__ = ["Int8Finalist", "count_rounding_epochs", "quantize_finalist"]
@@ -108,9 +108,11 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
             on_epoch=tell,
             keeper=keeper,
         )
-    except (BuildError, DivergedError, ExportError) as error:  # the first file is there
+    except Exception as error:
         aware.unlink(missing_ok=True)
-        return Int8Finalist(val_accuracy=static, is_aware=False, curve=(), reason=str(error))
+        if not (reason := explain_failure(error)):
+            raise
+        return Int8Finalist(val_accuracy=static, is_aware=False, curve=(), reason=reason)
     curve = tuple(
         dataclasses.replace(row, epoch=row.epoch + n_before) for row in trained.training.curve
     )

@@ -15,7 +15,7 @@ from autokd.distillation.contrastive import (
     interactive_loss,
     relational_loss,
 )
-from autokd.distillation.engine import Engine, measure_engine
+from autokd.distillation.engine import Engine, clamp_threads, count_cores, measure_engine
 from autokd.distillation.evaluation import evaluate
 from autokd.distillation.exits import ExitTeaching, build_exits
 from autokd.distillation.feature_losses import (
@@ -96,8 +96,10 @@ __all__ = [
     "build_exits",
     "build_feature_objective",
     "build_quantized_student",
+    "clamp_threads",
     "clip_loss",
     "contrastive_loss",
+    "count_cores",
     "dist_loss",
     "distance_loss",
     "distill",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from autokd.distillation.losses import label_loss
 
-__all__ = ["Engine", "measure_engine"]
+__all__ = ["Engine", "clamp_threads", "count_cores", "measure_engine"]
 
 _logger = logging.getLogger(__name__)
 _TIMED_STEPS = 3
@@ -113,6 +113,33 @@ class Engine:
         for buffer, value in zip(network.buffers(), kept, strict=True):
             buffer.copy_(value)
         return cast("Callable[[Tensor], Tensor]", graphed)
+
+
+def count_cores(cores: int | None = None) -> int:
+    """Cores that this process may use.
+
+    Args:
+        cores: That it should use at the most; all of them if none.
+
+    Returns:
+        At least 1.
+    """
+    has_affinity = hasattr(os, "sched_getaffinity")
+    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return n_cores if cores is None else max(1, min(cores, n_cores))
+
+
+def clamp_threads(engine: Engine, *, cores: int | None = None) -> Engine:
+    """An engine on no more threads than there are cores: what it computes with stays.
+
+    Args:
+        engine: Found by a process that had more cores, perhaps.
+        cores: That may be used of those that this process has; all of them if none.
+
+    Returns:
+        The engine here.
+    """
+    return dataclasses.replace(engine, threads=min(engine.threads, count_cores(cores)))
 
 
 def _spare_slow(network: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -212,8 +239,8 @@ def measure_engine(
             seconds=times[best],
             n_steps=n_steps,
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if device.type != "cpu" or not cores or cores == 1 or times[best] < _SMALL_STEP_S:
+    cores = count_cores()
+    if device.type != "cpu" or cores == 1 or times[best] < _SMALL_STEP_S:
         return engines[best]
     wide = dataclasses.replace(engines[best], threads=cores)
     wide_time = _time_steps(probe, views, targets=targets, engine=wide)

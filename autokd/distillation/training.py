@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autokd.distillation.checkpoint import Keeper
-from autokd.distillation.engine import Engine, measure_engine
+from autokd.distillation.engine import Engine, clamp_threads, measure_engine
 from autokd.distillation.learning import Learning, shrink
 from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
 from autokd.distillation.schedules import SMALLEST_SCALE
@@ -71,6 +71,7 @@ def distill(  # noqa: PLR0913 - everything that meets in a training
         can_record = not has_hooks and recipe.resizing == "none"
         n_steps = len(data.train_images) // len(first) if can_record else 0
         engine = _choose_engine(student, example, plan=plan, n_steps=n_steps)
+    engine = clamp_threads(engine)
     learning = Learning(
         student,
         data,

@@ -131,6 +131,7 @@ class _Session:
 
     def run(self, out: Path) -> AlignedTowers:
         """From fresh towers to exported ones."""
+        self.checkpoints.collect(needed=())
         for line in self._measure(self._build(self.config.seed), form=SCREENING).describe():
             self.progress.say(line)
         kinds = [False, True] if self._has_twin else [False]

@@ -128,6 +128,7 @@ class InlineCrew:
         job = self._jobs[0]
 
         def tell(row: EpochLog) -> bool:
+            row = training.without_pauses(row)
             is_over = on_epoch(job, row) is False and row.epoch in job.stops
             return not (is_over or self.is_halting)
 

@@ -21,7 +21,12 @@ from autokd.study.crew import Crew
 from autokd.study.crews import build_crew, tell_size
 from autokd.study.delivery import Depot, names_of
 from autokd.study.diary import Diary
-from autokd.study.finalists import build_front_student, compare_with_twin
+from autokd.study.finalists import (
+    build_front_student,
+    choose_best,
+    compare_with_twin,
+    retime_student,
+)
 from autokd.study.finals import Finals
 from autokd.study.folder import StudyFolder
 from autokd.study.front import hypervolume
@@ -30,7 +35,8 @@ from autokd.study.joint_space import build_joint_space
 from autokd.study.orders import Bench
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.side_by_side import measure_side_by_side
+from autokd.study.refits import find_int8
+from autokd.study.side_by_side import compare_files, measure_side_by_side
 from autokd.study.stillness import resting_while_measured
 from autokd.study.targets import build_target
 from autokd.study.teaching import Faculty
@@ -223,17 +229,24 @@ class _Session:
     def _compare(self, result: TrialResult, finals: Finals) -> None:
         """Times student and teacher by turns, and saves the front of both."""
         self.progress.say("timing the student and the teacher side by side")
+        target = build_target(self.config, form=COMPARING, cluster=None)
+        refits = finals.refits_of(result.trial)
         times = measure_side_by_side(
             [result],
             teacher=self.faculty.models,
-            target=build_target(self.config, form=COMPARING, cluster=None),
+            target=target,
             workshop=self.bench.workshop,
             folder=self.folder,
+            weights={result.trial: choose_best(one for one in refits if not one.is_twin).file},
         )
         teacher = times.correct_teacher(self.faculty.card)
         space = self.bench.workshop.space
         row = build_front_student(times.correct(result), space=space, teacher_ms=teacher.latency_ms)
-        student, twin = compare_with_twin(row, finals.refits_of(result.trial))
+        student, twin = compare_with_twin(row, refits)
+        if twin is not None and result.precision == "int8":  # other layers in FP32, perhaps
+            ours, other = (find_int8(self.folder.path / one.weights) for one in (student, twin))
+            (ratio,) = compare_files([(ours, other)], target=target)
+            twin = retime_student(twin, ratio)
         if twin is not None and twin.val_accuracy > student.val_accuracy:
             self.progress.say(
                 f"the twin without distillation is better on validation, {twin.val_accuracy:.2%} "

@@ -5,16 +5,17 @@ FP32 beside a twin in bfloat16 would differ in more than the teacher.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from autokd.distillation import Engine
 from autokd.study.crew import Crew, Job
 from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench, Order, Outcome, carry_out
+from autokd.study.refits import Refit
 from autokd.types import EpochLog, TrialResult
 
-__all__ = ["settle_engines"]
+__all__ = ["explain_mixture", "settle_engines"]
 
 
 def settle_engines(
@@ -23,17 +24,20 @@ def settle_engines(
     bench: Bench,
     crew: Crew,
     folder: StudyFolder,
-    is_away: bool,
+    trained: Mapping[int, str],
     is_alone: bool,
 ) -> dict[int, TrialResult]:
     """Finds out how all trainings of each finalist are computed, its twin's and of all seeds.
+
+    What is known holds on a device of another kind too, where it may be slow: number type and
+    layout are those of the trainings that it is compared with.
 
     Args:
         results: Of the finalists.
         bench: Where they are trained if the crew does it here.
         crew: Idle; times a student that does not know yet.
         folder: Keeps what was found, so that the next session goes on with it.
-        is_away: Whether others train than this machine, on devices of their own.
+        trained: Engines of trainings in the finals that are over, by trial.
         is_alone: Whether only one training follows, which may use all cores.
 
     Returns:
@@ -42,14 +46,33 @@ def settle_engines(
     """
     settled: dict[int, TrialResult] = {}
     for result in results:
-        kind = None if is_away else bench.workshop.plan.device.type
-        known = [one for one in (result.engine, folder.load_engine(result.trial)) if one]
-        usable = [one for one in known if kind in (None, Engine.parse(one).device.type)]
-        engine = usable[0] if usable else _time(result, bench=bench, crew=crew, is_wide=is_alone)
-        if engine and not usable:
+        known = trained.get(result.trial) or folder.load_engine(result.trial) or result.engine
+        engine = known or _time(result, bench=bench, crew=crew, is_wide=is_alone)
+        if engine and not known:
             folder.keep_engine(result.trial, engine)
         settled[result.trial] = dataclasses.replace(result, engine=engine)
     return settled
+
+
+def explain_mixture(refits: Sequence[Refit], *, folder: StudyFolder) -> str:
+    """What to say where trainings that are compared were computed with several types of numbers.
+
+    Args:
+        refits: Of one finalist and its twin.
+        folder: Of the study.
+
+    Returns:
+        A warning; empty where there is nothing to say. Studies of before `settle_engines` held to
+        what was known may need it.
+    """
+    engines = sorted({refit.engine for refit in refits if refit.engine})
+    if len({Engine.parse(engine).is_bf16 for engine in engines}) < 2:
+        return ""
+    trial = refits[0].trial
+    return (
+        f"warning: trainings of trial {trial} were computed in several ways ({', '.join(engines)}),"
+        f" which its gain contains; delete {folder.refits}/{trial}-* to train them again, all alike"
+    )
 
 
 def _ignore(_job: Job, _row: EpochLog) -> None:

@@ -1,7 +1,7 @@
 """Students of the front, as the search left them and as the finals made them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from scipy import stats
 
@@ -11,6 +11,7 @@ from autokd.types import Estimate, FrontStudent, TrialResult
 
 __all__ = [
     "build_front_student",
+    "choose_best",
     "compare_with_twin",
     "estimate",
     "fill",
@@ -114,13 +115,17 @@ def compare_with_twin(
     return dataclasses.replace(kept, kd_gain=gain.mean, kd_gain_ci95=gain.ci95), plain
 
 
+def choose_best(refits: Iterable[Refit]) -> Refit:
+    """The training that did best on validation."""
+    return max(refits, key=lambda refit: (refit.val_accuracy, -refit.seed))
+
+
 def fill(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent:
     """A student, or a twin, with its accuracies over some trainings and the best of them."""
     test = estimate([refit.test_accuracy for refit in refits])
-    best = max(refits, key=lambda refit: (refit.val_accuracy, -refit.seed))
     return dataclasses.replace(
         student,
-        weights=best.file,
+        weights=choose_best(refits).file,
         val_accuracy=estimate([refit.val_accuracy for refit in refits]).mean,
         test_accuracy=test.mean,
         test_accuracy_ci95=test.ci95,

@@ -15,7 +15,7 @@ from autokd.candidate import count_rounding_epochs, load_student
 from autokd.config import Config
 from autokd.errors import WorkerError
 from autokd.study.crew import Crew, Job
-from autokd.study.engines import settle_engines
+from autokd.study.engines import explain_mixture, settle_engines
 from autokd.study.finalists import compare_with_twin, fill, fill_student, is_vain, retime_student
 from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench, Order, Outcome, carry_out
@@ -117,34 +117,52 @@ class Finals:
         self._progress.begin(
             "trainings of the finals", total=len(entries), done=len(entries) - len(todo)
         )
+        self._collect()
         if todo:
             self._bench.test()  # once, before the processes that need it are made
-        for entry, refit in self._train(self._order(todo, finalists)):
+        for entry, refit in self._train(self._order(todo, finalists, done=done)):
             done[entry] = refit
             n_over = sum(one is not None for one in done.values()) + len(self._faults)
             self._progress.step(done=n_over)
         self._progress.end()
         if any(refit is None and entry not in self._faults for entry, refit in done.items()):
             raise KeyboardInterrupt  # the user has halted the last of them; they go on next time
-        for entry, refit in done.items():
-            if refit is not None:
-                self._refits.setdefault(entry.trial, []).append(refit)
+        self._remember(done)
         if not any(map(self.has, finalists)):
             reasons = "; ".join(sorted(set(self._faults.values())))
             raise WorkerError(f"none of the finalists could be trained again: {reasons}")
 
-    def _order(self, todo: Sequence[Entry], finalists: Mapping[int, TrialResult]) -> list[Order]:
+    def _order(
+        self,
+        todo: Sequence[Entry],
+        finalists: Mapping[int, TrialResult],
+        *,
+        done: Mapping[Entry, Refit | None],
+    ) -> list[Order]:
         """Trainings that are wanted, those of one student computed alike."""
+        trained: dict[int, str] = {}
+        for entry, refit in done.items():
+            if refit is not None and refit.engine:
+                trained.setdefault(entry.trial, refit.engine)
         wanted = {entry.trial: finalists[entry.trial] for entry in todo}
         settled = settle_engines(
             list(wanted.values()),
             bench=self._bench,
             crew=self._crew,
             folder=self._folder,
-            is_away=self._config.remote or self._config.ray is not None,
+            trained=trained,
             is_alone=len(todo) == 1,
         )
         return [Order(result=settled[entry.trial], refit=entry) for entry in todo]
+
+    def _remember(self, done: Mapping[Entry, Refit | None]) -> None:
+        """Keeps what came of the trainings, and says where they cannot be compared."""
+        for entry, refit in done.items():
+            if refit is not None:
+                self._refits.setdefault(entry.trial, []).append(refit)
+        for refits in self._refits.values():
+            if warning := explain_mixture(refits, folder=self._folder):
+                self._progress.say(warning)
 
     def has(self, trial: int) -> bool:
         """Whether a trial was in the finals and was trained to its end with a seed at least."""
@@ -165,6 +183,7 @@ class Finals:
                 continue
             outcome: Outcome = Outcome(fault=done.fault) if done.fault else done.result
             entry: Entry = done.job.key
+            self._collect()
             self.training_s += outcome.seconds / self._crew.size
             if outcome.refit is not None:
                 if self._witness is not None:
@@ -203,6 +222,13 @@ class Finals:
                 order=order,
             )
         )
+
+    def _collect(self) -> None:
+        """Keeps the checkpoints under their limit; a training without one begins anew if ever."""
+        needed = [job.key.training for job in self._crew.running]
+        gone = self._bench.workshop.checkpoints.collect(needed=needed)
+        if gone:
+            self._progress.say(f"checkpoints over the limit, not kept: {', '.join(gone)}")
 
     def _show(self, job: Job, row: EpochLog) -> None:
         if self._witness is not None:

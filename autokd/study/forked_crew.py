@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 from typing import Any, final
@@ -23,7 +24,7 @@ from typing import Any, final
 import torch
 
 from autokd.study.crew import Done, Job
-from autokd.study.stillness import known_as_training, wake_abandoned
+from autokd.study.stillness import TrainingProcess, known_as_training, wake_abandoned
 from autokd.types import EpochLog
 
 __all__ = ["ForkedCrew", "can_fork", "settle_child"]
@@ -171,8 +172,8 @@ def _answer(worker: _Worker, row: EpochLog, *, goes_on: bool) -> None:
 def _run(job: Job, pipe: Connection, cores: list[int], halting: ctypes.c_byte) -> None:
     """What a forked process does."""
 
-    def tell(row: EpochLog) -> bool:
-        pipe.send(("epoch", row))
+    def tell(training: TrainingProcess, row: EpochLog) -> bool:
+        pipe.send(("epoch", training.without_pauses(row)))
         goes_on = pipe.recv() if row.epoch in job.stops else True
         return bool(goes_on) and not halting.value
 
@@ -180,7 +181,7 @@ def _run(job: Job, pipe: Connection, cores: list[int], halting: ctypes.c_byte) -
     torch.set_num_threads(1)  # until its engine is known
     try:
         with known_as_training() as training:
-            result = job.work(tell)
+            result = job.work(partial(tell, training))
             paused_s = training.paused_s
         pipe.send(("done", (result, paused_s)))
     except BaseException as error:  # noqa: BLE001

@@ -124,6 +124,7 @@ class TrialLoop:
         """
         for result in results:
             self._learn_engine(result)
+        self._collect()
         try:
             while True:
                 before()
@@ -241,6 +242,8 @@ class TrialLoop:
             result = dataclasses.replace(running.so_far, state="failed", reason=done.fault)
         else:
             result = done.result.result
+        curve = tuple(running.rows.get(row.epoch, row) for row in result.curve)  # without pauses
+        result = dataclasses.replace(result, curve=curve)
         training_s = max(0.0, result.training_s - done.paused_s)
         spend(max(0.0, training_s - running.before.training_s))
         result = dataclasses.replace(result, training_s=training_s)

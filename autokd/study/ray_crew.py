@@ -29,7 +29,7 @@ from autokd.study.remote_crew import (
     read_student,
     write_files,
 )
-from autokd.study.stillness import known_as_training
+from autokd.study.stillness import TrainingProcess, known_as_training
 from autokd.study.teaching import Faculty
 from autokd.types import EpochLog, dump_json, load_json
 
@@ -297,7 +297,8 @@ def train_on_node(
     bench.workshop.checkpoints.drop(order.name)
     write_files(ray.get(desk.files.remote(order.name)), bench=bench, order=order)
 
-    def tell(row: EpochLog) -> bool:
+    def tell(training: TrainingProcess, row: EpochLog) -> bool:
+        row = training.without_pauses(row)
         files = read_checkpoints(bench, order.name)
         goes_on: bool = ray.get(desk.tell.remote(order.name, row.epoch, dump_json(row), files))
         if not goes_on or row.epoch not in stops:
@@ -309,7 +310,7 @@ def train_on_node(
         return answer
 
     with known_as_training() as training:
-        outcome = carry_out(order, bench, tell)
+        outcome = carry_out(order, bench, functools.partial(tell, training))
         paused_s = training.paused_s
     files = read_checkpoints(bench, order.name)
     if outcome.is_final:

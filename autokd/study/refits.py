@@ -65,7 +65,8 @@ class Refit:
         is_aware: Whether its INT8 file is that of quantization-aware training, which was better
             on validation than that of the student quantized as it was.
         why_not_aware: Why nothing came of that training, where nothing did.
-        weights: Name of the file of its weights in the study's folder, where it is a trial's.
+        weights: Name of the file of its weights in the study's folder, where that is a trial's or
+            one of before names told the length.
         float_val_accuracy: Of an INT8 student before it was quantized, in torch.
     """
 
@@ -157,6 +158,12 @@ class Entry:
 
 
 def _name(training: Entry | Refit) -> str:
+    """A training of another length leaves the files of this one alone, be it never finished."""
+    return f"{_short_name(training)}-{training.epochs}"
+
+
+def _short_name(training: Entry | Refit) -> str:
+    """As it was before the length was in it."""
     return f"{training.trial}-{training.seed}-{'twin' if training.is_twin else 'kd'}"
 
 
@@ -280,11 +287,20 @@ def keep_refit(folder: StudyFolder, entry: Entry, refit: Refit) -> None:
 
 def load_refit(folder: StudyFolder, entry: Entry) -> Refit | None:
     """What an earlier session has trained; none where there is none of this length."""
-    path = folder.refits / f"{entry.name}.json"
-    if not path.exists() or not path.with_suffix(".safetensors").exists():
-        return None
-    known = load_json(Refit, path.read_text(encoding="utf-8"))
-    return known if known.epochs == entry.epochs else None
+    for name in (entry.name, _short_name(entry)):
+        path = folder.refits / f"{name}.json"
+        if path.exists() and path.with_suffix(".safetensors").exists():
+            known = _read(path)
+            if known.epochs == entry.epochs:
+                return known
+    return None
+
+
+def _read(path: Path) -> Refit:
+    """A refit, with its weights where they lie: beside it."""
+    refit = load_json(Refit, path.read_text(encoding="utf-8"))
+    file = f"{path.parent.name}/{path.stem}.safetensors"
+    return refit if refit.file == file else dataclasses.replace(refit, weights=file)
 
 
 def load_refits(folder: StudyFolder, *, pattern: str = "*") -> dict[Path, Refit]:
@@ -297,15 +313,14 @@ def load_refits(folder: StudyFolder, *, pattern: str = "*") -> dict[Path, Refit]
     Returns:
         Each under its file, beside which its weights lie.
     """
-    paths = sorted(folder.refits.glob(f"{pattern}.json"))
-    return {path: load_json(Refit, path.read_text(encoding="utf-8")) for path in paths}
+    return {path: _read(path) for path in sorted(folder.refits.glob(f"{pattern}.json"))}
 
 
 def find_weights(
     folder: StudyFolder, *, trial: int, same_as: int | None = None, is_twin: bool = False
 ) -> Path:
     """The best weights of a trial: of its refit that did best on validation, else its own."""
-    refits = load_refits(folder, pattern=f"{trial}-*-{'twin' if is_twin else 'kd'}")
+    refits = load_refits(folder, pattern=f"{trial}-*-{'twin' if is_twin else 'kd'}*")
     if refits:
         best = max(refits, key=lambda path: (refits[path].val_accuracy, -refits[path].seed))
         return best.with_suffix(".safetensors")

@@ -9,13 +9,15 @@ import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import final
 
 from autokd.candidate import Workshop, explain_int8, export_for, load_student
 from autokd.study.folder import StudyFolder
 from autokd.study.refits import find_int8, find_weights, name_weights
 from autokd.types import Latency, Target, TeacherCard, TrialResult
 
-__all__ = ["SideBySide", "measure_finals", "measure_side_by_side"]
+__all__ = ["SideBySide", "compare_files", "measure_finals", "measure_side_by_side"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,7 @@ def measure_side_by_side(
     target: Target,
     workshop: Workshop,
     folder: StudyFolder,
+    weights: Mapping[int, str] = MappingProxyType({}),
 ) -> SideBySide:
     """Time the teacher and trained students by turns.
 
@@ -73,6 +76,7 @@ def measure_side_by_side(
         target: What they are timed on.
         workshop: Space and pictures.
         folder: Where the students' weights lie.
+        weights: Which of them are meant, by trial, where those are not the trial's own.
 
     Returns:
         All their latencies.
@@ -81,16 +85,8 @@ def measure_side_by_side(
     # In FP32 too, since who is no faster in INT8 is not offered.
     selves = {one.network: one for one in results if one.network not in files}
     with tempfile.TemporaryDirectory(prefix="autokd-") as scratch:
-        models = [
-            *(
-                _find(one, Path(scratch), target=target, workshop=workshop, folder=folder)
-                for one in files.values()
-            ),
-            *(
-                _export(one, Path(scratch), target=target, workshop=workshop, folder=folder)
-                for one in selves.values()
-            ),
-        ]
+        finder = _Finder(Path(scratch), target, workshop, folder, weights)
+        models = [*map(finder.find, files.values()), *map(finder.export, selves.values())]
         latencies = target.measure_together([*teacher, *models])
     n_teachers = len(teacher)
     return SideBySide(
@@ -126,53 +122,62 @@ def measure_finals(
             weights = rounded.get((result.trial, is_twin))
             if weights is not None:
                 pairs[result.trial, is_twin] = before, find_int8(weights)
+    ratios = compare_files(list(pairs.values()), target=target)
+    return dict(zip(pairs, ratios, strict=True))
+
+
+def compare_files(pairs: Sequence[tuple[Path, Path]], *, target: Target) -> list[float]:
+    """How long one file of each pair takes against the other, all timed by turns.
+
+    Args:
+        pairs: The old file and the new one.
+        target: What they are timed on.
+
+    Returns:
+        Of each pair the new time over the old one.
+    """
     if not pairs:
-        return {}
-    latencies = target.measure_together([file for pair in pairs.values() for file in pair])
+        return []
+    latencies = target.measure_together([file for pair in pairs for file in pair])
     times = [latency.median_ms for latency in latencies]
-    return {
-        key: after / before
-        for key, before, after in zip(pairs, times[::2], times[1::2], strict=True)
-    }
+    return [after / before for before, after in zip(times[::2], times[1::2], strict=True)]
 
 
-def _find(
-    result: TrialResult,
-    scratch: Path,
-    *,
-    target: Target,
-    workshop: Workshop,
-    folder: StudyFolder,
-) -> Path:
-    """The file of the search, which `measure_finals` compares with; a refit's without one."""
-    if result.precision == "fp32":
-        return _export(result, scratch, target=target, workshop=workshop, folder=folder)
-    own = find_int8(folder.path / name_weights(result))
-    if own.exists():
-        return own
-    return find_int8(find_weights(folder, trial=result.trial, same_as=result.same_as))
+@final
+@dataclasses.dataclass(frozen=True)
+class _Finder:
+    """Gives the files that are timed."""
 
+    scratch: Path
+    target: Target
+    workshop: Workshop
+    folder: StudyFolder
+    weights: Mapping[int, str]
 
-def _export(
-    result: TrialResult,
-    scratch: Path,
-    *,
-    target: Target,
-    workshop: Workshop,
-    folder: StudyFolder,
-) -> Path:
-    """The trained student in FP32, as it would be exported."""
-    card = workshop.data.card
-    student = load_student(
-        workshop.space,
-        result.sample,
-        data=card,
-        weights=find_weights(folder, trial=result.trial, same_as=result.same_as),
-    )
-    return export_for(
-        [target],
-        student,
-        scratch / f"trial-{result.trial}.onnx",
-        architecture=workshop.space.architecture_of(result.sample),
-        shape=card.shape,
-    )
+    def find(self, result: TrialResult) -> Path:
+        """The file of the search, which `measure_finals` compares with; a refit's without one."""
+        if result.precision == "fp32":
+            return self.export(result)
+        own = find_int8(self.folder.path / name_weights(result))
+        if own.exists() and result.trial not in self.weights:
+            return own
+        return find_int8(self._weights_of(result))
+
+    def export(self, result: TrialResult) -> Path:
+        """The trained student in FP32, as it would be exported."""
+        card = self.workshop.data.card
+        student = load_student(
+            self.workshop.space, result.sample, data=card, weights=self._weights_of(result)
+        )
+        return export_for(
+            [self.target],
+            student,
+            self.scratch / f"trial-{result.trial}.onnx",
+            architecture=self.workshop.space.architecture_of(result.sample),
+            shape=card.shape,
+        )
+
+    def _weights_of(self, result: TrialResult) -> Path:
+        if result.trial in self.weights:
+            return self.folder.path / self.weights[result.trial]
+        return find_weights(self.folder, trial=result.trial, same_as=result.same_as)

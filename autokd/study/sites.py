@@ -78,6 +78,7 @@ class Site:
 
     def run(self) -> tuple[Refit, Refit]:
         """All rounds, then the student alone; nothing that is done already is done again."""
+        self._checkpoints.collect(needed=())
         card, charter = self.data.card, self.meeting.charter
         self._progress.say(
             f"site {self.meeting.site}: {card.n_train} training, {card.n_val} validation, "

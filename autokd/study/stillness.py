@@ -8,6 +8,7 @@ measuring process does beside is told by `resting_while_measured`.
 """
 
 import contextlib
+import dataclasses
 import getpass
 import math
 import os
@@ -24,7 +25,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from autokd.trackers import SpooledTracker
-from autokd.types import Tracker
+from autokd.types import EpochLog, Tracker
 
 __all__ = [
     "TrainingProcess",
@@ -50,11 +51,30 @@ class TrainingProcess:
     @property
     def paused_s(self) -> float:
         """How long it has stood still."""
+        return math.fsum(end - start for start, end in self._pauses())
+
+    def without_pauses(self, row: EpochLog) -> EpochLog:
+        """An epoch that this process has just trained, without the time that it stood still.
+
+        Args:
+            row: With the seconds on the wall.
+
+        Returns:
+            With those of the training.
+        """
+        end = time.monotonic()
+        start = end - row.seconds
+        paused = (min(end, b) - max(start, a) for a, b in self._pauses())
+        paused_s = math.fsum(max(0.0, seconds) for seconds in paused)
+        return dataclasses.replace(row, seconds=max(0.0, row.seconds - paused_s))
+
+    def _pauses(self) -> list[tuple[float, float]]:
+        """When each began and ended, of `time.monotonic`."""
         try:
             lines = self.path.read_text(encoding="ascii").splitlines()
         except FileNotFoundError:
-            return 0.0
-        return math.fsum(float(line) for line in lines[1:])
+            return []
+        return [(float(start), float(end)) for start, end in map(str.split, lines[1:])]
 
     def signal(self, number: int) -> bool:
         """Sends a signal; whether the process was there to get it. A dead one's file goes."""
@@ -70,11 +90,11 @@ class TrainingProcess:
             self.path.unlink(missing_ok=True)
         return is_itself
 
-    def note_pause(self, seconds: float) -> None:
-        """Adds to what it has stood still."""
+    def note_pause(self, start: float) -> None:
+        """Adds to what it has stood still, since then until now, of `time.monotonic`."""
         with contextlib.suppress(FileNotFoundError), self.path.open("r+", encoding="ascii") as file:
             file.seek(0, os.SEEK_END)
-            file.write(f"{seconds!r}\n")
+            file.write(f"{start!r} {time.monotonic()!r}\n")
 
 
 @contextlib.contextmanager
@@ -131,7 +151,7 @@ def still() -> Generator[None]:
                 yield
             finally:
                 for process in others:
-                    process.note_pause(time.monotonic() - start)
+                    process.note_pause(start)
                     process.signal(signal.SIGCONT)
 
 
@@ -190,6 +210,6 @@ def _measuring(folder: Path) -> FileLock:
 
 def _folder() -> Path:
     user = os.getuid() if hasattr(os, "getuid") else re.sub(r"\W", "-", getpass.getuser())
-    folder = Path(tempfile.gettempdir()) / f"autokd-training-{user}"
+    folder = Path(tempfile.gettempdir()) / f"autokd-training-2-{user}"  # 2: of what its files hold
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

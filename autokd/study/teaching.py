@@ -284,8 +284,12 @@ class _Trainer:
 
         self._crew.start(Job(key=None, title=title, epochs=plan.epochs, work=train, is_wide=True))
         done = None
-        while done is None:
-            done = self._crew.wait(show)
+        try:
+            while done is None:
+                done = self._crew.wait(show)
+        except BaseException:  # there is no session yet that would end what it trains
+            self._crew.close()
+            raise
         self._progress.end()
         if done.fault:
             raise WorkerError(f"the {title} could not be trained: {done.fault}")

@@ -117,6 +117,20 @@ def test_a_training_that_fails_leaves_the_first_file_and_its_reason(error, run, 
     assert (tmp_path / "file.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(), torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)  # fmt: skip
+def test_a_training_that_memory_runs_out_of_leaves_the_first_file(error, run, tmp_path):
+    found, _ = run(error)
+    assert found.reason.startswith("out of memory")
+    assert not found.is_aware
+    assert (tmp_path / "file.onnx").exists()
+
+
 def test_any_other_error_is_loud(run):
     with pytest.raises(RuntimeError, match="bug"):
         run(RuntimeError("bug"))

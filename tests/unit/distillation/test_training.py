@@ -13,6 +13,8 @@ from autokd.distillation import (
     Plan,
     Student,
     Teaching,
+    clamp_threads,
+    count_cores,
     distill,
     evaluate,
     measure_engine,
@@ -325,6 +327,38 @@ def test_an_engine_is_read_as_it_was_written(is_graphed):
         Engine(device=torch.device("cuda"), is_bf16=True, is_graphed=is_graphed),
     ):
         assert Engine.parse(str(engine)) == engine
+
+
+@pytest.fixture
+def pinned(monkeypatch):
+    """This process may use three cores."""
+    monkeypatch.setattr(engine_module.os, "sched_getaffinity", lambda _: {1, 4, 5}, raising=False)
+
+
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize(
+    ("threads", "cores", "expected"),
+    [(1, None, 1), (3, None, 3), (16, None, 3), (16, 2, 2), (16, 64, 3), (2, 0, 1)],
+)
+def test_an_engine_has_no_more_threads_than_there_are_cores(threads, cores, expected):
+    engine = Engine(device=CPU, threads=threads, is_bf16=True, is_channels_last=True)
+    clamped = clamp_threads(engine, cores=cores)
+    assert clamped == dataclasses.replace(engine, threads=expected)
+    assert clamp_threads(clamped, cores=cores) == clamped
+    assert expected <= count_cores(cores) <= 3
+
+
+@pytest.mark.usefixtures("pinned")
+def test_an_engine_of_more_cores_is_trained_on_those_of_this_process():
+    engine = Engine(device=CPU, threads=16, is_channels_last=True)
+    kept = []
+    keeper = SimpleNamespace(load=lambda: kept[-1] if kept else None, save=kept.append)
+    first = run(make_student(), epochs=1, engine=engine, keeper=keeper)
+    assert str(first.engine) == "fp32 channels_last cpu x3"
+    kept.append(dataclasses.replace(kept.pop(), engine=str(engine)))
+    again = run(make_student(), epochs=2, keeper=keeper)
+    assert str(again.engine) == "fp32 channels_last cpu x3"
+    assert len(again.curve) == 2
 
 
 @pytest.mark.gpu

@@ -107,7 +107,12 @@ def test_a_dual_tower_stands_beside_its_twin_and_its_teacher(build, pairs, monke
 
 def test_the_same_call_again_trains_nothing_and_another_is_another_study(build, monkeypatch):
     config = build(epochs=1, seeds=1)
+    monkeypatch.setattr(aligning, "_CHECKPOINT_BYTES", 2)
+    stale = config.study_dir / "checkpoints" / "student-seed-9.0.checkpoint"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"old")
     first = distill_clip(config)
+    assert not stale.exists()
     monkeypatch.setattr(aligning, "align", lambda *_, **__: pytest.fail("trained again"))
     again = distill_clip(config)
     assert again.student == first.student

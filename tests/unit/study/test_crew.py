@@ -1,4 +1,5 @@
 import ctypes
+import dataclasses
 import os
 import resource
 import signal
@@ -135,6 +136,28 @@ def test_nothing_moves_while_the_crew_is_paused(tmp_path):
     done = crew.wait(ignore)
     assert ticks.stat().st_size == 40
     assert done.paused_s == pytest.approx(0.4, abs=0.2)
+
+
+def test_the_time_of_an_epoch_is_that_of_its_training(tmp_path):
+    ticks, rows = tmp_path / "ticks", []
+
+    def work(on_epoch):
+        for epoch in (1, 2):
+            start = time.perf_counter()
+            tick(ticks, n=15)
+            on_epoch(dataclasses.replace(row(epoch), seconds=time.perf_counter() - start))
+
+    crew, start = ForkedCrew(1), time.monotonic()
+    crew.start(job(work))
+    while not ticks.exists():
+        time.sleep(0.01)
+    with still():
+        time.sleep(1.0)
+    done = crew.wait(lambda _, one: rows.append(one))
+    assert done.paused_s >= 1.0
+    assert [one.epoch for one in rows] == [1, 2]
+    trained_s = sum(one.seconds for one in rows)
+    assert 0.3 <= trained_s <= time.monotonic() - start - done.paused_s + 0.1
 
 
 def test_what_a_dead_measurer_left_stopped_goes_on(tmp_path, monkeypatch):

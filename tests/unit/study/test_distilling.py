@@ -8,17 +8,17 @@ import signal
 import pytest
 
 import autokd
-from autokd.candidate import CheckpointFolder, Workshop
+from autokd.candidate import CheckpointFolder, Int8Finalist, Workshop
 from autokd.config import Config
 from autokd.data import load_data, load_test
 from autokd.errors import BuildError, ConfigError, StudyError
-from autokd.study import distilling
+from autokd.study import distilling, refits
 from autokd.study.appraisal import Appraisal
 from autokd.study.folder import StudyFolder
 from autokd.study.joint_space import build_joint_space
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import Entry, load_refits, train_refit
+from autokd.study.refits import Entry, find_int8, load_refits, train_refit
 from autokd.study.teaching import recall_teachers
 from autokd.testing import FakeTarget, MemoryTracker
 from autokd.types import (
@@ -160,6 +160,48 @@ def test_with_a_baseline_the_gain_has_an_interval(build):
     assert [ended[n].recipe.is_distilled for n in range(6)] == [True, False] * 3
     assert [ended[n].sample["seed"] for n in range(6)] == [1, 1, 2, 2, 3, 3]
     assert all(len(result.curve) == 3 for result in ended.values())
+
+
+class Delivered(Exception):  # noqa: N818 - no fault
+    """The front is saved; files are not wanted."""
+
+
+@pytest.fixture
+def quantize(monkeypatch):
+    """INT8 files whose sizes tell seed and teacher; of three seeds the last one does best."""
+
+    def quantize(_student, recipe, *, path, plan, **_):
+        path.write_bytes(b"\x08" * SIZES[recipe.is_distilled, plan.seed])
+        return Int8Finalist(val_accuracy=0.5 + plan.seed / 10, is_aware=False, curve=())
+
+    def deliver(*_, **__):
+        raise Delivered
+
+    monkeypatch.setattr(refits, "quantize_finalist", quantize)
+    monkeypatch.setattr(refits, "score_file", lambda *_: 0.5)
+    monkeypatch.setattr(distilling.Depot, "deliver", deliver)
+
+
+SIZES = {
+    (is_taught, seed): 1000 * seed + 500 * is_taught for is_taught in (False, True)
+    for seed in (1, 2, 3)
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("quantize")
+def test_each_row_in_int8_has_the_latency_of_the_file_that_it_names(build):
+    for seeds in (3, 1):
+        config = build(baseline=True, precision="int8", seeds=seeds, train_limit=500, epochs=1)
+        with pytest.raises(Delivered):
+            train(config)
+        folder = StudyFolder(config.study_dir)
+        front = folder.load_front()
+        for row in (front.students[0], front.baseline):
+            file = find_int8(folder.path / row.weights)
+            size = SIZES[row.recipe.is_distilled, seeds]
+            assert file.stat().st_size == size
+            assert row.latency_ms == pytest.approx(size / 2**20)
+            assert row.speed_up == pytest.approx(front.teacher.latency_ms / row.latency_ms)
 
 
 def test_the_options_of_the_recipe_are_its_fields(build):

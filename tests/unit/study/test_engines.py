@@ -79,7 +79,7 @@ def settle(bench, tmp_path):
     def settle(*results, **options):
         settled = settle_engines(
             results, bench=bench, crew=InlineCrew(), folder=StudyFolder(tmp_path / "study"),
-            **{"is_away": False, "is_alone": False, **options},
+            **{"trained": {}, "is_alone": False, **options},
         )  # fmt: skip
         return {trial: result.engine for trial, result in settled.items()}
 
@@ -99,9 +99,17 @@ def test_a_student_is_timed_once_also_over_sessions(settle, found):
 def test_what_a_trial_was_computed_with_holds_for_its_finals(settle, found):
     assert settle(measured(0, OTHERS[1])) == {0: OTHERS[1]}
     graphed = "bf16 contiguous cuda graphed"
-    assert settle(measured(1, graphed), is_away=True) == {1: graphed}
+    assert settle(measured(1, graphed)) == {1: graphed}, "on a CPU too, with the same numbers"
     assert found == []
-    assert settle(measured(1, graphed)) == {1: OTHERS[0]}, "it is trained on a CPU now"
+
+
+def test_what_others_of_a_student_were_trained_with_goes_before_all_else(settle, found, tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    folder.keep_engine(0, OTHERS[0])  # of a session on another device than the trial's
+    assert settle(measured(0, OTHERS[1])) == {0: OTHERS[0]}
+    graphed = "bf16 contiguous cuda graphed"
+    assert settle(measured(0, OTHERS[1]), trained={0: graphed}) == {0: graphed}
+    assert found == []
 
 
 @pytest.mark.usefixtures("found")

@@ -122,6 +122,17 @@ def test_the_rounds_are_in_mlflow_once(build, tmp_path):
     assert run.data.params["site"] == "a"
 
 
+def test_checkpoints_of_a_site_keep_to_their_limit(build):
+    config = build(checkpoints_gb=0)
+    stale = config.study_dir / "checkpoints" / "round-7-9.0.checkpoint"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    stale.write_bytes(b"old")
+    with pytest.raises(MeetingError):
+        federate(config)
+    assert not stale.exists()
+
+
 class Halting(SearchProgress):
     """Asks for an end, as Ctrl-C does, when a round begins."""
 

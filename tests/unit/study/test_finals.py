@@ -16,7 +16,15 @@ from autokd.study.finals import Finals
 from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import Entry, Refit, find_weights, locate_weights
+from autokd.study.refits import (
+    Entry,
+    Refit,
+    find_weights,
+    keep_refit,
+    load_refit,
+    load_refits,
+    locate_weights,
+)
 from autokd.types import FrontStudent, Recipe, TrialResult, dump_json
 
 STUDENT = FrontStudent(
@@ -91,8 +99,44 @@ def test_the_weights_are_those_of_a_training_that_the_table_is_made_of(tmp_path)
         path = (folder.path / refit.file).with_suffix(".json")
         path.write_text(dump_json(refit), encoding="utf-8")
     filled = fill_student(STUDENT, OURS[:1])
-    assert locate_weights(folder, filled) == folder.refits / "7-0-kd.safetensors"
-    assert locate_weights(folder, STUDENT) == folder.refits / "7-1-kd.safetensors"
+    assert locate_weights(folder, filled) == folder.refits / "7-0-kd-9.safetensors"
+    assert locate_weights(folder, STUDENT) == folder.refits / "7-1-kd-9.safetensors"
+
+
+def test_a_training_of_another_length_leaves_a_finished_one_alone(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    bench = Bench.__new__(Bench)
+    object.__setattr__(bench, "refits", folder.refits)
+    result = TrialResult(trial=7, state="complete", sample={})
+    short, long = (Entry(trial=7, seed=1, is_twin=False, epochs=n) for n in (9, 90))
+    files, others = (
+        bench.files_of(orders.Order(result=result, refit=one)) for one in (short, long)
+    )
+    assert not set(files.values()) & set(others.values())
+    folder.refits.mkdir(parents=True)
+    for path in files.values():
+        path.write_text("of 9 epochs")
+    keep_refit(folder, short, OURS[1])
+    for path in others.values():  # written, and then cut off before it was kept
+        path.write_text("of 90 epochs")
+    assert load_refit(folder, long) is None
+    assert load_refit(folder, short) == OURS[1]
+    assert {path.read_text() for path in files.values()} == {"of 9 epochs"}
+    assert find_weights(folder, trial=7) == files["weights"] == folder.path / OURS[1].file
+
+
+def test_a_refit_of_before_names_told_the_length_is_found_with_its_weights(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    folder.refits.mkdir(parents=True)
+    (folder.refits / "7-1-kd.json").write_text(dump_json(OURS[1]), encoding="utf-8")
+    (folder.refits / "7-1-kd.safetensors").touch()
+    known = load_refit(folder, Entry(trial=7, seed=1, is_twin=False, epochs=9))
+    assert known.file == "refits/7-1-kd.safetensors"
+    assert known == dataclasses.replace(OURS[1], weights=known.file)
+    assert list(load_refits(folder).values()) == [known]
+    filled = fill_student(STUDENT, [known])
+    assert locate_weights(folder, filled) == folder.refits / "7-1-kd.safetensors"
+    assert load_refit(folder, Entry(trial=7, seed=1, is_twin=False, epochs=90)) is None
 
 
 def test_seeds_that_one_of_both_was_not_trained_with_say_nothing_of_the_gain():
@@ -110,16 +154,18 @@ class Trainings:
 
     def __init__(self, *failing):
         self.failing, self.done = set(failing), []
+        self.engines = {}
 
     def __call__(self, entry, result, *, workshop, test, weights, on_epoch):
-        del result, workshop, test, weights, on_epoch
+        del workshop, test, weights, on_epoch
         self.done.append(entry)
+        self.engines[entry] = result.engine
         if entry in self.failing:
             raise DivergedError("the loss must be finite, got nan")
         return Refit(
             trial=entry.trial, seed=entry.seed, is_twin=entry.is_twin,
             val_accuracy=0.95 if entry.trial == 7 else 0.9,
-            test_accuracy=0.8 if entry.is_twin else 0.9, epochs=entry.epochs,
+            test_accuracy=0.8 if entry.is_twin else 0.9, epochs=entry.epochs, engine=result.engine,
         ), 1.0  # fmt: skip
 
 
@@ -127,7 +173,7 @@ class Trainings:
 def run_finals(tmp_path, monkeypatch):
     """The finals of two trials with two seeds, in which some trainings fail."""
 
-    def run_finals(*failing):
+    def run_finals(*failing, n_before=0):
         trainings = Trainings(*failing)
         monkeypatch.setattr(orders, "train_refit", trainings)
         monkeypatch.setattr(
@@ -151,8 +197,8 @@ def run_finals(tmp_path, monkeypatch):
                 for trial in (7, 8)
             ]
         )
-        assert len(trainings.done) == 8
-        return finals
+        assert len(trainings.done) == 8 - n_before
+        return finals, trainings
 
     return run_finals
 
@@ -162,7 +208,7 @@ def entry(trial, seed, *, is_twin):
 
 
 def test_a_training_of_the_finals_that_fails_is_left_out_and_the_others_count(run_finals):
-    finals = run_finals(entry(7, 1, is_twin=False), entry(8, 2, is_twin=True))
+    finals, _ = run_finals(entry(7, 1, is_twin=False), entry(8, 2, is_twin=True))
     others = [dataclasses.replace(STUDENT, trial=8, latency_ms=0.05, latency_ci95_ms=(0.05, 0.05))]
     fast, slow = finals.rank([STUDENT, *others])
     assert (slow.trial, slow.n_seeds, fast.trial, fast.n_seeds) == (7, 1, 8, 2)
@@ -170,7 +216,7 @@ def test_a_training_of_the_finals_that_fails_is_left_out_and_the_others_count(ru
 
 
 def test_a_finalist_of_whom_nothing_came_is_left_out(run_finals):
-    finals = run_finals(*(entry(7, seed, is_twin=False) for seed in (1, 2)))
+    finals, _ = run_finals(*(entry(7, seed, is_twin=False) for seed in (1, 2)))
     assert not finals.has(7)
     assert [one.trial for one in finals.rank([STUDENT, dataclasses.replace(STUDENT, trial=8)])] == [
         8
@@ -182,6 +228,61 @@ def test_finals_of_which_nothing_came_say_why(run_finals):
     failing = [entry(trial, seed, is_twin=False) for trial in (7, 8) for seed in (1, 2)]
     with pytest.raises(WorkerError, match="could be trained again: the loss must be finite"):
         run_finals(*failing)
+
+
+def keep_earlier(folder, *entries, engine):
+    """What a session before has trained."""
+    for one in entries:
+        keep_refit(
+            folder, one,
+            Refit(
+                trial=one.trial, seed=one.seed, is_twin=one.is_twin, val_accuracy=0.9,
+                test_accuracy=0.9, epochs=one.epochs, engine=engine,
+            ),
+        )  # fmt: skip
+        (folder.refits / f"{one.name}.safetensors").touch()
+
+
+def test_a_twin_is_computed_as_its_student_was_in_a_session_on_another_device(
+    run_finals, tmp_path, said
+):
+    folder, graphed = StudyFolder(tmp_path / "study"), "bf16 channels_last cuda graphed"
+    keep_earlier(folder, *(entry(7, seed, is_twin=False) for seed in (1, 2)), engine=graphed)
+    _, trainings = run_finals(n_before=2)
+    twins = [one for one in trainings.done if one.trial == 7]
+    assert [one.is_twin for one in twins] == [True, True]
+    assert {trainings.engines[one] for one in twins} == {graphed}
+    others = [one for one in trainings.done if one.trial == 8]
+    assert {trainings.engines[one] for one in others} == {"fp32 contiguous cpu x1"}
+    assert not said
+
+
+def test_trainings_that_were_computed_in_several_ways_are_told(run_finals, tmp_path, said):
+    folder = StudyFolder(tmp_path / "study")
+    for seed in (1, 2):
+        keep_earlier(folder, entry(7, seed, is_twin=False), engine="bf16 channels_last cuda")
+        keep_earlier(folder, entry(7, seed, is_twin=True), engine="fp32 contiguous cpu x1")
+    run_finals(n_before=4)
+    (line,) = said
+    assert line.startswith("warning: trainings of trial 7 were computed in several ways (bf16")
+    assert line.endswith(f"delete {folder.refits}/7-* to train them again, all alike")
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(SearchProgress, "say", lambda _, text: lines.append(text))
+    return lines
+
+
+def test_checkpoints_that_nobody_goes_on_with_keep_to_the_limit(run_finals, tmp_path, said):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    stale = folder / "final-7-1-kd-99.0.checkpoint"
+    stale.write_bytes(bytes(2**20 + 1))
+    run_finals()
+    assert not stale.exists()
+    assert said == ["checkpoints over the limit, not kept: final-7-1-kd-99"]
 
 
 @pytest.mark.parametrize("twin", [False, True])

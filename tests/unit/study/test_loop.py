@@ -17,6 +17,7 @@ from autokd.errors import ConstraintError, StudyError, TargetError
 from autokd.spaces import build_space
 from autokd.study import loop as loop_module
 from autokd.study import orders as orders_module
+from autokd.study import stillness
 from autokd.study.auto_sampler import AutoSampler
 from autokd.study.crew import Done, InlineCrew
 from autokd.study.journal import open_journal
@@ -25,6 +26,7 @@ from autokd.study.orders import Bench
 from autokd.study.progress import SearchProgress
 from autokd.study.rungs import Rungs
 from autokd.study.sampling import build_sampler
+from autokd.study.stillness import TrainingProcess
 from autokd.study.trials import Trials
 from autokd.surrogate import Advice
 from autokd.testing import FakeTarget
@@ -98,9 +100,12 @@ class World:
 class Study:
     """One session of a study in a folder."""
 
-    def __init__(self, folder, data, *, rungs=(RUNG,), sampler="random", budget=BUDGET, **config):
+    def __init__(
+        self, folder, data, *, rungs=(RUNG,), sampler="random", budget=BUDGET, limit_bytes=2**30,
+        **config,
+    ):  # fmt: skip
         space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
-        self.checkpoints = CheckpointFolder(folder / "checkpoints", limit_bytes=2**30)
+        self.checkpoints = CheckpointFolder(folder / "checkpoints", limit_bytes=limit_bytes)
         workshop = Workshop(
             space=space, data=data, teachers={"teacher": KnownTeacher(network=torch.nn.Identity())},
             target=FakeTarget(), max_latency_ms=None, weights=folder, checkpoints=self.checkpoints,
@@ -143,8 +148,10 @@ def data():
 
 
 @pytest.fixture
-def world(monkeypatch):
+def world(monkeypatch, tmp_path_factory):
     world = World()
+    folder = tmp_path_factory.mktemp("machine")  # where nobody measures
+    monkeypatch.setattr(stillness, "_folder", lambda: folder)
     monkeypatch.setattr(orders_module, "train_candidate", world.train)
     monkeypatch.setattr(
         loop_module,
@@ -191,6 +198,28 @@ def test_a_trial_that_is_given_up_keeps_the_epochs_that_were_told(world, data, t
     )
     assert second.state == "complete"
     assert len(world.trained) == 2 * EPOCHS
+
+
+def test_what_is_known_of_an_epoch_is_its_time_without_pauses(world, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        TrainingProcess, "without_pauses", lambda _, one: replace(one, seconds=one.seconds / 4)
+    )
+    study = Study(tmp_path, data)
+    results = study.run()
+    assert len(world.trained) == sum(len(one.curve) for one in results)
+    assert {one.seconds for result in results for one in result.curve} == {0.25}
+    assert {trial.user_attrs["epoch_s"] for trial in study.trials} == {0.25}
+
+
+def test_a_session_begins_with_checkpoints_under_their_limit(world, data, tmp_path):
+    study = Study(tmp_path, data, budget=1, limit_bytes=2**20)
+    stale = study.checkpoints.path / "trial-99.0.checkpoint"
+    stale.parent.mkdir()
+    stale.write_bytes(bytes(2**20 + 1))
+    world.after[0, 1] = lambda: seen.append(stale.exists())
+    seen = []
+    study.run()
+    assert seen == [False]
 
 
 def test_without_rungs_all_are_trained_to_the_end(world, data, tmp_path):

@@ -10,13 +10,14 @@ import pytest
 
 from autokd.study import stillness
 from autokd.study.stillness import (
+    TrainingProcess,
     known_as_training,
     resting_while_measured,
     still,
     wake_abandoned,
 )
 from autokd.trackers import MemoryTracker, SpooledTracker
-from autokd.types import Event
+from autokd.types import EpochLog, Event
 from tests.contracts.tracker_contract import opened
 
 fork = multiprocessing.get_context("fork")
@@ -150,3 +151,35 @@ def test_who_was_stopped_goes_on_when_whoever_measures_is_killed(training):
     while is_stopped(process, within=0.0) and time.monotonic() < end:
         time.sleep(0.02)
     assert not is_stopped(process, within=0.0)
+
+
+def build_row(seconds):
+    return EpochLog(
+        epoch=1, train_loss=0.0, val_loss=0.0, val_accuracy=0.5, learning_rate=0.1,
+        alpha=0.0, temperature=1.0, seconds=seconds,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pauses", "expected"),
+    [
+        ([], 10.0),
+        ([(-4.0, -1.0)], 7.0),
+        ([(-8.0, -7.0), (-4.0, -1.0)], 6.0),
+        ([(-13.0, -8.0)], 8.0),  # most of it before the epoch began
+        ([(-19.0, -11.0)], 10.0),
+        ([(-11.0, 0.0)], 0.0),
+    ],
+)
+def test_an_epoch_took_what_it_did_not_stand_still(pauses, expected, tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(stillness.time, "monotonic", lambda: now)
+    process = TrainingProcess(tmp_path / "123")
+    assert process.without_pauses(build_row(10.0)) == build_row(10.0), "nobody has stopped it yet"
+    process.path.write_text("1.5\n")
+    for start, end in pauses:
+        now = 1000.0 + end
+        process.note_pause(1000.0 + start)
+    now = 1000.0
+    assert process.without_pauses(build_row(10.0)).seconds == pytest.approx(expected)
+    assert process.paused_s == pytest.approx(sum(end - start for start, end in pauses))

@@ -1,7 +1,9 @@
 """The teachers and assistants of a study, joined, judged, measured and shown."""
 
 import dataclasses
+import time
 
+import psutil
 import pytest
 import torch
 
@@ -13,10 +15,17 @@ from autokd.errors import TeacherError
 from autokd.spaces import build_space
 from autokd.study import schooling, teaching
 from autokd.study.crew import InlineCrew
+from autokd.study.forked_crew import ForkedCrew
 from autokd.study.progress import SearchProgress
 from autokd.study.teaching import build_teachers, check_features
 from autokd.teachers import Committee, Teacher
 from autokd.testing import FakeTarget
+from autokd.types import EpochLog
+
+ROW = EpochLog(
+    epoch=1, train_loss=0.0, val_loss=0.0, val_accuracy=0.5, learning_rate=0.1, alpha=0.0,
+    temperature=1.0, seconds=0.0,
+)  # fmt: skip
 
 NETWORKS = """
 import torch
@@ -100,7 +109,7 @@ def build(data, tmp_path, monkeypatch):
     space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
     target = FakeTarget()
 
-    def build(*teachers, **options):
+    def build(*teachers, crew=None, **options):
         config = Config(
             teacher=[f"python:class_means:{name}" if ":" not in name and name != "auto" else name
                      for name in teachers],
@@ -109,7 +118,7 @@ def build(data, tmp_path, monkeypatch):
         return build_teachers(
             config, data, space=space, target=target, models=tmp_path / "models",
             device=torch.device("cpu"),
-            crew=InlineCrew(), progress=SearchProgress(is_silent=True),
+            crew=crew or InlineCrew(), progress=SearchProgress(is_silent=True),
         )  # fmt: skip
 
     return build
@@ -208,6 +217,23 @@ def test_a_teacher_that_was_cut_off_goes_on_from_its_last_epoch(build, monkeypat
     whole = build("auto")
     assert resumed.teachers["teacher"].network.digest == whole.teachers["teacher"].network.digest
     assert 0 < resumed.training_s < whole.training_s
+
+
+def test_who_is_interrupted_leaves_no_trainer_behind(build, monkeypatch):
+    def train(*_, on_epoch, **__):
+        on_epoch(ROW)
+        time.sleep(60)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teaching, "train_student", train)
+    monkeypatch.setattr(SearchProgress, "epoch", interrupt)
+    crew, before = ForkedCrew(1), psutil.Process().children()
+    with pytest.raises(KeyboardInterrupt):
+        build("auto", crew=crew)
+    assert not crew.running
+    assert psutil.Process().children() == before
 
 
 def test_a_chain_is_taught_in_its_order_and_comes_from_the_cache_the_second_time(build, trainings):
