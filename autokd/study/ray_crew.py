@@ -291,8 +291,11 @@ def train_on_node(
     import ray
 
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
-    torch.set_num_threads(max(1, int(cpus)))
+    cores = max(1, int(cpus))  # the others of the node are other tasks'
+    torch.set_num_threads(cores)
     bench = _open_bench(call, tuple(sorted(weights.items())))
+    plan = dataclasses.replace(bench.workshop.plan, cores=cores)
+    bench = dataclasses.replace(bench, workshop=dataclasses.replace(bench.workshop, plan=plan))
     order = load_json(Order, order_text)
     bench.workshop.checkpoints.drop(order.name)
     write_files(ray.get(desk.files.remote(order.name)), bench=bench, order=order)

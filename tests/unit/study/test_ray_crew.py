@@ -1,19 +1,22 @@
 """What lies beside the coordinator of a Ray cluster, without one."""
 
 import builtins
+import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from autokd.candidate import CheckpointFolder
+from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config
+from autokd.distillation import Plan
 from autokd.errors import ConfigError
-from autokd.study import ray_cluster
+from autokd.study import ray_cluster, ray_crew
 from autokd.study.crew import Job
-from autokd.study.orders import Bench, Order
+from autokd.study.orders import Bench, Order, Outcome
 from autokd.study.ray_cluster import RayCluster, join_cluster
-from autokd.study.ray_crew import Desk, RayCrew
-from autokd.types import TrialResult
+from autokd.study.ray_crew import Desk, RayCrew, train_on_node
+from autokd.types import TrialResult, dump_json
 
 
 def test_a_desk_keeps_checkpoints_where_the_coordinator_looks(tmp_path):
@@ -119,3 +122,28 @@ def test_a_crew_that_is_closed_leaves_the_cluster_once(has_joined, tmp_path, mon
     left = ["connection"] if has_joined else []
     assert ray.ended == ["train_on_node", "Desk", *left]
     assert not crew.running
+
+
+def test_a_task_trains_on_as_many_cores_as_it_was_given(tmp_path, monkeypatch):
+    plan = Plan(epochs=1, batch_size=8, seed=0, device=torch.device("cpu"))
+    workshop = Workshop(
+        space=None, data=None, teachers={}, target=None, plan=plan, max_latency_ms=None,
+        weights=tmp_path, checkpoints=CheckpointFolder(tmp_path, limit_bytes=2**30),
+    )  # fmt: skip
+    bench = Bench(workshop=workshop, refits=tmp_path, test=lambda: None)
+    context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 2.5})
+    ray = SimpleNamespace(get_runtime_context=lambda: context, get=lambda value: value)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(ray_crew, "_open_bench", lambda _call, _weights: bench)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    cores = []
+
+    def carry_out(_order, bench, _tell):
+        cores.append(bench.workshop.plan.cores)
+        return Outcome(fault="enough")
+
+    monkeypatch.setattr(ray_crew, "carry_out", carry_out)
+    desk = SimpleNamespace(files=SimpleNamespace(remote=lambda _: {}))
+    order = Order(result=TrialResult(trial=3, state="measured", sample={}))
+    train_on_node(desk, "", {}, dump_json(order), [])
+    assert cores == [2]
