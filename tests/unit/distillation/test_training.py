@@ -48,7 +48,7 @@ def make_student(seed: int = 0) -> Student:
     return Student(network, mean=[0.4], std=[0.3])
 
 
-def run(  # noqa: PLR0913 - whatever a test changes
+def run(
     student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, engine=None, cores=None, **options
 ):
     data = data or make_data()

@@ -9,13 +9,16 @@ import torch
 
 from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config
+from autokd.data import load_data
 from autokd.distillation import Plan
 from autokd.errors import ConfigError
+from autokd.spaces import build_space
 from autokd.study import ray_cluster, ray_crew
 from autokd.study.crew import Job
 from autokd.study.orders import Bench, Order, Outcome
 from autokd.study.ray_cluster import RayCluster, join_cluster
 from autokd.study.ray_crew import Desk, RayCrew, train_on_node
+from autokd.testing import FakeTarget
 from autokd.types import TrialResult, dump_json
 
 
@@ -127,8 +130,9 @@ def test_a_crew_that_is_closed_leaves_the_cluster_once(has_joined, tmp_path, mon
 def test_a_task_trains_on_as_many_cores_as_it_was_given(tmp_path, monkeypatch):
     plan = Plan(epochs=1, batch_size=8, seed=0, device=torch.device("cpu"))
     workshop = Workshop(
-        space=None, data=None, teachers={}, target=None, plan=plan, max_latency_ms=None,
-        weights=tmp_path, checkpoints=CheckpointFolder(tmp_path, limit_bytes=2**30),
+        space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
+        data=load_data(Config(train_limit=100)), teachers={}, target=FakeTarget(), plan=plan,
+        max_latency_ms=None, weights=tmp_path, checkpoints=CheckpointFolder(tmp_path, limit_bytes=2**30),
     )  # fmt: skip
     bench = Bench(workshop=workshop, refits=tmp_path, test=lambda: None)
     context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 2.5})
