@@ -132,7 +132,8 @@ def test_a_task_trains_on_as_many_cores_as_it_was_given(tmp_path, monkeypatch):
     workshop = Workshop(
         space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
         data=load_data(Config(train_limit=100)), teachers={}, target=FakeTarget(), plan=plan,
-        max_latency_ms=None, weights=tmp_path, checkpoints=CheckpointFolder(tmp_path, limit_bytes=2**30),
+        max_latency_ms=None, weights=tmp_path,
+        checkpoints=CheckpointFolder(tmp_path, limit_bytes=2**30),
     )  # fmt: skip
     bench = Bench(workshop=workshop, refits=tmp_path, test=lambda: None)
     context = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 2.5})
