@@ -31,6 +31,7 @@ def find_engine(result: TrialResult, workshop: Workshop) -> Engine:
         n_classes=data.card.n_classes,
         device=plan.device,
         n_steps=plan.epochs * (len(data.train_images) // len(pictures)),
+        cores=plan.cores,
     )
 
 

@@ -230,7 +230,13 @@ def _quantize(
 ) -> tuple[float, tuple[str, ...]]:
     """The accuracy of a student's INT8 file, and the layers that had to stay in float in it."""
     file = workshop.weights / f"{name}{INT8_SUFFIX}"
-    quantized = quantize_student(student, file, data=workshop.data, seed=workshop.plan.seed)
+    quantized = quantize_student(
+        student,
+        file,
+        data=workshop.data,
+        seed=workshop.plan.seed,
+        weight_bits=workshop.weight_bits,
+    )
     return quantized.val_accuracy, quantized.float_layers
 
 

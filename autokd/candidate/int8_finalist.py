@@ -57,6 +57,7 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
     n_before: int,
     on_epoch: OnEpoch,
     keeper: Keeper,
+    weight_bits: int | None = None,
 ) -> Int8Finalist:
     """Quantizes a trained student both ways and keeps the file that is better on validation.
 
@@ -74,12 +75,18 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
         n_before: Epochs that it was trained for.
         on_epoch: Called after each epoch, counted on; may end the training.
         keeper: Keeps the quantization-aware training.
+        weight_bits: As the processor wants it that the file is deployed to; this one if none.
 
     Returns:
         What is known of the file.
     """
     static = quantize_student(
-        student, path, data=data, float_layers=float_layers, seed=plan.seed
+        student,
+        path,
+        data=data,
+        float_layers=float_layers,
+        seed=plan.seed,
+        weight_bits=weight_bits,
     ).val_accuracy
     aware = path.with_suffix(".aware.onnx")
     is_taught = recipe.is_distilled or recipe.is_self_distilled
@@ -95,7 +102,9 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
             teacher=teacher,
             plan=plan,
             model=aware,
-            settings=QuantizationSettings(self_weight=1.0 if is_taught else 0.0),
+            settings=QuantizationSettings(
+                self_weight=1.0 if is_taught else 0.0, weight_bits=weight_bits
+            ),
             on_epoch=tell,
             keeper=keeper,
         )

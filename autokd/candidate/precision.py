@@ -91,6 +91,7 @@ def quantize_student(
     float_layers: Collection[str] | None = None,
     limit: float = _LIMIT,
     seed: int = 0,
+    weight_bits: int | None = None,
 ) -> Quantized:
     """Writes a trained student in INT8 and scores the file.
 
@@ -105,6 +106,7 @@ def quantize_student(
         limit: Of the accuracy on validation that INT8 may cost, in [0, 1]; two pictures are
             always within it.
         seed: Of the draw of the calibration pictures.
+        weight_bits: As the processor wants it that the file is deployed to; this one if none.
 
     Returns:
         The file and its accuracy; a `DataError` says that there are too few pictures, an
@@ -118,7 +120,7 @@ def quantize_student(
         model = export_onnx(student, Path(folder) / "model.onnx", shape=data.card.shape)
         fp32 = score_file(model, data.val_images, data.val_labels)
         best: Quantized | None = None
-        with Quantizer(model, pictures=pictures) as quantizer:
+        with Quantizer(model, pictures=pictures, weight_bits=weight_bits) as quantizer:
             for layers in _choices(quantizer, model, pictures[:_LOOKED], fixed=float_layers):
                 file = quantizer.write(Path(folder) / "int8.onnx", float_layers=layers)
                 accuracy = score_file(file, data.val_images, data.val_labels)

@@ -61,6 +61,8 @@ class Workshop:
         others: What it is measured on besides, by name.
         engines: The fastest way to compute a step, by network, as far as it is known.
         candidates: What has been measured in this session, by architecture and precision.
+        weight_bits: Of INT8 files, as the processor wants it that they are deployed to; this one
+            if none.
     """
 
     space: Space
@@ -76,6 +78,7 @@ class Workshop:
     candidates: "dict[NetworkSample, Candidate]" = dataclasses.field(
         default_factory=dict["NetworkSample", "Candidate"]
     )
+    weight_bits: int | None = None
 
     def network_of(self, sample: Sample) -> NetworkSample:
         """What students are told apart by before they are built."""
@@ -194,7 +197,13 @@ def _quantize(model: Path, *, workshop: Workshop, float_layers: tuple[str, ...] 
     """The same network in INT8, beside the file; good for its time alone."""
     pictures = choose_calibration(workshop.data, n=_FEW, seed=workshop.plan.seed)
     file = model.with_suffix(".int8.onnx")
-    return quantize_onnx(model, file, pictures=pictures, float_layers=float_layers)
+    return quantize_onnx(
+        model,
+        file,
+        pictures=pictures,
+        float_layers=float_layers,
+        weight_bits=workshop.weight_bits,
+    )
 
 
 def measure_again(result: TrialResult, workshop: Workshop) -> TrialResult:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from autokd.cli.root import AS_JSON, cli
+from autokd.cli.root import AS_JSON, RUNS_DIR, cli
 from autokd.errors import ConfigError
 
 __all__ = ["measure_command"]
@@ -45,6 +45,7 @@ __all__ = ["measure_command"]
     show_default=True,
     help="Seconds that a `command:` may take.",
 )
+@RUNS_DIR
 @AS_JSON
 def measure_command(
     models: Sequence[Path],

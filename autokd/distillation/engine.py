@@ -203,6 +203,7 @@ def measure_engine(
     n_classes: int,
     device: torch.device,
     n_steps: int = 0,
+    cores: int | None = None,
 ) -> Engine:
     """The fastest of {FP32, bf16} x {contiguous, channels_last} for this student, on a GPU recorded
     too where that pays back within the training.
@@ -215,6 +216,7 @@ def measure_engine(
         n_classes: Of the student.
         device: Where it will be trained.
         n_steps: Of that training; 0 where the student must not be recorded.
+        cores: As `count_cores` takes them.
 
     Returns:
         The engine of the least time for a forward and a backward pass.
@@ -239,7 +241,7 @@ def measure_engine(
             seconds=times[best],
             n_steps=n_steps,
         )
-    cores = count_cores()
+    cores = count_cores(cores)
     if device.type != "cpu" or cores == 1 or times[best] < _SMALL_STEP_S:
         return engines[best]
     wide = dataclasses.replace(engines[best], threads=cores)

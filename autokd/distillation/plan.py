@@ -61,6 +61,7 @@ class Plan:
         seed: Of the order of the pictures.
         device: Where the student is trained.
         engine: How a step is computed there; found by timing if none.
+        cores: That it may use of those that the process has; all of them if none.
     """
 
     epochs: int
@@ -68,6 +69,7 @@ class Plan:
     seed: int
     device: torch.device
     engine: Engine | None = None
+    cores: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,7 +71,7 @@ def distill(  # noqa: PLR0913 - everything that meets in a training
         can_record = not has_hooks and recipe.resizing == "none"
         n_steps = len(data.train_images) // len(first) if can_record else 0
         engine = _choose_engine(student, example, plan=plan, n_steps=n_steps)
-    engine = clamp_threads(engine)
+    engine = clamp_threads(engine, cores=plan.cores)
     learning = Learning(
         student,
         data,
@@ -109,6 +109,7 @@ def _choose_engine(student: nn.Module, example: Views, *, plan: Plan, n_steps: i
         n_classes=example.targets.shape[1],
         device=plan.device,
         n_steps=plan.epochs * n_steps,
+        cores=plan.cores,
     )
 
 

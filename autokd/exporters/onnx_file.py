@@ -10,10 +10,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from google.protobuf.message import DecodeError
 from jaxtyping import Float, Int64, UInt8
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from autokd.errors import ExportError
+from autokd.exporters.saturation import safe_weight_bits
 from autokd.types import InputShape
 
 __all__ = ["OnnxNetwork", "annotate_onnx", "export_onnx", "export_onnx_text"]
@@ -21,6 +24,7 @@ __all__ = ["OnnxNetwork", "annotate_onnx", "export_onnx", "export_onnx_text"]
 _OPSET = 17
 _PROGRAM_OPSET = 18  # the least that the exporter of programs writes
 _BATCH = 256
+_LARGEST_OF_7_BITS = 64
 
 
 def export_onnx(
@@ -117,7 +121,11 @@ def annotate_onnx(source: Path, path: Path, *, metadata: Mapping[str, str]) -> P
 
 @final
 class OnnxNetwork:
-    """An ONNX file in onnxruntime on the CPU."""
+    """An ONNX file in onnxruntime on the CPU.
+
+    A file with weights of 8 bits is one for another processor where the kernels of this one would
+    saturate: it is computed in float here, between the same roundings, with the same answers.
+    """
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
         """Loads the file.
@@ -132,6 +140,8 @@ class OnnxNetwork:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        if _would_saturate(path):
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
@@ -153,3 +163,18 @@ class OnnxNetwork:
     def _run(self, name: str, parts: Sequence[Tensor]) -> Tensor:
         rows = [self._session.run(None, {name: part.numpy()})[0] for part in parts]
         return torch.from_numpy(np.concatenate([np.asarray(part) for part in rows]))
+
+
+def _would_saturate(path: Path) -> bool:
+    """Whether a file has larger weights in INT8 than this processor computes with exactly."""
+    if safe_weight_bits() == 8:
+        return False
+    try:
+        weights = [
+            one for one in onnx.load(path).graph.initializer if one.data_type == TensorProto.INT8
+        ]
+    except (OSError, DecodeError):  # the runtime says what is wrong with it
+        return False
+    # In int16, since the magnitude of -128 is none of int8.
+    values = (onnx.numpy_helper.to_array(one).astype(np.int16) for one in weights)
+    return any(np.abs(one).max(initial=0) > _LARGEST_OF_7_BITS for one in values)

@@ -36,7 +36,7 @@ class Quantizer:
     Static quantization in QDQ form: activations in unsigned bytes by the range that calibration
     pictures reach, weights in signed bytes, a scale for each channel. BatchNorm is folded into the
     convolution before it, the batch stays free, the file keeps its metadata. Weights have seven
-    bits where the kernels of this processor would saturate with eight.
+    bits where the kernels of the processor would saturate with eight.
 
     Example:
         ``` python
@@ -50,13 +50,18 @@ class Quantizer:
     """
 
     def __init__(
-        self, model: Path, *, pictures: UInt8[Tensor, "count channels height width"]
+        self,
+        model: Path,
+        *,
+        pictures: UInt8[Tensor, "count channels height width"],
+        weight_bits: int | None = None,
     ) -> None:
         """Prepares the file and runs the pictures through it.
 
         Args:
             model: As `export_onnx` wrote it; not changed.
             pictures: That the ranges are taken from.
+            weight_bits: 7 or 8, as the processor wants it that the file is for; this one if none.
 
         Raises:
             ExportError: There is no picture, or the network cannot be quantized.
@@ -66,7 +71,7 @@ class Quantizer:
         self._scratch = tempfile.TemporaryDirectory(prefix="autokd-int8-")
         folder = Path(self._scratch.name)
         self._prepared, self._ranges = folder / "prepared.onnx", folder / "ranges.json"
-        self._bits = safe_weight_bits()
+        self._bits = weight_bits or safe_weight_bits()
         try:
             with _quietly(model.name):
                 self._metadata = {one.key: one.value for one in onnx.load(model).metadata_props}
@@ -146,6 +151,7 @@ def quantize_onnx(
     *,
     pictures: UInt8[Tensor, "count channels height width"],
     float_layers: Collection[str] = (),
+    weight_bits: int | None = None,
 ) -> Path:
     """Writes an ONNX file in INT8.
 
@@ -155,11 +161,12 @@ def quantize_onnx(
         pictures: To calibrate with, out of the training split; some hundreds, unless only the time
             of the file matters.
         float_layers: Names of layers that stay in FP32.
+        weight_bits: As `Quantizer` takes it.
 
     Returns:
         The file; an `ExportError` says why there is none.
     """
-    with Quantizer(model, pictures=pictures) as quantizer:
+    with Quantizer(model, pictures=pictures, weight_bits=weight_bits) as quantizer:
         return quantizer.write(path, float_layers=float_layers)
 
 

@@ -3,7 +3,12 @@
 from autokd.latency.cached import CachedTarget
 from autokd.latency.command_target import CommandTarget
 from autokd.latency.comparison import Comparison, compare_latencies
-from autokd.latency.device import device_fingerprint, library_versions
+from autokd.latency.device import (
+    describe_device,
+    device_fingerprint,
+    is_same_device,
+    library_versions,
+)
 from autokd.latency.footprint import count_macs, measure_footprint, network_key
 from autokd.latency.opening import COMMAND, TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
@@ -31,7 +36,9 @@ __all__ = [
     "compare_latencies",
     "count_macs",
     "count_paths",
+    "describe_device",
     "device_fingerprint",
+    "is_same_device",
     "library_versions",
     "load_table",
     "measure_footprint",

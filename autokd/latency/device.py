@@ -6,17 +6,31 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
-__all__ = ["accelerator_name", "device_fingerprint", "library_versions"]
+__all__ = [
+    "accelerator_name",
+    "describe_device",
+    "device_fingerprint",
+    "is_same_device",
+    "library_versions",
+]
 
+_ON_A_GPU = ("onnxruntime:cuda", "onnxruntime:tensorrt")
+_COMPUTING = frozenset(
+    {"sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512vl",
+     "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"}
+)  # fmt: skip
+"""Flags of a processor that kernels are chosen by; others come and go with Linux and microcode."""
+_HASH, _FORMER_HASH = re.compile(r" \[[0-9a-f]{10}\]"), re.compile(r" \[[0-9a-f]{8}\]")
 _LIBRARIES = ("torch", "torchvision", "onnxruntime", "onnx", "nni", "timm", "optuna", "mlflow")
 
 
 @functools.cache
 def device_fingerprint() -> str:
-    """Processor, number of cores and system, with a short hash of them and the flags."""
+    """Processor, cores and system, with a short hash of them and what it computes with."""
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
     facts = {
@@ -24,9 +38,22 @@ def device_fingerprint() -> str:
     }
     model = facts.get("model name") or platform.processor() or platform.machine()
     n_cores = os.cpu_count()
-    system = f"{platform.system()} {platform.machine()}"
-    digest = hashlib.sha256(f"{model}{n_cores}{system}{facts.get('flags', '')}".encode())
-    return f"{model} x{n_cores}, {system} [{digest.hexdigest()[:8]}]"
+    name = f"{model} x{n_cores}, {platform.system()} {platform.machine()}"
+    flags = " ".join(sorted(_COMPUTING.intersection(facts.get("flags", "").split())))
+    return f"{name} [{hashlib.sha256(f'{name} {flags}'.encode()).hexdigest()[:10]}]"
+
+
+def is_same_device(known: str, now: str) -> bool:
+    """Whether a text about a device is about the same one now.
+
+    Args:
+        known: With a fingerprint, perhaps of an older version, which hashed all flags.
+        now: With a fingerprint of today.
+
+    Returns:
+        Whether they are equal; of an older one the hash is not looked at.
+    """
+    return known == now or _FORMER_HASH.sub("", known) == _HASH.sub("", now)
 
 
 @functools.cache
@@ -38,6 +65,13 @@ def accelerator_name() -> str:
     except (OSError, subprocess.SubprocessError):
         return "no GPU"
     return next(iter(answer.stdout.splitlines()), "no GPU").strip()
+
+
+def describe_device(runtime: str) -> str:
+    """What runs networks here: the processor, and the GPU before it where a runtime uses that."""
+    if runtime in _ON_A_GPU:
+        return f"{accelerator_name()}, {device_fingerprint()}"
+    return device_fingerprint()
 
 
 @functools.cache

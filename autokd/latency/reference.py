@@ -14,7 +14,7 @@ from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 
 from autokd.config import find_cache
-from autokd.latency.device import device_fingerprint
+from autokd.latency.device import device_fingerprint, is_same_device
 
 __all__ = ["read_references", "recall_quiet_ms", "write_reference", "write_references"]
 
@@ -42,7 +42,7 @@ def recall_quiet_ms(measure: Callable[[], float], *, home: Path | None = None) -
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock((cache / name).with_suffix(".lock")):
         folders = [cache] if home is None else [home, cache]
-        found = [_read(folder / name) for folder in folders]
+        found = [_recall(folder, name, known=known) for folder in folders]
         quiet = next((ms for ms in found if ms is not None), None)
         quiet = measure() if quiet is None else quiet
         for folder, ms in zip(folders, found, strict=True):
@@ -76,10 +76,21 @@ def write_references(home: Path, files: Mapping[str, bytes]) -> None:
             _replace(path, content)
 
 
-def _read(path: Path) -> float | None:
+def _recall(folder: Path, name: str, *, known: str) -> float | None:
+    """What a folder knows of this device, perhaps by a name that an older version gave it."""
+    for path in (folder / name, *sorted(folder.glob(f"{_PREFIX}*.json"))):
+        found = _read(path)
+        if found is not None and (path.name == name or is_same_device(found[1], known)):
+            return found[0]
+    return None
+
+
+def _read(path: Path) -> tuple[float, str] | None:
+    """Milliseconds, and of what they are."""
     try:
-        return float(json.loads(path.read_text())["ms"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        values = json.loads(path.read_text())
+        return float(values["ms"]), str(values.get("of", ""))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -94,7 +105,7 @@ def _replace(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def write_reference(path: Path) -> Path:
+def write_reference(path: Path, *, batch: int | str = 1) -> Path:
     """A small network of what networks are made of, so that what slows one slows the other.
 
     Convolutions of 3 by 3, pointwise and depthwise ones, and matrix products: under a steady
@@ -102,6 +113,7 @@ def write_reference(path: Path) -> Path:
 
     Args:
         path: Of the ONNX file.
+        batch: Pictures at once; a name where that is left open.
 
     Returns:
         The same.
@@ -134,8 +146,8 @@ def write_reference(path: Path) -> Path:
     graph = helper.make_graph(
         nodes,
         "reference",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, _SIDE, _SIDE])],
-        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, 10])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, _SIDE, _SIDE])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [batch, 10])],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

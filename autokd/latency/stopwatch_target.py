@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from autokd.errors import MeasureError
 from autokd.latency.comparison import Comparison, compare_ratio
-from autokd.latency.device import accelerator_name, device_fingerprint
+from autokd.latency.device import describe_device
 from autokd.latency.readings import Reading, pool, select_quiet
 from autokd.latency.reference import recall_quiet_ms, write_reference
 from autokd.latency.runtimes import runtime_version
@@ -101,17 +101,27 @@ class StopwatchTarget:
     @property
     def device(self) -> str:
         """What runs the networks."""
-        if self.runtime in ("onnxruntime:cuda", "onnxruntime:tensorrt"):
-            return f"{accelerator_name()}, {device_fingerprint()}"
-        return device_fingerprint()
+        return describe_device(self.runtime)
 
     def __str__(self) -> str:
         """What makes two measurements comparable."""
+        return self.describe(runtime_version(self.runtime), device=self.device)
+
+    def describe(self, version: str, *, device: str) -> str:
+        """What makes two measurements comparable, of which this machine need not do any.
+
+        Args:
+            version: Of the runtime where it runs.
+            device: That it runs on.
+
+        Returns:
+            All that a time depends on but the network.
+        """
         form, shape = self.form, "x".join(map(str, self.shape)) or "its own"
         return (
-            f"{self.runtime} {runtime_version(self.runtime)}, {self.threads} threads, "
+            f"{self.runtime} {version}, {self.threads} threads, "
             f"batch {self.batch} of shape {shape}, protocol {_PROTOCOL} for {form.least_s:g} to "
-            f"{form.most_s:g} s in {form.n_processes}, {self.device}"
+            f"{form.most_s:g} s in {form.n_processes}, {device}"
         )
 
     def measure(self, model: Path) -> Latency:

@@ -1,10 +1,12 @@
 """A target that is given up when it fails again and again."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar, final
 
 from autokd.errors import MeasureError, TargetError
+from autokd.latency.reference import write_reference
 from autokd.types import Latency, Target
 
 __all__ = ["StrictTarget"]
@@ -16,7 +18,12 @@ _MOST_FAILURES = 3
 
 @final
 class StrictTarget:
-    """Wraps a target; a candidate may fail on it, three in a row mean that the target is wrong."""
+    """Wraps a target that may fail on a candidate, but not on whatever it is given.
+
+    Networks of one space have much in common, so that three in a row may lack the same operator
+    of a runtime. Then a network of convolutions and matrix products is tried: where that is timed,
+    the candidates are to blame, and the study goes on; where it is not, the target is.
+    """
 
     def __init__(self, target: Target) -> None:
         """Counts from 0.
@@ -50,8 +57,22 @@ class StrictTarget:
             self._n_failures += 1
             if self._n_failures < _MOST_FAILURES:
                 raise
+            if self._can_measure():
+                self._n_failures = 0
+                raise
             raise TargetError(
                 f"the target failed {_MOST_FAILURES} times in a row, the last time: {error}"
             ) from error
         self._n_failures = 0
         return found
+
+    def _can_measure(self) -> bool:
+        """Whether there is a network that it can time; not tried of one that takes programs."""
+        if self.needs_program:
+            return False
+        with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
+            try:
+                self._target.measure(write_reference(Path(folder, "probe.onnx"), batch="batch"))
+            except MeasureError:
+                return False
+        return True

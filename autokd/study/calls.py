@@ -11,6 +11,7 @@ from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config, build_config, find_cache
 from autokd.data import load_data, load_test
 from autokd.errors import DataError, SpaceError
+from autokd.exporters import safe_weight_bits
 from autokd.latency import StopwatchTarget
 from autokd.spaces import Space
 from autokd.study.joint_space import build_joint_space, without_assistant
@@ -35,6 +36,7 @@ class Call:
         space: Digest of the joint space's dimensions.
         accuracies: Of the teachers on validation, by their digests.
         has_assistant: Whether an assistant teaches too.
+        weight_bits: Of INT8 files, as the processor wants it that latencies are measured on.
     """
 
     config: str
@@ -42,9 +44,17 @@ class Call:
     space: str
     accuracies: dict[str, float]
     has_assistant: bool
+    weight_bits: int | None = None
 
 
-def write_call(config: Config, *, data: DataCard, space: Space, faculty: Faculty) -> str:
+def write_call(
+    config: Config,
+    *,
+    data: DataCard,
+    space: Space,
+    faculty: Faculty,
+    weight_bits: int | None = None,
+) -> str:
     """A call as JSON.
 
     Args:
@@ -52,6 +62,7 @@ def write_call(config: Config, *, data: DataCard, space: Space, faculty: Faculty
         data: What is learnt from.
         space: What is searched.
         faculty: Who teaches.
+        weight_bits: As `Call.weight_bits`; those of this machine if none.
 
     Returns:
         What `read_call` takes.
@@ -63,6 +74,7 @@ def write_call(config: Config, *, data: DataCard, space: Space, faculty: Faculty
         space=_digest_space(space),
         accuracies=dict(faculty.accuracies),
         has_assistant="assistant" in faculty.teachers,
+        weight_bits=weight_bits or safe_weight_bits(),
     )
     return dump_json(call)
 
@@ -135,6 +147,7 @@ def open_bench(call: Call, config: Config, *, scratch: Path, weights: Mapping[st
         max_latency_ms=config.max_latency_ms,
         weights=scratch / "weights",
         checkpoints=CheckpointFolder(scratch / "checkpoints", limit_bytes=_UNLIMITED),
+        weight_bits=call.weight_bits,
     )
     test = cache(partial(load_test, config))
     return Bench(workshop=workshop, refits=scratch / "refits", test=test)

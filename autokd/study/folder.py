@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from autokd.config import Config, TowerConfig, build_config
 from autokd.errors import StudyError
+from autokd.latency import is_same_device
 from autokd.types import Dimension, Front, dump_json, load_json
 
 __all__ = ["TOWERS", "StudyFolder", "find_study", "find_tracked", "list_studies", "load_front"]
@@ -203,13 +204,13 @@ class StudyFolder:
             StudyError: Those of earlier sessions were measured on another one.
         """
         known = self.find_device(target)
-        if device and known and device != known:
+        if device and known and not is_same_device(known, device):
             raise StudyError(
                 f"study `{self.path.name}` must go on with latencies of {known}, got {device}; "
                 "measure there (with --ray: on nodes of that kind with the resource "
                 f"latency_device), or pass another --study and --learn-from {self.path.name}"
             )
-        if device and not known:
+        if device and device != known:
             devices = self._read(_DEVICES) if (self.path / _DEVICES).exists() else {}
             self._write(_DEVICES, {**devices, target or "latency_device": device})
 

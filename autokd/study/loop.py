@@ -104,6 +104,7 @@ class TrialLoop:
         take: Take,
         spend: Callable[[float], None] = lambda _: None,
         is_late: Callable[[], bool],
+        before: Callable[[], None] = lambda: None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         """Trials until the budget or the time is used up.
@@ -113,6 +114,8 @@ class TrialLoop:
             take: Given each final result, before Optuna is told.
             spend: Told the seconds of each training, finished or not.
             is_late: Whether no new training should begin.
+            before: Called before anything is done with a trial; may end the loop by raising,
+                where the study is another's by now.
             after: Called when trials have ended and nothing is left half told; may end the loop
                 by raising.
 
@@ -124,15 +127,19 @@ class TrialLoop:
         self._collect()
         try:
             while True:
-                while self._start_next(results, take=take, is_late=is_late):
+                before()
+                if self._start_next(results, take=take, is_late=is_late):
                     after()
+                    continue
                 if not self._crew.running:
                     break
                 done = self._crew.wait(self._hear)
                 if done is not None:
+                    before()
                     self._end(done, take=take, spend=spend)
                     after()
         except KeyboardInterrupt:
+            before()
             self._requeue()
             raise
         if self._crew.is_halting:

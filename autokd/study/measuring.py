@@ -23,7 +23,7 @@ _SECONDS = FINAL.most_s * FINAL.n_processes
 _TIMEOUT_S = TargetOptions().timeout_s
 
 
-def measure(
+def measure(  # noqa: PLR0913 - all that a measurement may be told
     model: Path | str,
     *,
     target: str = "onnxruntime",
@@ -32,6 +32,7 @@ def measure(
     shape: Sequence[int] = (),
     seconds: float = _SECONDS,
     timeout_s: float = _TIMEOUT_S,
+    runs_dir: Path = Path("mlruns"),
 ) -> Latency:
     """The latency of a network on a target, as surely as for a finalist of a study.
 
@@ -44,6 +45,7 @@ def measure(
         seconds: That it is timed for at the most, warm-up not counted; quiet moments are waited
             for as long again. Not heeded by a command.
         timeout_s: That a command may take.
+        runs_dir: Where studies lie; if it is there, the latency is of the same scale as theirs.
 
     Returns:
         Time and interval; a warning is logged where the machine is too noisy to know it well.
@@ -56,10 +58,11 @@ def measure(
         shape=shape,
         seconds=seconds,
         timeout_s=timeout_s,
+        runs_dir=runs_dir,
     )[0]
 
 
-def measure_all(
+def measure_all(  # noqa: PLR0913 - all that a measurement may be told
     models: Sequence[Path],
     *,
     target: str = "onnxruntime",
@@ -68,6 +71,7 @@ def measure_all(
     shape: Sequence[int] = (),
     seconds: float = _SECONDS,
     timeout_s: float = _TIMEOUT_S,
+    runs_dir: Path = Path("mlruns"),
 ) -> list[Latency]:
     """The latencies of several networks, which take turns.
 
@@ -79,13 +83,19 @@ def measure_all(
         shape: Of one picture, for networks that leave it open.
         seconds: As for `measure`, for each.
         timeout_s: As for `measure`.
+        runs_dir: As for `measure`.
 
     Returns:
         One for each.
     """
     _check(models)
     options = _options(
-        threads=threads, batch=batch, shape=shape, seconds=seconds, timeout_s=timeout_s
+        threads=threads,
+        batch=batch,
+        shape=shape,
+        seconds=seconds,
+        timeout_s=timeout_s,
+        runs_dir=runs_dir,
     )
     return open_target(target, options).measure_together(models)
 
@@ -100,6 +110,7 @@ def compare(  # noqa: PLR0913 - all that a measurement may be told
     shape: Sequence[int] = (),
     seconds: float = _SECONDS,
     timeout_s: float = _TIMEOUT_S,
+    runs_dir: Path = Path("mlruns"),
 ) -> Comparison:
     """Which of two networks is faster on a target, by how much, and how sure that is.
 
@@ -112,6 +123,7 @@ def compare(  # noqa: PLR0913 - all that a measurement may be told
         shape: Of one picture, for a network that leaves it open.
         seconds: As for `measure`, for each.
         timeout_s: As for `measure`.
+        runs_dir: As for `measure`.
 
     Returns:
         The ratio of the times with its interval, and both latencies.
@@ -119,7 +131,12 @@ def compare(  # noqa: PLR0913 - all that a measurement may be told
     models = Path(one), Path(other)
     _check(models)
     options = _options(
-        threads=threads, batch=batch, shape=shape, seconds=seconds, timeout_s=timeout_s
+        threads=threads,
+        batch=batch,
+        shape=shape,
+        seconds=seconds,
+        timeout_s=timeout_s,
+        runs_dir=runs_dir,
     )
     device = open_target(target, options)
     if isinstance(device, StopwatchTarget):
@@ -128,7 +145,13 @@ def compare(  # noqa: PLR0913 - all that a measurement may be told
 
 
 def _options(
-    *, threads: int, batch: int, shape: Sequence[int], seconds: float, timeout_s: float
+    *,
+    threads: int,
+    batch: int,
+    shape: Sequence[int],
+    seconds: float,
+    timeout_s: float,
+    runs_dir: Path,
 ) -> TargetOptions:
     most_s = seconds / FINAL.n_processes
     form = dataclasses.replace(
@@ -144,6 +167,7 @@ def _options(
         form=form,
         timeout_s=timeout_s,
         quiet=still,
+        home=runs_dir / "latency" if runs_dir.is_dir() else None,
     )
 
 

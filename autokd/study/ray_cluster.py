@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, final
 
 from autokd.config import Config
-from autokd.errors import ConfigError, MeasureError
+from autokd.errors import ConfigError, MeasureError, TargetError
+from autokd.exporters import safe_weight_bits
 from autokd.latency import (
     StopwatchTarget,
+    describe_device,
     device_fingerprint,
     read_references,
     runtime_version,
@@ -18,13 +20,49 @@ from autokd.latency import (
 from autokd.study.stillness import still
 from autokd.types import Latency
 
-__all__ = ["LATENCY_DEVICE", "RayCluster", "RayTarget", "join_cluster"]
+__all__ = ["LATENCY_DEVICE", "LatencyNode", "RayCluster", "RayTarget", "join_cluster"]
 
 LATENCY_DEVICE = "latency_device"
 """The resource of nodes that students are deployed to: `ray start --resources`."""
 
 _EXTRA = "install autokd[ray]"
 _PATIENCE_S = 600.0  # for a node to measure on
+_TURN_S = 60.0  # that a network may take in each process that times it
+
+
+@dataclasses.dataclass
+class _Own:
+    """Whether this process has joined a cluster by itself, or was joined by its user."""
+
+    has_joined: bool = False
+
+
+_OWN = _Own()  # Ray's connection is one of the process
+
+
+@final
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LatencyNode:
+    """What nodes of the resource `latency_device` have in common.
+
+    Attributes:
+        device: Fingerprint of the processor.
+        runtimes: Name, version and device of what times networks there.
+        weight_bits: How many bits of a weight onnxruntime computes with exactly there.
+    """
+
+    device: str
+    runtimes: tuple[tuple[str, str, str], ...]
+    weight_bits: int
+
+    def __str__(self) -> str:
+        """For people."""
+        versions = ", ".join(f"{name} {version or 'absent'}" for name, version, _ in self.runtimes)
+        return f"{self.device} with {versions}, {self.weight_bits} bits"
+
+    def find(self, runtime: str) -> tuple[str, str]:
+        """Version and device of a runtime, which is one of them."""
+        return next((version, device) for name, version, device in self.runtimes if name == runtime)
 
 
 @final
@@ -35,13 +73,12 @@ class RayCluster:
     Attributes:
         ray: The module.
         trial: What a trial needs: `num_cpus` and `num_gpus`.
-        latency_device: The fingerprint of the nodes that latencies are measured on; they are
-            measured here if it is empty.
+        node: Those that latencies are measured on; they are measured here if there is none.
     """
 
     ray: Any
     trial: dict[str, float]
-    latency_device: str
+    node: LatencyNode | None = None
 
     @property
     def n_slots(self) -> int:
@@ -61,6 +98,12 @@ class RayCluster:
         """Where this process is."""
         return self.ray.get_runtime_context().get_node_id()
 
+    def leave(self) -> None:
+        """Ends what `join_cluster` has begun; may be called again."""
+        if _OWN.has_joined:
+            _OWN.has_joined = False
+            self.ray.shutdown()
+
 
 def join_cluster(config: Config) -> RayCluster:
     """Joins the cluster of `--ray`.
@@ -72,9 +115,8 @@ def join_cluster(config: Config) -> RayCluster:
         The cluster.
 
     Raises:
-        ConfigError: Ray is not installed, `--remote` is wanted too, nothing answers at the
-            address, no node is large enough for a trial, or the nodes that latencies are to be
-            measured on are not alike.
+        ConfigError: Ray is not installed, `--remote` is wanted too, or no node is large enough for
+            a trial.
     """
     if config.remote:
         raise ConfigError(f"`--ray` must stand without --remote, got {config.ray} and --remote")
@@ -82,19 +124,9 @@ def join_cluster(config: Config) -> RayCluster:
         import ray
     except ImportError as error:
         raise ConfigError(f"`--ray` must find the package ray; {_EXTRA}") from error
-    if not ray.is_initialized():
-        try:
-            ray.init(
-                address=config.ray, namespace="autokd", log_to_driver=False, configure_logging=False
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(
-                f"`--ray` must be the address of a running cluster, got {config.ray}: {reason}; "
-                "start one with `ray start --head`"
-            ) from error
+    _join(ray, str(config.ray))
     trial = {"num_cpus": config.cpus_per_trial, "num_gpus": config.gpus_per_trial}
-    cluster = RayCluster(ray=ray, trial=trial, latency_device="")
+    cluster = RayCluster(ray=ray, trial=trial)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     needs = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
     if not any(
@@ -107,23 +139,72 @@ def join_cluster(config: Config) -> RayCluster:
     devices = sorted(
         node["NodeID"] for node in nodes if node["Resources"].get(LATENCY_DEVICE, 0.0) > 0
     )
+    return dataclasses.replace(cluster, node=_find_kind(cluster, devices, config))
+
+
+def _join(ray: Any, address: str) -> None:  # noqa: ANN401 - the module
+    """Joins a cluster, in place of one that an earlier search of this process has left joined.
+
+    Args:
+        ray: The module.
+        address: Of `--ray`.
+
+    Raises:
+        ConfigError: Nothing answers at the address, or the user has joined another cluster.
+    """
+    if ray.is_initialized() and _OWN.has_joined:
+        _OWN.has_joined = False
+        ray.shutdown()
+    if ray.is_initialized():
+        joined = ray.get_runtime_context().gcs_address
+        if address not in ("auto", joined):
+            raise ConfigError(
+                f"`--ray` must be the cluster that this process has joined, {joined}, got "
+                f"{address}; pass auto, or call ray.shutdown() before"
+            )
+        return
+    try:
+        ray.init(address=address, namespace="autokd", log_to_driver=False, configure_logging=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(
+            f"`--ray` must be the address of a running cluster, got {address}: {reason}; "
+            "start one with `ray start --head`"
+        ) from error
+    _OWN.has_joined = True
+
+
+def _find_kind(cluster: RayCluster, devices: Sequence[str], config: Config) -> LatencyNode | None:
+    """What the nodes that measure have in common; none where there are no such nodes.
+
+    Args:
+        cluster: Whose.
+        devices: Names of those nodes.
+        config: Names the runtimes.
+
+    Returns:
+        What they are.
+
+    Raises:
+        ConfigError: They are not alike.
+    """
     if not devices:
-        return cluster
+        return None
     runtimes = {"onnxruntime", *(one for one in config.target if not one.startswith("command:"))}
-    look = ray.remote(num_cpus=0)(_describe_node)
-    found: list[tuple[str, str]] = ray.get(
+    look = cluster.ray.remote(num_cpus=0)(_describe_node)
+    found: list[LatencyNode] = cluster.ray.get(
         [
             look.options(scheduling_strategy=cluster.on_node(node)).remote(sorted(runtimes))
             for node in devices
         ]
     )
     if len(set(found)) > 1:
-        shown = "; ".join(f"{device} with {versions}" for device, versions in sorted(set(found)))
+        shown = "; ".join(sorted(map(str, set(found))))
         raise ConfigError(
             f"nodes with the resource {LATENCY_DEVICE} must be alike, got {shown}; give it to "
             "nodes of one kind only"
         )
-    return dataclasses.replace(cluster, latency_device=found[0][0])
+    return found[0]
 
 
 @final
@@ -135,11 +216,13 @@ class RayTarget:
     is timed: whichever node measures, the latency is of the same scale.
 
     Attributes:
-        cluster: With a `latency_device`.
+        cluster: That they are in.
+        node: What they are.
         target: How it is timed there; its `home` is on this machine.
     """
 
     cluster: RayCluster
+    node: LatencyNode
     target: StopwatchTarget
 
     @property
@@ -149,7 +232,8 @@ class RayTarget:
 
     def __str__(self) -> str:
         """What makes two measurements comparable."""
-        return str(self.target).replace(device_fingerprint(), self.cluster.latency_device)
+        version, device = self.node.find(self.target.runtime)
+        return self.target.describe(version, device=device)
 
     def measure(self, model: Path) -> Latency:
         """Time the exported file; as `StopwatchTarget.measure`."""
@@ -165,7 +249,8 @@ class RayTarget:
             Median and spread of each. What the target raises on its node is raised here.
 
         Raises:
-            MeasureError: No such node is there any more, or it is another device.
+            MeasureError: It is another device.
+            TargetError: No such node is there any more, or it died while it measured.
         """
         ray = self.cluster.ray
         task = ray.remote(num_cpus=0, resources={LATENCY_DEVICE: 1}, max_retries=3)(_measure)
@@ -174,29 +259,39 @@ class RayTarget:
         home = self.target.home
         bare = dataclasses.replace(self.target, quiet=still, home=None)
         known = {} if home is None else read_references(home)
+        limit_s = _PATIENCE_S + _TURN_S * len(models) * self.target.form.n_processes
         latencies: list[Latency]
+        sent = task.remote(bare, files, known)
         try:
-            latencies, references = ray.get(task.remote(bare, files, known), timeout=_PATIENCE_S)
+            latencies, references = ray.get(sent, timeout=limit_s)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.GetTimeoutError as error:
-            raise MeasureError(
+            ray.cancel(sent)  # or a node that comes later would time what nobody asks for
+            raise TargetError(
                 f"{names} must be timed on a node with the resource {LATENCY_DEVICE}, got none in "
-                f"{_PATIENCE_S:.0f} s"
+                f"{limit_s:.0f} s; start one, the same command goes on"
             ) from error
-        if any(one.device != self.cluster.latency_device for one in latencies):
-            raise MeasureError(
-                f"{names} must be timed on {self.cluster.latency_device}, got {latencies[0].device}"
-            )
+        except ray.exceptions.RayError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise TargetError(
+                f"{names} must be timed on a node with the resource {LATENCY_DEVICE}, got {reason}"
+            ) from error
+        device = self.node.find(self.target.runtime)[1]
+        if any(one.device != device for one in latencies):
+            raise MeasureError(f"{names} must be timed on {device}, got {latencies[0].device}")
         if home is not None:
             write_references(home, references)
         return latencies
 
 
-def _describe_node(runtimes: Sequence[str]) -> tuple[str, str]:
-    """What a node is, and the versions of what it times networks with."""
-    versions = [f"{runtime} {runtime_version(runtime) or 'absent'}" for runtime in runtimes]
-    return device_fingerprint(), ", ".join(versions)
+def _describe_node(runtimes: Sequence[str]) -> LatencyNode:
+    """What a node is, and what it times networks with."""
+    return LatencyNode(
+        device=device_fingerprint(),
+        runtimes=tuple((one, runtime_version(one), describe_device(one)) for one in runtimes),
+        weight_bits=safe_weight_bits(),
+    )
 
 
 def _read_files(model: Path, *, has_program: bool) -> dict[str, bytes]:

@@ -125,7 +125,7 @@ class RayCrew:
         self._call, self._weights = self._ray.put(call), self._ray.put(dict(weights))
         self._train = self._ray.remote(max_retries=_RETRIES, **cluster.trial)(train_on_node)
         self._sent: dict[str, _Sent] = {}
-        self._has_told_to_halt = False
+        self._has_told_to_halt, self._is_closed = False, False
         self.is_halting = False
 
     @property
@@ -187,15 +187,18 @@ class RayCrew:
                 return None
 
     def close(self) -> None:
-        """Ends what still runs; its checkpoints are here already."""
+        """Ends what still runs, whose checkpoints are here already, and leaves the cluster."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         for sent in self._sent.values():
             self._ray.cancel(sent.task, force=True)
         self._sent.clear()
+        self._ray.kill(self._desk)
+        self._cluster.leave()
 
     def dismiss(self) -> None:
-        """Leaves the cluster."""
-        self._ray.kill(self._desk)
-        self._ray.shutdown()
+        """Nobody waits: nodes are asked for each task."""
 
     def _hear(self, on_epoch: Callable[[Job, EpochLog], object]) -> None:
         for name, epoch, text in self._ray.get(self._desk.take_rows.remote()):
@@ -242,7 +245,13 @@ def build_ray_crew(
         The crew.
     """
     data, space = bench.workshop.data.card, bench.workshop.space
-    call = write_call(config, data=data, space=space, faculty=faculty)
+    call = write_call(
+        config,
+        data=data,
+        space=space,
+        faculty=faculty,
+        weight_bits=None if cluster.node is None else cluster.node.weight_bits,
+    )
     weights = {path.name: path.read_bytes() for path in faculty.trained}
     say(f"Ray cluster of {len(cluster.ray.nodes())} nodes, {cluster.n_slots} trials side by side")
     return RayCrew(cluster, bench=bench, call=call, weights=weights)
@@ -282,8 +291,11 @@ def train_on_node(
     import ray
 
     cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 1.0)
-    torch.set_num_threads(max(1, int(cpus)))
+    cores = max(1, int(cpus))  # the others of the node are other tasks'
+    torch.set_num_threads(cores)
     bench = _open_bench(call, tuple(sorted(weights.items())))
+    plan = dataclasses.replace(bench.workshop.plan, cores=cores)
+    bench = dataclasses.replace(bench, workshop=dataclasses.replace(bench.workshop, plan=plan))
     order = load_json(Order, order_text)
     bench.workshop.checkpoints.drop(order.name)
     write_files(ray.get(desk.files.remote(order.name)), bench=bench, order=order)

@@ -232,6 +232,7 @@ def train_refit(
             n_before=len(curve),
             on_epoch=on_epoch,
             keeper=workshop.checkpoints.keepers(entry.training)(taught.generations),
+            weight_bits=workshop.weight_bits,
         )
         seconds = time.perf_counter() - start
         if quantized.is_stopped:

@@ -2,7 +2,8 @@
 
 What they send is kept where a worker of this machine would have kept it: checkpoints, weights. A
 worker that is not heard of for half a minute has lost its jobs, which go to others from their last
-epoch; a job that has lost three workers in a row without an epoch between is given up.
+epoch; a job that has lost three workers in a row without an epoch between is given up. Where
+another coordinator has the study meanwhile, the jobs are that one's: nothing is done to them.
 """
 
 import time
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import final
 
 from autokd.config import Config
-from autokd.jobs import JobQueue, JobState
+from autokd.errors import StudyError
+from autokd.jobs import JobQueue, JobState, Row
 from autokd.study.calls import write_call
 from autokd.study.crew import Done, Job
 from autokd.study.orders import Bench, Order, Outcome
@@ -71,6 +73,7 @@ class RemoteCrew:
         stopped: Collection[str] = (),
         say: Callable[[str], object] = lambda _: None,
         lease_s: float = LEASE_S,
+        check_alone: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing runs yet.
 
@@ -81,9 +84,10 @@ class RemoteCrew:
             stopped: Names of jobs that wait at a rung; a worker that still asks is told to end.
             say: Shows a line to the user.
             lease_s: After which a worker is taken for dead that is not heard of.
+            check_alone: Raises a `StudyError` where another coordinator has the study meanwhile.
         """
         self._queue, self._study, self._bench, self._say = queue, study, bench, say
-        self._lease_s = lease_s
+        self._lease_s, self._check_alone = lease_s, check_alone
         self._posted: dict[str, _Posted] = {}
         self._pulses: dict[str, _Pulse] = {}
         self._has_asked_for_workers = False
@@ -115,19 +119,25 @@ class RemoteCrew:
         if job.order is None:
             raise ValueError(f"`job` must have an order to be sent, got {job.title} without")
         name = job.order.name
-        is_new = self._queue.post(
-            self._study,
-            name,
-            order=dump_json(job.order),
-            stops=list(job.stops),
-            files=read_checkpoints(self._bench, name),
-        )
-        posted = _Posted(job=job, order=job.order, is_adopted=not is_new)
+        posted = _Posted(job=job, order=job.order)
         if job.order.refit is None:
             posted.heard = max((row.epoch for row in job.order.result.curve), default=0)
+        self._check_alone()
+        posted.is_adopted = not self._post(posted)
         if posted.is_adopted and posted.heard:  # it may have been decided, but not said
             self._queue.grant(self._study, name, epoch=posted.heard, goes_on=True)
         self._posted[name] = posted
+
+    def _post(self, posted: _Posted) -> bool:
+        """Whether a job is a new one; it asks after those epochs that were not answered yet."""
+        name = posted.order.name
+        return self._queue.post(
+            self._study,
+            name,
+            order=dump_json(posted.order),
+            stops=[epoch for epoch in posted.job.stops if epoch > posted.heard],
+            files=read_checkpoints(self._bench, name),
+        )
 
     def halt(self) -> None:
         """Has each job end after its epoch; the workers are told by the next `wait`."""
@@ -152,12 +162,14 @@ class RemoteCrew:
         end = None if patience_s is None else time.monotonic() + patience_s
         while True:
             if self.is_halting and not self._has_told_to_halt:
+                self._check_alone()
                 self._queue.halt(self._study)
                 self._has_told_to_halt = True
             before = self.size
             self._take_pulses()
-            self._hear(on_epoch)
-            states = self._queue.states(self._study)
+            rows, states = self._read()
+            self._hear(rows, on_epoch)
+            self._post_lost(states)
             for state in states:
                 done = self._look_at(state)
                 if done is not None:
@@ -170,14 +182,20 @@ class RemoteCrew:
             time.sleep(_POLL_S)
 
     def close(self) -> None:
-        """Takes all jobs away from the workers; only their checkpoints are kept."""
+        """Takes all jobs away from the workers, unless they are another's; checkpoints are kept."""
         for name, posted in list(self._posted.items()):
             files = self._queue.files(self._study, name)
+            try:
+                self._check_alone()
+            except StudyError:
+                self._posted.clear()
+                return
             write_files(files, bench=self._bench, order=posted.order)
             self._forget(name)
 
     def dismiss(self) -> None:
         """Sends the workers home: the study is over."""
+        self._check_alone()
         self._queue.close_study(self._study)
 
     # ------------------------------------------------------------------ who is there
@@ -214,9 +232,25 @@ class RemoteCrew:
 
     # ------------------------------------------------------------------ what they say
 
-    def _hear(self, on_epoch: Callable[[Job, EpochLog], object]) -> None:
+    def _read(self) -> tuple[list[Row], list[JobState]]:
+        """What is new in the database, which is still ours after it was waited for."""
         heard = {name: posted.heard for name, posted in self._posted.items()}
-        for row in self._queue.rows(self._study, heard=heard):
+        rows = self._queue.rows(self._study, heard=heard)
+        states = self._queue.states(self._study)
+        self._check_alone()
+        return rows, states
+
+    def _post_lost(self, states: Sequence[JobState]) -> None:
+        """Posts again what somebody else has taken out of the database."""
+        there = {state.name for state in states}
+        for name, posted in self._posted.items():
+            if name not in there:
+                self._say(f"{posted.job.title} is not in the database any more; posted again")
+                posted.worker = None
+                self._post(posted)
+
+    def _hear(self, rows: Sequence[Row], on_epoch: Callable[[Job, EpochLog], object]) -> None:
+        for row in rows:
             posted = self._posted[row.name]
             posted.heard, posted.deaths = row.epoch, 0
             goes_on = on_epoch(posted.job, load_json(EpochLog, row.text)) is not False
@@ -273,6 +307,7 @@ def call_workers(
     faculty: Faculty,
     stopped: Sequence[int],
     say: Callable[[str], object],
+    check_alone: Callable[[], None],
 ) -> RemoteCrew:
     """Tells the workers of a database of a study, and of teachers that were trained for it.
 
@@ -283,6 +318,7 @@ def call_workers(
         faculty: Who teaches.
         stopped: Trials that wait at a rung.
         say: Shows a line to the user.
+        check_alone: As `RemoteCrew` takes it.
 
     Returns:
         The workers, as soon as there are any.
@@ -298,6 +334,7 @@ def call_workers(
         bench=bench,
         stopped=[f"trial-{number}" for number in stopped],
         say=say,
+        check_alone=check_alone,
     )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,10 +35,11 @@ from autokd.study.ray_cluster import RayCluster, join_cluster
 from autokd.study.ray_crew import build_ray_crew
 from autokd.study.remote_crew import call_workers
 from autokd.study.rungs import Rungs, choose_rungs
+from autokd.study.runtimes import hold_to_runtimes
 from autokd.study.sampling import build_advice, build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_finals, measure_side_by_side
 from autokd.study.stillness import resting_while_measured
-from autokd.study.storages import held_alone, open_storage
+from autokd.study.storages import Check, held_alone, open_storage
 from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty
 from autokd.study.trials import Trials, count_trials
@@ -71,9 +72,9 @@ def search(
     folder = StudyFolder(config.study_dir)
     start = time.monotonic()
     alone = held_alone(config.storage, runs_dir=config.runs_dir, study=config.study_name)
-    with folder.locked(), alone as check_alone:
-        session = _open_session(config, folder=folder, progress=progress, start=start)
-        session.check_alone = check_alone
+    with folder.locked(), alone as check:
+        session = _open_session(config, folder=folder, progress=progress, start=start, check=check)
+        session.check_alone = check
         session.tracker = tracker or build_tracker(config)
         with _closing(session), resting_while_measured(session.tracker):
             session.announce()
@@ -91,7 +92,7 @@ class _Session:
     """What one process knows of the study that it is working on."""
 
     tracker: Tracker
-    check_alone: Callable[[], None]
+    check_alone: Check
 
     def __init__(  # noqa: PLR0913 - everything that a session joins
         self,
@@ -151,7 +152,8 @@ class _Session:
                 take=self._take,
                 spend=self._spend,
                 is_late=self._is_late,
-                after=self._check,
+                before=self.check_alone,
+                after=self._give_up_if_hopeless,
             )
         self.progress.end()
 
@@ -182,11 +184,6 @@ class _Session:
     def _is_late(self) -> bool:
         limit = self.config.timeout_s
         return limit is not None and self._wall_s() >= limit
-
-    def _check(self) -> None:
-        """Ends a session that makes no sense any more."""
-        self.check_alone()
-        self._give_up_if_hopeless()
 
     def _give_up_if_hopeless(self) -> None:
         """Ends a session in which no candidate is within the limits, which may differ next time."""
@@ -312,7 +309,7 @@ def _closing(session: _Session) -> Generator[None]:
 
 
 def _open_session(
-    config: Config, *, folder: StudyFolder, progress: SearchProgress, start: float
+    config: Config, *, folder: StudyFolder, progress: SearchProgress, start: float, check: Check
 ) -> _Session:
     """Data, space, teacher and study, checked in the order of what they cost."""
     device = choose_device(config)
@@ -337,6 +334,7 @@ def _open_session(
         progress=progress,
     )
     folder.hold_to_device(faculty.latency_device)
+    hold_to_runtimes(folder.path, config, cluster=cluster)
     surveyor = StudentSurveyor(bench.workshop)
     limit_ms = choose_limit(config, surveyor=surveyor, teacher=faculty.card)
     workshop = dataclasses.replace(bench.workshop, max_latency_ms=limit_ms)
@@ -377,6 +375,7 @@ def _open_session(
             faculty=faculty,
             stopped=list(trials.stopped()),
             say=progress.say,
+            check_alone=check,
         )
     if cluster is not None:
         crew = build_ray_crew(cluster, config, bench=bench, faculty=faculty, say=progress.say)

@@ -17,9 +17,10 @@ from autokd.errors import ConfigError, StudyError
 from autokd.jobs import patiently
 from autokd.study.journal import open_journal
 
-__all__ = ["held_alone", "open_storage"]
+__all__ = ["Check", "held_alone", "open_storage"]
 
 Check = Callable[[], None]
+"""Raises a `StudyError` if another process has the study meanwhile."""
 
 _NAMED_LOCKS = {
     "postgresql": "SELECT pg_try_advisory_lock({number})",

@@ -7,6 +7,7 @@ from autokd.latency import (
     CachedTarget,
     Form,
     StopwatchTarget,
+    StrictTarget,
     TargetOptions,
     load_table,
     open_target,
@@ -74,6 +75,9 @@ def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) 
         home=folder,
     )
     target = open_target(name, options)
-    if cluster is not None and cluster.latency_device and isinstance(target, StopwatchTarget):
-        target = RayTarget(cluster=cluster, target=target)
+    if isinstance(target, StopwatchTarget):
+        node = None if cluster is None else cluster.node
+        if cluster is not None and node is not None:
+            target = RayTarget(cluster=cluster, node=node, target=target)
+        target = StrictTarget(target)
     return CachedTarget(target, folder=folder, is_asked=name.startswith(COMMAND))

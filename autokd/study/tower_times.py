@@ -64,7 +64,11 @@ def open_tower_target(config: TowerConfig, *, form: Form) -> Target:
         The target.
     """
     options = TargetOptions(
-        threads=config.latency_threads, form=form, timeout_s=config.latency_timeout_s, quiet=still
+        threads=config.latency_threads,
+        form=form,
+        timeout_s=config.latency_timeout_s,
+        quiet=still,
+        home=config.runs_dir / "latency",
     )
     return open_target(config.target, options)
 

@@ -246,6 +246,20 @@ class _Worker:
 
     def _finish(self, done: Done) -> None:
         held: _Held = done.job.key
+        try:
+            self._send(done, held)
+        finally:
+            self._forget(held.order)
+
+    def _forget(self, order: Order) -> None:
+        """Deletes what an order has left here: what came of it is in the database, or another's."""
+        if any(job.key.order.name == order.name for job in self._crew.running):
+            return  # it was given to this worker again
+        self._bench.workshop.checkpoints.drop(order.name)
+        for path in self._bench.files_of(order).values():
+            path.unlink(missing_ok=True)
+
+    def _send(self, done: Done, held: _Held) -> None:
         if held.claim.id in self._lost:
             self._say(f"{held.claim.name} was given to another worker")
             return

@@ -48,13 +48,15 @@ def make_student(seed: int = 0) -> Student:
     return Student(network, mean=[0.4], std=[0.3])
 
 
-def run(student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, engine=None, **options):
+def run(
+    student, recipe=PLAIN, *, teacher=None, epochs=4, data=None, engine=None, cores=None, **options
+):
     data = data or make_data()
     return distill(
         student,
         data,
         recipe=recipe,
-        plan=Plan(epochs=epochs, batch_size=16, seed=0, device=CPU, engine=engine),
+        plan=Plan(epochs=epochs, batch_size=16, seed=0, device=CPU, engine=engine, cores=cores),
         augment=augment(recipe, data),
         teaching=Teaching(logits=None if teacher is None else LiveTeacher(teacher)),
         **options,
@@ -359,6 +361,18 @@ def test_an_engine_of_more_cores_is_trained_on_those_of_this_process():
     again = run(make_student(), epochs=2, keeper=keeper)
     assert str(again.engine) == "fp32 channels_last cpu x3"
     assert len(again.curve) == 2
+
+
+@pytest.mark.usefixtures("pinned")
+@pytest.mark.parametrize(("cores", "threads"), [(None, 3), (2, 2), (1, 1)])
+def test_a_training_keeps_to_the_cores_of_its_plan(cores, threads, monkeypatch):
+    def time_steps(*_, engine, **__):
+        return 8.0 / engine.threads  # the more threads the better
+
+    monkeypatch.setattr(engine_module, "_time_steps", time_steps)
+    assert run(make_student(), epochs=1, cores=cores).engine.threads == threads
+    known = Engine(device=CPU, threads=16)
+    assert run(make_student(), epochs=1, engine=known, cores=cores).engine.threads == threads
 
 
 @pytest.mark.gpu

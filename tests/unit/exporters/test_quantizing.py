@@ -4,7 +4,14 @@ import torch
 from torch import nn
 
 from autokd.errors import ExportError
-from autokd.exporters import OnnxNetwork, Quantizer, export_onnx, quantize_onnx, safe_weight_bits
+from autokd.exporters import (
+    OnnxNetwork,
+    Quantizer,
+    export_onnx,
+    onnx_file,
+    quantize_onnx,
+    safe_weight_bits,
+)
 
 SHAPE = (1, 8, 8)
 
@@ -98,3 +105,30 @@ def test_weights_have_as_many_bits_as_the_processor_can_multiply(quantized):
                if len(one.dims) > 1]  # fmt: skip
     largest = max(abs(one.astype(int)).max() for one in weights)
     assert largest <= 64 if safe_weight_bits() == 7 else largest > 64
+
+
+@pytest.mark.parametrize("own_bits", [7, 8])
+def test_a_file_for_another_processor_is_computed_without_saturation(
+    own_bits, model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(onnx_file, "safe_weight_bits", lambda: own_bits)
+    is_fused = {}
+    for bits in (7, 8):
+        file = quantize_onnx(model, tmp_path / f"{bits}.onnx", pictures=draw(64), weight_bits=bits)
+        options = OnnxNetwork(file)._session.get_session_options()
+        key = "session.disable_quant_qdq"
+        is_fused[bits] = not (
+            options.has_session_config_entry(key) and options.get_session_config_entry(key) == "1"
+        )
+    assert is_fused == {7: True, 8: own_bits == 8}
+
+
+def test_whites_are_summed_up_right_whatever_the_processor(tmp_path):
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.Flatten(), nn.Linear(288, 2))
+    nn.init.ones_(network[0].weight)  # 255 * 127, nine times: two of them do not fit in 16 bits
+    nn.init.constant_(network[2].weight, 1 / 288)
+    model = export_onnx(network, tmp_path / "m.onnx", shape=SHAPE)
+    white = torch.full((4, *SHAPE), 255, dtype=torch.uint8)
+    file = quantize_onnx(model, tmp_path / "8.onnx", pictures=white, weight_bits=8)
+    ours, theirs = (OnnxNetwork(one).predict(white) for one in (file, model))
+    assert torch.allclose(ours, theirs, rtol=0.02)

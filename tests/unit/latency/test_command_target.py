@@ -1,10 +1,12 @@
 import sys
 import time
 
+import onnx
 import pytest
 
 from autokd.errors import ConfigError, MeasureError, TargetError
 from autokd.latency import CommandTarget, StrictTarget, TargetOptions, open_target
+from autokd.testing import FakeTarget
 
 
 def command(tmp_path, code: str, *, words: str = "", **options) -> CommandTarget:
@@ -98,6 +100,54 @@ def test_a_success_between_failures_forgives_them(tmp_path, model):
         flag.touch()
         assert target.measure(model).median_ms == 1
         flag.unlink()
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_what_cannot_run_the_candidates_but_another_network_is_not_given_up(model, is_sound):
+    asked = []
+
+    class Picky:
+        """Lacks an operator that all candidates have."""
+
+        needs_program = False
+
+        def measure(self, file):
+            asked.append(file.name)
+            if file == model or not is_sound:
+                raise MeasureError("it must run a model, got an operator that it lacks")
+            names = [
+                one.dim_param for one in onnx.load(file).graph.input[0].type.tensor_type.shape.dim
+            ]
+            assert names[0], "any batch fits"
+            return FakeTarget().measure(file)
+
+        def measure_together(self, files):
+            return [self.measure(file) for file in files]
+
+    target = StrictTarget(Picky())
+    for _ in range(7 if is_sound else 2):
+        with pytest.raises(MeasureError, match="an operator that it lacks"):
+            target.measure(model)
+    if not is_sound:
+        with pytest.raises(TargetError, match="failed 3 times in a row"):
+            target.measure(model)
+    assert asked.count("probe.onnx") == (2 if is_sound else 1)
+
+
+def test_a_target_that_takes_programs_is_not_tried(model):
+    class Broken:
+        needs_program = True
+
+        def measure(self, file):
+            raise MeasureError(file.name)
+
+        def measure_together(self, files):
+            raise MeasureError(files[0].name)
+
+    target = StrictTarget(Broken())
+    for error in (MeasureError, MeasureError, TargetError):
+        with pytest.raises(error, match=r"a model\.onnx"):
+            target.measure(model)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,16 @@ def test_a_target_that_a_study_does_not_have_is_told_beside_those_it_has(folder,
         assert [folder.find_target(one) for one in (first, *others)] == ["", *others]
 
 
+def test_a_device_is_known_by_the_hash_that_older_versions_gave_it(folder):
+    folder.hold_to_device("board x4, Linux [01234567]")
+    now = "board x4, Linux [0123456789]"
+    folder.hold_to_device(now)
+    assert folder.find_device() == now
+    for other in ("board x4, Linux [9876543210]", "board x8, Linux [0123456789]"):
+        with pytest.raises(StudyError, match="must go on with latencies of board x4"):
+            folder.hold_to_device(other)
+
+
 def test_other_pictures_or_teachers_under_the_same_name_are_another_study(folder):
     digests = {"data": "a", "teachers": "b c"}
     folder.check_digests(digests)

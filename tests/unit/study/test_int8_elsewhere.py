@@ -1,31 +1,44 @@
 """INT8 students that are trained elsewhere: by a worker behind a database, and by a Ray task."""
 
 import contextlib
+import dataclasses
 import sys
 import threading
 from types import SimpleNamespace
 
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, numpy_helper
 from torch import nn
 
-from autokd.candidate import CheckpointFolder, KnownTeacher, Workshop, score_file
+from autokd.candidate import (
+    CheckpointFolder,
+    KnownTeacher,
+    Workshop,
+    quantization_aware,
+    score_file,
+)
 from autokd.config import Config
 from autokd.data import load_data, load_test
 from autokd.distillation import Plan
+from autokd.exporters import quantizing
 from autokd.jobs import JobQueue, open_engine
 from autokd.spaces import build_space
-from autokd.study import ray_crew
+from autokd.study import calls, ray_crew
+from autokd.study.calls import read_call, write_call
 from autokd.study.crew import InlineCrew, Job
-from autokd.study.orders import INT8, Bench, Order
+from autokd.study.orders import INT8, Bench, Order, carry_out
 from autokd.study.ray_cluster import RayCluster
 from autokd.study.ray_crew import RayCrew
 from autokd.study.refits import Entry
 from autokd.study.remote_crew import RemoteCrew
+from autokd.study.teaching import Faculty
 from autokd.study.worker import _Worker
 from autokd.testing import FakeTarget
-from autokd.types import TrialResult
+from autokd.types import TeacherCard, TrialResult
 
 SAMPLE = {"depth_1": 1, "depth_2": 1, "depth_3": 1, "width_1": 8, "width_2": 16, "width_3": 32,
           "alpha": 0.0, "precision": "int8"}  # fmt: skip
@@ -138,7 +151,7 @@ def tasking(bench, monkeypatch, *, elsewhere):
     monkeypatch.setattr(RayCluster, "on_node", lambda _, node: node)
     monkeypatch.setattr(ray_crew, "_open_bench", lambda _call, _weights: elsewhere)
     trial = {"num_cpus": 1.0, "num_gpus": 0.0}
-    cluster = RayCluster(ray=FakeRay(), trial=trial, latency_device="")
+    cluster = RayCluster(ray=FakeRay(), trial=trial)
     crew = RayCrew(cluster, bench=bench, call="{}", weights={})
     yield crew
     crew.dismiss()
@@ -179,5 +192,42 @@ def test_what_is_scored_elsewhere_is_the_file_that_comes_here(
     assert score_file(file, test.images, test.labels) == refit.test_accuracy
     assert refit.engine == result.engine
     assert onnxruntime.InferenceSession(file).get_inputs()[0].name == "image"
-    if kind == "ray":
-        assert not list((tmp_path / "there").rglob("*.onnx")), "a node keeps nothing"
+    left = [path for path in (tmp_path / "there").rglob("*") if path.is_file()]
+    assert left == [], "neither a worker nor a node keeps anything"
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_the_bits_are_those_of_where_it_is_deployed_not_of_who_trains(
+    bits, open_bench, monkeypatch
+):
+    monkeypatch.setattr(quantizing, "safe_weight_bits", lambda: 15 - bits)
+    monkeypatch.setattr(quantization_aware, "safe_weight_bits", lambda: 15 - bits)
+    bench = open_bench("there")
+    workshop = dataclasses.replace(bench.workshop, weight_bits=bits)
+    bench = dataclasses.replace(bench, workshop=workshop)
+    recipe = workshop.space.freeze(SAMPLE)[1]
+    measured = TrialResult(trial=3, state="measured", sample=SAMPLE, network="n", recipe=recipe)
+    result = carry_out(Order(result=measured), bench, lambda _: None).result
+    entry = Entry(trial=3, seed=1, is_twin=True, epochs=1)
+    made = Order(result=result, refit=entry)
+    refit = carry_out(made, bench, lambda _: None).refit
+    assert refit is not None
+    for order in (Order(result=result), made):
+        network = onnx.load(bench.files_of(order)[INT8])
+        weights = [one for one in network.graph.initializer if one.data_type == TensorProto.INT8]
+        largest = max(np.abs(numpy_helper.to_array(one).astype(int)).max() for one in weights)
+        assert (largest <= 64) == (bits == 7)
+
+
+def test_workers_are_told_the_bits_of_where_latencies_are_measured(data, monkeypatch):
+    monkeypatch.setattr(calls, "safe_weight_bits", lambda: 7)
+    space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
+    card = TeacherCard(name="t", digest="d", n_params=1, val_accuracy=0.9, latency_ms=1.0)
+    faculty = Faculty(
+        teachers={}, card=card, models=(), training_s=0.0, accuracies={}, trained=(),
+        latency_device="",
+    )  # fmt: skip
+    known = {"data": data.card, "space": space, "faculty": faculty}
+    own = read_call(write_call(CONFIG, **known))
+    of_node = read_call(write_call(CONFIG, **known, weight_bits=8))
+    assert (own.weight_bits, of_node.weight_bits) == (7, 8)

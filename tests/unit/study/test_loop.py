@@ -13,7 +13,7 @@ from autokd.candidate import CheckpointFolder, KnownTeacher, StudentSurveyor, Wo
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.distillation import Checkpoint, Plan
-from autokd.errors import ConstraintError
+from autokd.errors import ConstraintError, StudyError, TargetError
 from autokd.spaces import build_space
 from autokd.study import loop as loop_module
 from autokd.study import orders as orders_module
@@ -301,6 +301,46 @@ def test_what_ends_the_loop_afterwards_leaves_no_trial_open(world, data, tmp_pat
         )
     assert [trial.state for trial in study.trials[:2]] == [TrialState.COMPLETE] * 2
     assert len(world.trained) == 2 * EPOCHS
+
+
+@pytest.mark.parametrize("how", ["its result", "Ctrl-C"])
+def test_a_trial_that_is_another_coordinators_is_not_touched(how, world, data, tmp_path):
+    study = Study(tmp_path, data, rungs=())
+    is_ours = [True]
+
+    def lose():
+        is_ours[0] = False
+        if how == "Ctrl-C":
+            raise KeyboardInterrupt
+
+    def check():
+        if not is_ours[0]:
+            raise StudyError("searched twice at once")
+
+    world.after[1, EPOCHS] = lose
+    with pytest.raises(StudyError, match="twice at once"):
+        study.loop.run(
+            study.results, take=study.results.append, is_late=lambda: False, before=check
+        )
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE, TrialState.RUNNING]
+    assert len(study.results) == 1
+
+
+def test_what_was_trained_waits_for_a_target_that_is_away(world, data, tmp_path, monkeypatch):
+    real = loop_module.settle_latency
+
+    def fail(result, workshop):
+        if result.trial == 1:
+            raise TargetError("no node to measure on")
+        return real(result, workshop)
+
+    monkeypatch.setattr(loop_module, "settle_latency", fail)
+    with pytest.raises(TargetError, match="no node"):
+        Study(tmp_path, data, rungs=()).run()
+    monkeypatch.setattr(loop_module, "settle_latency", real)
+    results = Study(tmp_path, data, rungs=()).run()
+    assert [one.state for one in results] == ["complete"] * BUDGET
+    assert len(world.trained) == len(set(world.trained)) == BUDGET * EPOCHS
 
 
 class Heritage:

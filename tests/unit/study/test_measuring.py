@@ -37,6 +37,20 @@ def test_any_network_has_a_latency(tmp_path):
     assert latency.batch == 3
 
 
+def test_the_scale_is_that_of_the_studies_where_there_are_any(tmp_path):
+    model, runs = export(tmp_path, 16), tmp_path / "runs"
+    measure(model, seconds=0.05, runs_dir=runs)
+    assert not runs.exists(), "nothing is made where there is no study"
+    runs.mkdir()
+    words = ("--seconds", 0.05, "--runs-dir", runs, "--json")
+    before = json.loads(run(model, *words).stdout)["targets"][0]["latencies"][0]
+    (kept,) = (runs / "latency").glob("reference-*.json")
+    values = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**values, "ms": 100 * values["ms"]}))
+    after = json.loads(run(model, *words).stdout)["targets"][0]["latencies"][0]
+    assert after["median_ms"] > 10 * before["median_ms"]
+
+
 def test_the_faster_of_two_is_named_with_its_odds(tmp_path):
     small, large = export(tmp_path, 16), export(tmp_path, 4096)
     found = compare(large, small, seconds=0.2)

@@ -1,0 +1,75 @@
+"""What a study measures on, and what it remembers of that."""
+
+import pytest
+
+from autokd.config import Config, TowerConfig
+from autokd.errors import MeasureError, StudyError, TargetError
+from autokd.latency import SCREENING, StopwatchTarget, device_fingerprint
+from autokd.latency.reference import write_reference
+from autokd.study import runtimes
+from autokd.study.ray_cluster import LatencyNode, RayCluster
+from autokd.study.runtimes import hold_to_runtimes, name_runtimes
+from autokd.study.targets import build_others, build_target
+from autokd.study.tower_times import open_tower_target
+
+NODE = LatencyNode(
+    device="board", runtimes=(("onnxruntime", "9", "board"), ("torch", "8", "board")), weight_bits=8
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (Config(), ["onnxruntime"]),
+        (Config(target=("torch", "command:true {model}", "onnxruntime")), ["torch", "onnxruntime"]),
+        (Config(latency_table="t.csv"), []),
+        (Config(latency_table="t.csv", target=("onnxruntime",)), ["onnxruntime"]),
+    ],
+)
+def test_what_times_networks_that_no_table_tells_is_known_by_version_and_device(config, names):
+    found = name_runtimes(config, cluster=None)
+    assert list(found) == names
+    for version, device in found.values():
+        assert version
+        assert device == device_fingerprint()
+    cluster = RayCluster(ray=None, trial={}, node=NODE)
+    away = name_runtimes(config, cluster=cluster)
+    assert list(away) == names
+    assert set(away.values()) <= {("9", "board"), ("8", "board")}
+
+
+def test_a_study_stays_with_the_runtimes_that_measure(tmp_path, caplog, monkeypatch):
+    def hold(version="1.2", device="board", names=("onnxruntime",)):
+        monkeypatch.setattr(runtimes, "runtime_version", lambda _: version)
+        monkeypatch.setattr(runtimes, "describe_device", lambda _: device)
+        hold_to_runtimes(tmp_path, Config(latency_table="t.csv", target=names), cluster=None)
+
+    hold(names=())
+    hold()
+    hold(names=("onnxruntime", "openvino"))
+    assert not caplog.text
+    hold("1.3")
+    assert "earlier sessions are of onnxruntime 1.2, those measured now of 1.3" in caplog.text
+    for name in ("onnxruntime", "openvino"):
+        with pytest.raises(StudyError, match=r"must go on with .* of board, got this; .*--l"):
+            hold(device="this", names=(name,))
+
+
+def test_a_runtime_that_times_nothing_is_given_up_like_a_command(tmp_path, monkeypatch):
+    def fail(_, models):
+        raise MeasureError(f"{models[0].name} must be timed, got unplugged")
+
+    monkeypatch.setattr(StopwatchTarget, "measure_together", fail)
+    model = write_reference(tmp_path / "model.onnx")
+    config = Config(runs_dir=tmp_path, target=("onnxruntime", "openvino"))
+    first = build_target(config, form=SCREENING, cluster=None)
+    for target in (first, *build_others(config, cluster=None).values()):
+        for error in (MeasureError, MeasureError, TargetError):
+            with pytest.raises(error, match=r"model\.onnx must be timed, got unplugged"):
+                target.measure(model)
+
+
+def test_a_target_of_towers_keeps_its_quiet_time_beside_the_studies(tmp_path):
+    target = open_tower_target(TowerConfig(runs_dir=tmp_path), form=SCREENING)
+    assert isinstance(target, StopwatchTarget)
+    assert target.home == tmp_path / "latency"
