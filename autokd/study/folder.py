@@ -289,11 +289,12 @@ class StudyFolder:
         if not name:
             return ""
         config = self.load_config()
-        known = config.target or (("onnxruntime",) if config.latency_table is None else ())
-        if name not in known:
-            shown = ", ".join(known) or "none, but a table"
+        unnamed = "onnxruntime" if config.latency_table is None else ""
+        first, *others = config.target or (unnamed,)
+        if name not in (first, *others):
+            shown = ", ".join([first, *others]) or "none, but a table"
             raise StudyError(f"`--target` must be one of the study's ({shown}), got {name}")
-        return "" if name == known[0] else name
+        return "" if name == first else name
 
     def _read(self, name: str) -> dict[str, Any]:
         return json.loads((self.path / name).read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from autokd.config import Config
 from autokd.data import load_data
 from autokd.errors import StudyError
 from autokd.study.alumni import choose_graduate
+from autokd.study.appraisal import Appraisal
 from autokd.study.delivery import build_alias, export, export_all, names_of
 from autokd.study.folder import StudyFolder
 from autokd.study.joint_space import build_joint_space
@@ -93,6 +94,7 @@ def studied(tmp_path, monkeypatch):
 def handed_over(monkeypatch):
     """Aliases that a student was registered by; a target of its own for each name."""
     aliases = []
+    monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
     monkeypatch.setattr(
         "autokd.study.delivery.register_bundle",
         lambda *_, **options: aliases.extend(options["aliases"]),
@@ -122,6 +124,16 @@ def test_a_student_of_another_targets_front_is_exported_with_its_latency(
     assert re.fullmatch(r"knee-on-command-time-on-board-sh-model-[0-9a-f]{8}", alias)
 
 
+@pytest.fixture
+def unseen(monkeypatch):
+    """Nobody looks at the students."""
+    monkeypatch.setattr(
+        "autokd.study.delivery.Appraiser.appraise", lambda *_, **__: Appraisal(facts={}, files=())
+    )
+    monkeypatch.setattr("autokd.study.delivery.draw_study", lambda *_, **__: ())
+
+
+@pytest.mark.usefixtures("unseen")
 def test_the_front_of_another_target_is_exported_whole(studied, handed_over, tmp_path):
     _, config = studied
     (bundle,) = export_all("s", out=tmp_path / "all", target=BOARD, runs_dir=config.runs_dir)
@@ -131,6 +143,7 @@ def test_the_front_of_another_target_is_exported_whole(studied, handed_over, tmp
     assert (row["folder"], row["latency_ms"]) == ("trial-1", bundle.latency_ms)
 
 
+@pytest.mark.usefixtures("unseen")
 def test_the_first_target_may_be_named_and_changes_nothing(studied, handed_over, tmp_path):
     _, config = studied
     options = {"runs_dir": config.runs_dir, "pick": "0"}
