@@ -20,6 +20,7 @@ _OF_FEDERATE = frozenset(
         "public_limit",
         "rounds",
         "first_epochs",
+        "balanced",
         "n_sites",
         "sites",
         "wait_s",

@@ -271,6 +271,11 @@ class Config(BaseModel):
     first_epochs: int | None = Field(
         None, ge=1, description="Epochs of the first training, alone [default: 3 x --epochs]"
     )
+    balanced: bool = Field(
+        False,
+        description="Learn as if all classes were as frequent as each other, which a site that "
+        "lacks some may want, alone and with the others",
+    )
     n_sites: int | None = Field(
         None, ge=2, le=1000, description="How many sites meet; said by the first one at the least"
     )

@@ -357,4 +357,4 @@ def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sa
             "`mix_targets` must be mixed in a federation, got exact; nobody can ask all sites "
             "about a mixture of two pictures"
         )
-    return sample, recipe
+    return sample, dataclasses.replace(recipe, is_balanced=recipe.is_balanced or config.balanced)

@@ -5,18 +5,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 import autokd
 from autokd.config import Config
 from autokd.data import load_data
+from autokd.distillation import Plan
 from autokd.errors import CharterError, ConfigError, MeetingError, StudyError
 from autokd.federation import Answers, Charter
 from autokd.study import delivery, handover
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
 from autokd.study.rounds import RoundFolder
-from autokd.study.sites import choose_sample
+from autokd.study.sites import choose_sample, count_epochs_alone
 from autokd.testing import FakeTarget
 from autokd.types import load_json
 
@@ -138,6 +140,8 @@ def test_the_rounds_are_in_mlflow_once(build, tmp_path):
         ({"alpha": 0.9, "temperature": 3.0}, {"alpha": 0.9, "temperature": 3.0}),
         ({"fix": {"alpha": "0.7"}}, {"alpha": 0.7, "temperature": 1.0}),
         ({"loss": "dkd"}, {"alpha": 0.5, "loss": "dkd"}),
+        ({}, {"is_balanced": False}),
+        ({"balanced": True}, {"is_balanced": True}),
         ({"recipe": "shift"}, {"alpha": 0.5, "temperature": 1.0, "teacher_confidence": 0.5}),
     ],
 )
@@ -150,6 +154,17 @@ def test_the_student_of_a_site_is_trained_by_its_recipe(build, options, wanted):
         got = getattr(recipe, name)
         assert got == (value if isinstance(value, bool | str) else pytest.approx(value))
     assert space.freeze(sample)[1] == recipe
+
+
+@pytest.mark.parametrize("n_public", [800, 31])
+@pytest.mark.parametrize("n_private", [20, 60, 327, 5000])
+def test_the_twin_has_as_many_steps_within_half_an_epoch(n_private, n_public):
+    plan = Plan(epochs=10, batch_size=32, seed=0, device=torch.device("cpu"))
+    epochs = count_epochs_alone(
+        n_private, n_public=n_public, plan=plan, first_epochs=30, n_rounds=3
+    )
+    alone, together = (n // min(32, n) for n in (n_private, n_private + n_public))
+    assert abs(epochs * alone - (30 * alone + 3 * 10 * together)) <= alone / 2
 
 
 def test_a_site_says_what_it_has_decided(build, capsys):
