@@ -58,6 +58,12 @@ def student(shape, n_classes):
         nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, n_classes)
     )
 
+def deeper(shape, n_classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 1, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, n_classes),
+    )
+
 def large(shape, n_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, n_classes))
 """
@@ -82,8 +88,7 @@ def build(tmp_path, monkeypatch):
 
     def build(student="student", **options):
         values = {"epochs": 3, "train_limit": 200, "workers": 1, **options}
-        student = student if ":" in student else f"python:{name}.py:{student}"
-        return Config(student=student, teacher=f"python:{name}:nearest",
+        return Config(student=f"python:{name}.py:{student}", teacher=f"python:{name}:nearest",
                       runs_dir=tmp_path / "runs", **{"study": "one", **values})  # fmt: skip
 
     return build
@@ -222,9 +227,6 @@ def test_the_options_of_the_recipe_are_its_fields(build):
     assert (recipe.learning_rate, recipe.loss) == (0.02, "dkd")
 
 
-SMALL = "mobile:width=0.5,depth=1"
-
-
 @pytest.mark.parametrize(
     ("recipe", "fix", "told"),
     [
@@ -236,7 +238,7 @@ SMALL = "mobile:width=0.5,depth=1"
 )
 def test_each_recipe_trains_one_student_by_what_it_is_for(build, capsys, recipe, fix, told):
     notes = Notes()
-    config = build(SMALL, recipe=recipe, fix=fix, epochs=1)
+    config = build("deeper", recipe=recipe, fix=fix, epochs=1)
     student = train(config, notes, progress=SearchProgress()).student
     for name, value in {**told, **fix}.items():
         assert str(getattr(student.recipe, name)) == str(value)
@@ -254,7 +256,7 @@ def test_the_loss_on_features_and_the_exits_are_in_what_is_learnt(build):
     losses = {}
     for recipe in ("default", "features", "self"):
         notes = Notes()
-        train(build(SMALL, recipe=recipe, epochs=1, study=recipe), notes)
+        train(build("deeper", recipe=recipe, epochs=1, study=recipe), notes)
         (row,) = notes.of(EpochEnded)
         losses[recipe] = row.epoch.train_loss
     assert losses["features"] > losses["default"] + 0.1
