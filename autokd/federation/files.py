@@ -7,7 +7,7 @@ import stat
 import uuid
 from pathlib import Path
 
-__all__ = ["is_passing", "list_names", "write_new"]
+__all__ = ["is_passing", "list_names", "remove_leavings", "write_new"]
 
 _PASSING = frozenset(
     getattr(errno, name)
@@ -85,6 +85,12 @@ def write_new(path: Path, content: bytes, *, root: Path) -> bool:
         return _place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leavings(path: Path) -> None:
+    """Removes what processes that were killed have left of a file; nobody may be writing it."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        left.unlink(missing_ok=True)
 
 
 def _place(temporary: Path, path: Path) -> bool:

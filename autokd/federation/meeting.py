@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from autokd.errors import CharterError, MeetingError
 from autokd.federation.answers import Answers
 from autokd.federation.charter import Charter
-from autokd.federation.files import write_new
+from autokd.federation.files import remove_leavings, write_new
 from autokd.federation.hearing import Hearing
 from autokd.federation.patience import Patience
 from autokd.federation.places import Places
@@ -97,6 +97,7 @@ class Meeting:
             if not path.exists():
                 return 0
             self._check_own(path, number=number)
+            remove_leavings(path)
             return path.stat().st_size
 
         return self._insist(look, number=number, patience=patience) or 0

@@ -222,6 +222,14 @@ def test_answers_that_somebody_else_laid_down_are_not_taken_as_ones_own(folder):
     assert a.find_published(0, patience=ONCE) == n_bytes
 
 
+def test_what_a_killed_site_has_left_of_a_file_is_removed(folder):
+    a = join(folder, "a")
+    publish(a)
+    (folder / "round-00/.a.npz.1234").write_bytes(b"half")
+    assert a.find_published(0, patience=ONCE) > 0
+    assert names_in(folder) == {"charter.json", "sites/a.json", "round-00/a.npz"}
+
+
 def test_what_is_not_finite_is_not_published(folder):
     a = join(folder, "a")
     bad = answer("a")

@@ -13,6 +13,7 @@ from autokd.config import Config
 from autokd.data import load_data
 from autokd.distillation import Plan
 from autokd.errors import CharterError, ConfigError, MeetingError, StudyError
+from autokd.exporters import Bundle
 from autokd.federation import Answers, Charter
 from autokd.study import delivery, handover
 from autokd.study.joint_space import build_joint_space
@@ -75,7 +76,11 @@ def files_of(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path):
+def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path, monkeypatch):
+    registered = []
+    monkeypatch.setattr(
+        delivery, "register_model", lambda *_, **told: registered.append(told) or "m"
+    )
     with pytest.raises(MeetingError, match="got 1 in round 0"):
         federate(build())
     published = (tmp_path / "meeting/round-00/a.npz").read_bytes()
@@ -83,7 +88,7 @@ def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path):
     with pytest.raises(MeetingError, match="got 1 in round 1"):
         federate(build())
     answer_as_b(tmp_path, numbers=[1])
-    done = federate(build(), out=tmp_path / "out")
+    done = federate(build(), out=tmp_path / "out", is_registered=None)
     assert (tmp_path / "meeting/round-00/a.npz").read_bytes() == published
     assert [one.heard for one in done.rounds] == [(), ("a", "b"), ("a", "b")]
     assert [one.sent_bytes > 0 for one in done.rounds] == [True, True, False]
@@ -106,6 +111,9 @@ def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path):
     for file in (tmp_path / "out").iterdir():
         assert digest.encode() not in file.read_bytes(), f"{file.name} tells which pictures it had"
     assert "site a" in (tmp_path / "out/card.md").read_text()
+    (told,) = registered
+    public = np.load(tmp_path / "public.npz")["x"][:4, None] / 255
+    assert told["example"][0] == pytest.approx(public, abs=1e-6)
     again = federate(build(), out=tmp_path / "out")
     assert again.rounds == done.rounds
     assert again.student == done.student
@@ -173,13 +181,6 @@ def test_a_site_says_what_it_has_decided(build, capsys):
     assert "recipe default, where it leaves a choice: alpha=0.5 " in capsys.readouterr().err
 
 
-def spy(monkeypatch):
-    """What would be registered, and with which pictures."""
-    seen = []
-    monkeypatch.setattr(delivery, "register_model", lambda *_, **told: seen.append(told) or "m")
-    return seen
-
-
 @pytest.mark.parametrize(
     ("uri", "is_registered", "is_there"),
     [
@@ -190,24 +191,23 @@ def spy(monkeypatch):
     ],
 )
 def test_a_student_leaves_its_site_only_where_that_is_asked_for(
-    build, tmp_path, monkeypatch, uri, is_registered, is_there
+    build, monkeypatch, uri, is_registered, is_there
 ):
-    with pytest.raises(MeetingError):
-        federate(build())
-    answer_as_b(tmp_path, numbers=[0, 1])
-    seen, lines = spy(monkeypatch), []
-    monkeypatch.setattr(SearchProgress, "say", lambda _, line: lines.append(line))
-    monkeypatch.setattr(handover, "add_rounds", lambda *_, **__: None)
-    if uri is not None:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    federate(build(), is_registered=is_registered)
-    assert bool(seen) == is_there
+    seen, lines, progress = [], [], SearchProgress(is_silent=True)
+    monkeypatch.setattr(handover, "register_bundle", lambda *_, **told: seen.append(told))
+    monkeypatch.setattr(progress, "say", lines.append)
+    public = torch.zeros(5, 1, 8, 8, dtype=torch.uint8)
+    bundle = Bundle(
+        files=(), test_accuracy=0.5, onnx_test_accuracy=0.5, top1_agreement=1.0, latency_ms=1.0,
+        card={},
+    )  # fmt: skip
+    handover.register_site(
+        build(tracking_uri=uri), bundle,
+        public=public, is_registered=is_registered, progress=progress,
+    )  # fmt: skip
+    assert [told["pictures"] is public for told in seen] == [True] * is_there
     is_told = any("weights would leave this site for http://***@host" in line for line in lines)
     assert is_told == (uri is not None and not is_there)
-    for told in seen:
-        public = np.load(tmp_path / "public.npz")["x"][:4, None] / 255
-        assert told["example"][0] == pytest.approx(public, abs=1e-6)
-        assert "digest" not in str(told["card"])
 
 
 def test_answers_that_others_laid_down_in_its_name_are_not_its_own(build, tmp_path):
