@@ -201,17 +201,17 @@ def test_a_job_ends_at_its_stop_and_leaves_its_checkpoint_here(build, queue, ben
 
 
 def test_the_jobs_of_a_dead_worker_go_to_another_from_the_last_epoch(build, queue, said):
-    crew = build(lease_s=0.2)
+    crew = build(lease_s=1.0)
     dead, other = Hands(queue, "dead"), Hands(queue, "other")
     crew.start(job())
     old = dead.claim()
     dead.tell(old, 1, checkpoint=b"one")
     look(crew)
-    for _ in range(3):
-        time.sleep(0.15)
+    for _ in range(4):
+        time.sleep(0.4)
         queue.beat("other")
         look(crew)
-    assert said[-1] == "worker dead is not heard of for 0 s; what it had goes to others"
+    assert said[-1] == "worker dead is not heard of for 1 s; what it had goes to others"
     assert crew.size == 1
     new = other.claim()
     assert queue.files("s", "trial-3") == {"trial-3.0.checkpoint": b"one"}
