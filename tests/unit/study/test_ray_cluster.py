@@ -43,7 +43,7 @@ class FakeRay:
         def wrap(function):
             task = SimpleNamespace(remote=function)
             task.options = lambda *, scheduling_strategy: SimpleNamespace(
-                remote=lambda *words: self._nodes[scheduling_strategy](*words)
+                remote=lambda *words: self._nodes[int(scheduling_strategy)](*words)
             )
             return task
 
@@ -75,7 +75,7 @@ class FakeRay:
     def nodes(self):
         plain = {"Alive": True, "NodeID": "trains only", "Resources": {"CPU": 4.0}}
         carriers = [
-            {"Alive": True, "NodeID": number, "Resources": {LATENCY_DEVICE: 1.0}}
+            {"Alive": True, "NodeID": str(number), "Resources": {LATENCY_DEVICE: 1.0}}
             for number in range(len(self._nodes))
         ]
         return [plain, *carriers]

@@ -159,7 +159,7 @@ def test_a_training_of_the_finals_puts_its_weights_among_the_refits(build, queue
     text = dump_result(Outcome(refit=refit, seconds=1.0), paused_s=0.0)
     queue.finish(claim, "w", result=text, files={WEIGHTS: b"twin"})
     assert look(crew).result.refit == refit
-    assert (tmp_path / "refits/3-1-twin.safetensors").read_bytes() == b"twin"
+    assert (tmp_path / "refits/3-1-twin-5.safetensors").read_bytes() == b"twin"
 
 
 @pytest.mark.parametrize("is_refit", [False, True])
@@ -179,7 +179,7 @@ def test_a_student_in_int8_comes_back_with_its_file(build, queue, tmp_path, is_r
     files = {WEIGHTS: b"floats", INT8: b"bytes"}
     queue.finish(hands.claim(), "w", result=dump_result(sent), files=files)
     assert look(crew).result == sent
-    home = tmp_path / ("refits/3-1-kd" if is_refit else "weights/trial-3")
+    home = tmp_path / ("refits/3-1-kd-5" if is_refit else "weights/trial-3")
     assert home.with_suffix(".safetensors").read_bytes() == b"floats"
     assert home.with_suffix(".int8.onnx").read_bytes() == b"bytes"
 
@@ -201,17 +201,17 @@ def test_a_job_ends_at_its_stop_and_leaves_its_checkpoint_here(build, queue, ben
 
 
 def test_the_jobs_of_a_dead_worker_go_to_another_from_the_last_epoch(build, queue, said):
-    crew = build(lease_s=0.2)
+    crew = build(lease_s=1.0)
     dead, other = Hands(queue, "dead"), Hands(queue, "other")
     crew.start(job())
     old = dead.claim()
     dead.tell(old, 1, checkpoint=b"one")
     look(crew)
-    for _ in range(3):
-        time.sleep(0.15)
+    for _ in range(4):
+        time.sleep(0.4)
         queue.beat("other")
         look(crew)
-    assert said[-1] == "worker dead is not heard of for 0 s; what it had goes to others"
+    assert said[-1] == "worker dead is not heard of for 1 s; what it had goes to others"
     assert crew.size == 1
     new = other.claim()
     assert queue.files("s", "trial-3") == {"trial-3.0.checkpoint": b"one"}
