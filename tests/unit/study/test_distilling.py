@@ -6,22 +6,16 @@ import os
 import signal
 
 import pytest
-import torch
 
 import autokd
-from autokd import candidate
-from autokd.candidate import CheckpointFolder, Int8Finalist, Workshop
-from autokd.config import Config
+from autokd.candidate import CheckpointFolder, Workshop
 from autokd.data import load_data, load_test
-from autokd.distillation import Engine, Training
-from autokd.errors import BuildError, ConfigError, SpaceError, StudyError
-from autokd.study import distilling, refits
-from autokd.study.appraisal import Appraisal
+from autokd.errors import BuildError, ConfigError, StudyError
 from autokd.study.folder import StudyFolder
 from autokd.study.joint_space import build_joint_space
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import Entry, find_int8, load_refits, train_refit
+from autokd.study.refits import Entry, load_refits, train_refit
 from autokd.study.teaching import recall_teachers
 from autokd.testing import FakeTarget, MemoryTracker
 from autokd.types import (
@@ -33,89 +27,13 @@ from autokd.types import (
     TrialResumed,
     TrialStarted,
 )
-
-TEACHER = """
-import torch
-from sklearn.datasets import load_digits
-from torch import nn
-
-def nearest():
-    '''Says which class's mean is nearest.'''
-    pictures, labels = map(torch.from_numpy, load_digits(return_X_y=True))
-    means = torch.stack([pictures[labels == c].mean(0) / 16 for c in range(10)]).float()
-    layer = nn.Linear(64, 10)
-    layer.weight.data, layer.bias.data = means, -(means**2).sum(1) / 2
-    return nn.Sequential(nn.Flatten(), layer)
-
-def second():
-    network = nearest()
-    network[1].weight.data *= 2
-    network[1].bias.data *= 2
-    return network
-
-def student(shape, n_classes):
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64, n_classes)
-    )
-
-def deeper(shape, n_classes):
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, 1, 1), nn.ReLU(), nn.Conv2d(4, 8, 3, 2, 1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, n_classes),
-    )
-
-def large(shape, n_classes):
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4096), nn.ReLU(), nn.Linear(4096, n_classes))
-"""
+from tests.unit.study.one_student import Notes, prepare, train
 
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """A configuration of a student in files of its own, nothing that touches a clock."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "cache"))
-    name = f"networks_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(TEACHER)
-    monkeypatch.setattr(distilling, "build_target", lambda *_, **__: FakeTarget())
-    monkeypatch.setattr("autokd.study.delivery.build_target", lambda *_, **__: FakeTarget())
-    # Pictures and OpenVINO's files are made by the tests of the whole command.
-    monkeypatch.setattr(distilling._Session, "draw", lambda *_: ())
-    monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
-    monkeypatch.setattr(
-        "autokd.study.appraisal.Appraiser.appraise", lambda *_, **__: Appraisal(facts={}, files=())
-    )
-
-    def build(student="student", **options):
-        values = {"epochs": 3, "train_limit": 200, "workers": 1, **options}
-        return Config(student=f"python:{name}.py:{student}", teacher=f"python:{name}:nearest",
-                      runs_dir=tmp_path / "runs", **{"study": "one", **values})  # fmt: skip
-
-    return build
-
-
-def train(config, tracker=None, **options):
-    return autokd.distill(
-        config, tracker=tracker or MemoryTracker(), is_registered=False, **options
-    )
-
-
-class Notes:
-    """Keeps every event; stops the training where it is told to."""
-
-    def __init__(self, stop_after=None):
-        self.events, self.stop_after = [], stop_after
-
-    def log(self, event):
-        self.events.append(event)
-        if isinstance(event, EpochEnded) and event.epoch.epoch == self.stop_after:
-            raise KeyboardInterrupt
-
-    def close(self):
-        pass
-
-    def of(self, kind):
-        return [event for event in self.events if isinstance(event, kind)]
+    return prepare(tmp_path, monkeypatch)
 
 
 def test_one_student_is_trained_measured_and_exported(build, tmp_path):
@@ -177,149 +95,12 @@ def test_with_a_baseline_the_gain_has_an_interval(build):
     assert all(len(result.curve) == 3 for result in ended.values())
 
 
-class Delivered(Exception):  # noqa: N818 - no fault
-    """The front is saved; files are not wanted."""
-
-
-@pytest.fixture
-def quantize(monkeypatch):
-    """INT8 files whose sizes tell seed and teacher; of three seeds the last one does best."""
-
-    def quantize(_student, recipe, *, path, plan, **_):
-        path.write_bytes(b"\x08" * SIZES[recipe.is_distilled, plan.seed])
-        return Int8Finalist(val_accuracy=0.5 + plan.seed / 10, is_aware=False, curve=())
-
-    def deliver(*_, **__):
-        raise Delivered
-
-    monkeypatch.setattr(refits, "quantize_finalist", quantize)
-    monkeypatch.setattr(refits, "score_file", lambda *_: 0.5)
-    monkeypatch.setattr(distilling.Depot, "deliver", deliver)
-
-
-SIZES = {
-    (is_taught, seed): 1000 * seed + 500 * is_taught for is_taught in (False, True)
-    for seed in (1, 2, 3)
-}  # fmt: skip
-
-
-@pytest.mark.usefixtures("quantize")
-def test_each_row_in_int8_has_the_latency_of_the_file_that_it_names(build):
-    for seeds in (3, 1):
-        config = build(baseline=True, precision="int8", seeds=seeds, train_limit=500, epochs=1)
-        with pytest.raises(Delivered):
-            train(config)
-        folder = StudyFolder(config.study_dir)
-        front = folder.load_front()
-        for row in (front.students[0], front.baseline):
-            file = find_int8(folder.path / row.weights)
-            size = SIZES[row.recipe.is_distilled, seeds]
-            assert file.stat().st_size == size
-            assert row.latency_ms == pytest.approx(size / 2**20)
-            assert row.speed_up == pytest.approx(front.teacher.latency_ms / row.latency_ms)
-
-
 def test_the_options_of_the_recipe_are_its_fields(build):
     config = build(alpha=0.5, temperature=7.5, learning_rate=0.02, loss="dkd", seeds=1)
     recipe = train(config).student.recipe
     assert (recipe.alpha, recipe.alpha_end, recipe.alpha_schedule) == (0.5, 0.5, "constant")
     assert (recipe.temperature, recipe.temperature_schedule) == (7.5, "constant")
     assert (recipe.learning_rate, recipe.loss) == (0.02, "dkd")
-
-
-@pytest.mark.parametrize(
-    ("recipe", "fix", "told"),
-    [
-        ("features", {}, {"feature_loss": "crd"}),
-        ("shift", {"mix": "cutmix"}, {"is_adaptive": True, "teacher_confidence": 0.5}),
-        ("self", {}, {"exits": 2, "generations": 1}),
-        ("self", {"exits": "0", "generations": "2"}, {}),
-    ],
-)
-def test_each_recipe_trains_one_student_by_what_it_is_for(build, capsys, recipe, fix, told):
-    notes = Notes()
-    config = build("deeper", recipe=recipe, fix=fix, epochs=1)
-    student = train(config, notes, progress=SearchProgress()).student
-    for name, value in {**told, **fix}.items():
-        assert str(getattr(student.recipe, name)) == str(value)
-    assert (student.recipe.alpha, student.recipe.temperature) == (pytest.approx(0.9), 4.0)
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("recipe ")]
-    assert line.startswith(f"recipe {recipe}, where it leaves a choice: ")
-    assert all(f" {name}={str(value).lower()} " in line for name, value in told.items())
-    assert not any(f" {name}=" in line for name in fix)
-    assert [one.epoch.epoch for one in notes.of(EpochEnded)] == [
-        number + 1 for number in range(student.recipe.generations)
-    ]
-
-
-def test_the_loss_on_features_and_the_exits_are_in_what_is_learnt(build):
-    losses = {}
-    for recipe in ("default", "features", "self"):
-        notes = Notes()
-        train(build("deeper", recipe=recipe, epochs=1, study=recipe), notes)
-        (row,) = notes.of(EpochEnded)
-        losses[recipe] = row.epoch.train_loss
-    assert losses["features"] > losses["default"] + 0.1
-    assert losses["self"] > losses["default"] + 0.1
-
-
-def test_a_student_too_short_for_exits_is_told_before_anybody_is_trained(build):
-    notes = Notes()
-    with pytest.raises(SpaceError, match=r"two maps larger than 1x1 .* pass --fix exits=0"):
-        train(build(recipe="self"), notes)
-    assert not notes.events
-    assert train(build(recipe="self", fix={"exits": "0"}, epochs=1)).student.recipe.exits == 0
-
-
-@pytest.fixture
-def assisted(build, monkeypatch):
-    """A student of a teacher and an assistant that knows enough and is not trained any further."""
-
-    def teach(network, recipe, *, teacher, **_):
-        del network, recipe
-        assert teacher.network.name.endswith(":nearest")
-        engine = Engine(device=torch.device("cpu"))
-        return Training(curve=(), val_accuracy=0.9, engine=engine, seconds=0.1)
-
-    monkeypatch.setattr("autokd.study.teaching.train_student", teach)
-    return lambda **options: build(
-        assistant=(build().teacher[0].replace("nearest", "second"),), epochs=1, **options
-    )
-
-
-@pytest.mark.parametrize(
-    ("options", "wanted", "is_told"),
-    [
-        ({}, "assistant", True),
-        ({"recipe": "features"}, "assistant", True),
-        ({"fix": {"taught_by": "teacher"}}, "teacher", False),
-        ({"fix": {"taught_by": "both"}}, "both", False),
-    ],
-)
-def test_a_student_with_an_assistant_is_taught_by_it(
-    assisted, capsys, monkeypatch, options, wanted, is_told
-):
-    heard = []
-
-    def listen(*words, teacher, **rest):
-        heard.append(teacher.name)
-        return candidate.train_student(*words, teacher=teacher, **rest)
-
-    monkeypatch.setattr("autokd.study.refits.train_student", listen)
-    done = train(assisted(**options), progress=SearchProgress())
-    assert done.student.recipe.taught_by == wanted
-    assert (" taught_by=assistant " in capsys.readouterr().err) == is_told
-    (name,) = heard
-    assert (":nearest" in name, ":second" in name) == (
-        wanted != "assistant", wanted != "teacher",
-    )  # fmt: skip
-
-
-def test_where_no_assistant_is_needed_the_teacher_teaches(build, capsys):
-    config = build(assistant=("auto",), epochs=1)
-    done = train(config, progress=SearchProgress())
-    assert "no auto assistant" in capsys.readouterr().err
-    assert done.student.recipe.taught_by == "teacher"
 
 
 def test_a_student_that_was_cut_off_goes_on_after_its_last_epoch(build):
