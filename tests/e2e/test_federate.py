@@ -32,7 +32,7 @@ def words(name, **options):
     values = {
         "site": name, "meeting": "meeting", "data": f"npz:{name}.npz", "public": "npz:public.npz",
         "student": "mobile:width=0.5,depth=1" if name == "a" else "resnet:depth=1",
-        "rounds": 2, "epochs": 1, "sites": "a,b", "wait": "150s", "views": 2,
+        "rounds": 2, "epochs": 1, "first-epochs": 1, "sites": "a,b", "wait": "150s", "views": 2,
         "runs-dir": f"runs-{name}", "study": name, "out": f"out-{name}", **options,
     }  # fmt: skip
     flags = [text for name, value in values.items() for text in (f"--{name}", value)]

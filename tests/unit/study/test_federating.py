@@ -46,7 +46,7 @@ def build(tmp_path, monkeypatch):
     def build(**options):
         values = {
             "site": "a", "meeting": tmp_path / "meeting", "public": "npz:public.npz",
-            "n_sites": 2, "rounds": 2, "epochs": 1, "train_limit": 120, "views": 2,
+            "n_sites": 2, "rounds": 2, "epochs": 1, "first_epochs": 1, "train_limit": 120, "views": 2,
             "wait_s": 0.05, "student": "python:networks.py:student", "runs_dir": tmp_path / "runs",
         }  # fmt: skip
         return Config(**{**values, **options})
@@ -99,8 +99,8 @@ def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path, monkeypatch):
         "charter.json", "sites/a.json", "sites/b.json",
         *(f"round-0{number}/{site}.npz" for number in (0, 1) for site in "ab"),
     }  # fmt: skip
-    n_private = 96  # of 120, less those that choose
-    assert done.alone.epochs == round(1 + 2 * (n_private + 50) / n_private)
+    # Of 96 private and 50 public pictures, 32 a step: 3 steps, then twice 4.
+    assert done.alone.epochs == round((3 + 2 * 4) / 3)
     assert done.gain == done.student.test_accuracy - done.alone.test_accuracy
     assert done.student.test_accuracy == pytest.approx(done.bundle.test_accuracy)
     card = json.loads((tmp_path / "out/card.json").read_text())
@@ -263,7 +263,7 @@ class Halting(SearchProgress):
 
 
 def test_ctrl_c_ends_after_the_epoch_and_the_same_command_goes_on(build, tmp_path):
-    config = build(epochs=2)
+    config = build(epochs=2, first_epochs=4)
     with pytest.raises(MeetingError):
         federate(config)
     answer_as_b(tmp_path, numbers=[0, 1])
@@ -272,7 +272,7 @@ def test_ctrl_c_ends_after_the_epoch_and_the_same_command_goes_on(build, tmp_pat
     (kept,) = (config.study_dir / "checkpoints").glob("*.checkpoint")
     assert kept.name == "round-1-2.0.checkpoint"
     done = federate(config)
-    assert [len(one.curve) for one in done.rounds] == [2, 2, 2]
+    assert [len(one.curve) for one in done.rounds] == [4, 2, 2]
     assert not list((config.study_dir / "checkpoints").glob("*.checkpoint"))
 
 
