@@ -47,7 +47,8 @@ def build(tmp_path, monkeypatch):
         values = {
             "site": "a", "meeting": tmp_path / "meeting", "public": "npz:public.npz",
             "n_sites": 2, "rounds": 2, "epochs": 1, "first_epochs": 1, "train_limit": 120,
-            "views": 2, "wait_s": 0.05, "student": "python:networks.py:student", "runs_dir": tmp_path / "runs",
+            "views": 2, "wait_s": 0.05, "student": "python:networks.py:student",
+            "runs_dir": tmp_path / "runs",
         }  # fmt: skip
         return Config(**{**values, **options})
 
