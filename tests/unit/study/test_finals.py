@@ -271,6 +271,7 @@ def test_trainings_that_were_computed_in_several_ways_are_told(run_finals, tmp_p
 @pytest.fixture
 def said(monkeypatch):
     lines = []
+    monkeypatch.setattr(SearchProgress, "begin", lambda *_, **__: None)
     monkeypatch.setattr(SearchProgress, "say", lambda _, text: lines.append(text))
     return lines
 
