@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -238,11 +239,11 @@ def test_a_study_goes_on_with_a_device_of_another_kind(build, tmp_path):
 
 
 def test_checkpoints_of_a_site_keep_to_their_limit(build):
-    config = build(checkpoints_gb=0)
+    config = build()
     stale = config.study_dir / "checkpoints" / "round-7-9.0.checkpoint"
     stale.parent.mkdir(parents=True)
     stale.touch()
-    stale.write_bytes(b"old")
+    os.truncate(stale, round(config.checkpoints_gb * 2**30) + 1)  # takes no room
     with pytest.raises(MeetingError):
         federate(config)
     assert not stale.exists()
