@@ -60,8 +60,8 @@ def load():
 
 
 def tokenise(texts: list[str]) -> torch.Tensor:
-    """A token a word."""
-    rows = [[WORDS.index(word) for word in text.split()] for text in texts]
+    """A token a word; words that no caption has are left out."""
+    rows = [[WORDS.index(word) for word in text.split() if word in WORDS] for text in texts]
     return torch.tensor([(row + [0] * CONTEXT)[:CONTEXT] for row in rows])
 
 
