@@ -196,7 +196,8 @@ def settle_child(cores: Collection[int] = ()) -> None:
         cores: It is pinned to; any if none.
     """
     # A progress bar of the parent may have held the lock of its own streams when this was forked.
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    # What the user's code prints here must not come between the lines of `--json`.
+    sys.stdout = sys.stderr = sys.__stderr__
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

@@ -46,6 +46,16 @@ def crew(request):
     crew.close()
 
 
+def test_what_a_forked_job_prints_is_not_on_stdout(capfd):
+    crew = ForkedCrew(1)
+    crew.start(job(lambda _: print("from the user's code", flush=True)))  # noqa: T201
+    crew.wait(ignore)
+    crew.close()
+    out, err = capfd.readouterr()
+    assert "from the user" not in out
+    assert "from the user" in err
+
+
 def test_every_crew_is_a_crew(crew):
     assert isinstance(crew, Crew)
     assert crew.size >= 1
