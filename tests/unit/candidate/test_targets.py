@@ -60,6 +60,16 @@ class Broken(NamedTarget):
         return super().measure_together(models)
 
 
+class Unplugged(NamedTarget):
+    """A device that runs nothing any more."""
+
+    def measure(self, model):
+        raise MeasureError(f"nobody answers about {model.name}")
+
+    def measure_together(self, models):
+        return [self.measure(model) for model in models]
+
+
 @pytest.fixture(scope="module")
 def data():
     return load_data(Config(train_limit=400))
@@ -126,7 +136,7 @@ def test_a_further_target_that_cannot_run_the_file_costs_its_front_alone(open_wo
 
 
 def test_a_further_target_that_fails_three_times_does_not_stop_the_search(open_workshop, caplog):
-    workshop = open_workshop(FakeTarget(), board=StrictTarget(Broken(1.0, 1.0)))
+    workshop = open_workshop(FakeTarget(), board=StrictTarget(Unplugged(1.0, 1.0)))
     workshop = dataclasses.replace(workshop, target=NamedTarget(1.0, 0.5))
     for trial, width in enumerate((8, 24, 16)):
         result = screen_candidate({**INT8, "width_1": width}, workshop, trial=trial, known={})
