@@ -242,7 +242,7 @@ def test_a_forked_job_keeps_what_it_frees():
         faults = []
         for _ in range(6):  # a piece may come to lie in a hole, or in another heap of the thread
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-            torch.ones(4 * 2**20).sum()  # 16 MiB: less than a quarter of the heap of any thread
+            torch.ones(9 * 2**20).sum()  # 36 MiB: glibc alone would give back more than 32
             faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         return min(faults[1:])
 
@@ -250,7 +250,7 @@ def test_a_forked_job_keeps_what_it_frees():
     crew.start(job(count_faults))
     again = crew.wait(ignore).result
     crew.close()
-    assert again < 16 * 2**20 / resource.getpagesize() / 10
+    assert again < 36 * 2**20 / resource.getpagesize() / 10
 
 
 def test_a_job_asks_at_its_stops_only_and_ends_where_it_is_told_to(crew):
