@@ -1,5 +1,8 @@
 """Self-distillation: the end of a student teaches heads on its earlier layers."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -52,21 +55,25 @@ class ExitTeaching(nn.Module):
         self,
         student_logits: Float[Tensor, "batch classes"],
         targets: Float[Tensor, "batch classes"],
+        *,
+        log_prior: Float[Tensor, " classes"] | None = None,
     ) -> Float[Tensor, ""]:
         """What the exits miss of the labels and of the student's own end, after a forward pass.
 
         Args:
             student_logits: The student's own; no gradient flows into these.
             targets: A probability for each class; zeros where there is no label.
+            log_prior: Of the classes, as `label_loss` takes it.
 
         Returns:
             The mean over the exits, in nats.
         """
         *shallow, deepest = self._reader.features
+        learn = partial(label_loss, targets=targets, log_prior=log_prior)
         with torch.autocast(student_logits.device.type, enabled=False):
             goal = deepest.detach().float().mean((2, 3))
             losses = [
-                self._exit_loss(project, head, feature.float(), goal, student_logits, targets)
+                self._exit_loss(project, head, feature.float(), goal, student_logits, learn)
                 for project, head, feature in zip(
                     self.bottlenecks, self.heads, shallow, strict=True
                 )
@@ -80,12 +87,12 @@ class ExitTeaching(nn.Module):
         feature: Tensor,
         goal: Tensor,
         student_logits: Tensor,
-        targets: Tensor,
+        learn: Callable[[Tensor], Tensor],
     ) -> Tensor:
         vector = project(feature).mean((2, 3))
         logits = head(vector)
         soft = soft_target_loss(logits, student_logits.detach(), temperature=_TEMPERATURE)
-        hard = label_loss(logits, targets)
+        hard = learn(logits)
         hint = F.mse_loss(vector, goal)
         return hard * (1 - _SOFT_SHARE) + soft * _SOFT_SHARE + hint * _HINT_WEIGHT
 

@@ -177,7 +177,9 @@ class Learning:
         if teaching.features is not None and feature_weight > 0:
             loss = loss + feature_weight * teaching.features.loss(views)
         if teaching.exits is not None:
-            loss = loss + teaching.exits.loss(student_logits.float(), views.targets)
+            loss = loss + teaching.exits.loss(
+                student_logits.float(), views.targets, log_prior=self._log_prior
+            )
         if teaching.original is not None:
             loss = loss + teaching.original.loss(student_logits.float(), views)
         self._optimiser.zero_grad(set_to_none=True)

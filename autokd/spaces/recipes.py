@@ -226,7 +226,7 @@ def _normalise(recipe: Recipe) -> Recipe:
         ("magnitude",): recipe.augmentation != "randaugment",
         ("mix_alpha",): not is_mixed,
         ("mix_targets",): not (is_mixed and recipe.is_distilled) or recipe.has_feature_loss,
-        ("is_balanced",): not recipe.has_label_loss,
+        ("is_balanced",): not recipe.has_label_loss and recipe.exits == 0,
         ("label_smoothing",): not recipe.has_label_loss and recipe.exits == 0,
     }
     names = [name for fields, is_idle in idle.items() if is_idle for name in fields]

@@ -50,6 +50,20 @@ def test_exits_teach_the_earlier_layers_and_not_the_end(batch):
     assert all(weight.grad is not None for weight in exits.heads.parameters())
 
 
+def test_exits_learn_labels_beside_the_same_prior_as_the_end(batch):
+    views, targets = batch
+    student, exits, _ = build()
+    logits = student(views)
+    prior = torch.tensor([0.6, 0.1, 0.1, 0.1, 0.1]).log()
+    bias = exits.heads[0].bias
+    grads = [
+        torch.autograd.grad(exits.loss(logits, targets, log_prior=one), bias, retain_graph=True)[0]
+        for one in (None, torch.full((5,), 0.2).log(), prior)
+    ]
+    assert grads[0] == pytest.approx(grads[1], abs=1e-6)
+    assert grads[2][0] > grads[0][0], "what is frequent is not to be said of itself"
+
+
 def test_training_the_exits_lowers_their_loss(batch):
     views, targets = batch
     student, exits, _ = build()
