@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ _MOST_IN_VAIN = 3  # times that a quiet machine is waited for before nobody wait
 _LOCK = Path(tempfile.gettempdir()) / "autokd-latency.lock"
 _READY = "ready\n"  # printed by the stopwatch, which waits for a line then
 _TIMEOUT_S = 300.0
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)  # by somebody, or by the kernel for want of memory
 _CALIBRATION = Form(least_s=1.0, most_s=2.0, precision=0.005)
 _CALIBRATIONS = 3  # the fastest of them: a machine is disturbed for a second, or for a minute
 _DOUBT = 0.5  # of the logarithm of the drift, where no network was timed on a quiet machine
@@ -261,6 +263,9 @@ class StopwatchTarget:
         limit_s = _TIMEOUT_S * len(models)
         try:
             stopped = self._wait_for(command, limit_s=limit_s)
+            if stopped.returncode in _KILLED:  # once that says nothing of the network
+                _logger.warning("the stopwatch was killed, timing %s: it starts again", names)
+                stopped = self._wait_for(command, limit_s=limit_s)
         except subprocess.TimeoutExpired as error:
             raise MeasureError(
                 f"{names} must be timed within {limit_s:.0f} s, got no result"

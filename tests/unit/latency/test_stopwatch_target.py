@@ -4,6 +4,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from torch import nn
 
@@ -145,3 +146,35 @@ def test_ctrl_c_of_the_terminal_does_not_reach_the_stopwatch(tmp_path, monkeypat
     monkeypatch.setattr(stopwatch_target.subprocess, "Popen", Spy)
     StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
     assert how["start_new_session"]
+
+
+class Killing:
+    """Kills the stopwatch that was about to start, as often as it was told to."""
+
+    def __init__(self, n_times: int):
+        self.n_times = n_times
+
+    @contextmanager
+    def __call__(self):
+        if self.n_times:
+            self.n_times -= 1
+            (stopwatch,) = [
+                child for child in psutil.Process().children() if "stopwatch" in child.cmdline()
+            ]
+            stopwatch.kill()
+        yield
+
+
+def test_a_stopwatch_that_was_killed_starts_again(tmp_path, caplog):
+    model = export(tmp_path, 16)
+    StopwatchTarget(form=SHORT).measure(model)  # the reference is known after it
+    with caplog.at_level(logging.WARNING):
+        assert StopwatchTarget(form=SHORT, quiet=Killing(1)).measure(model).median_ms > 0
+    assert "killed, timing 16.onnx: it starts again" in caplog.text
+
+
+def test_a_stopwatch_that_is_killed_again_is_given_up(tmp_path):
+    model = export(tmp_path, 16)
+    StopwatchTarget(form=SHORT).measure(model)
+    with pytest.raises(MeasureError, match=r"must run 16\.onnx, got exit code -9"):
+        StopwatchTarget(form=SHORT, quiet=Killing(2)).measure(model)
