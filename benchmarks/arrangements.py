@@ -141,6 +141,7 @@ class _Staff:
         network: nn.Module,
         recipe: Recipe,
         *,
+        title: str,
         plan: TeacherPlan,
         checkpoint: Path,
         teacher: nn.Module | None,
@@ -165,8 +166,7 @@ class _Staff:
             )
             return {name: value.cpu().numpy() for name, value in network.state_dict().items()}
 
-        title = "second teacher" if teacher is None else "assistant"
-        Console(stderr=True, highlight=False).print(f"{title}: {plan.epochs} epochs")
+        Console(stderr=True, highlight=False).print(f"another {title}: {plan.epochs} epochs")
         crew = bench.crew
         crew.start(Job(key=None, title=title, epochs=plan.epochs, work=work, is_wide=True))
         done = None

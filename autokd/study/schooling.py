@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, final, runtime_checkable
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from autokd.config import Config, find_cache
 from autokd.data import SearchData
+from autokd.distillation import Plan
 from autokd.errors import TeacherError
 from autokd.teachers import (
     AnyTeacher,
@@ -21,6 +23,7 @@ from autokd.teachers import (
     build_committee,
     check_teacher,
     evaluate_teacher,
+    load_alone,
     load_assistant,
     load_teacher,
 )
@@ -31,18 +34,31 @@ __all__ = ["School", "TrainTeacher"]
 
 @runtime_checkable
 class TrainTeacher(Protocol):
-    """Trains a teacher on labels, or an assistant on what its teacher says as well."""
+    """Trains a network on labels, or an assistant on what its teacher says as well."""
 
     def __call__(
         self,
         network: nn.Module,
         recipe: Recipe,
         *,
+        title: str,
         plan: TeacherPlan,
         checkpoint: Path,
         teacher: nn.Module | None,
     ) -> nn.Module:
-        """The network, trained in place, from the checkpoint on if there is one."""
+        """The network, trained in place, from the checkpoint on if there is one.
+
+        Args:
+            network: Takes views in [0, 1] at the data's size, gives logits.
+            recipe: What it learns from, and with what optimiser.
+            title: What it is called while it is trained, as in "epochs of the TITLE".
+            plan: How to train it.
+            checkpoint: A file of this training's own.
+            teacher: Of an assistant.
+
+        Returns:
+            The network.
+        """
         ...
 
 
@@ -52,6 +68,7 @@ class School:
 
     Attributes:
         data: Pictures to train and to judge on.
+        device: Where they are asked.
         say: Shows a line to the user.
         accuracies: Top-1 on the validation split, by digest of whoever was judged.
         trained: Files of the weights of those that were trained, in this session or another.
@@ -77,10 +94,10 @@ class School:
             train: Trains those that have to be; they are refused if none.
             known: Accuracies that were found elsewhere; nobody else may teach then.
         """
-        self.data, self.say = data, say
+        self.data, self.device, self.say = data, device, say
         self.accuracies: dict[str, float] = {}
         self.trained: list[Path] = []
-        self._config, self._device, self._train, self._known = config, device, train, known
+        self._config, self._train, self._known = config, train, known
         self._cache = find_cache()
 
     def load(self, request: TeacherRequest, *, is_alone: bool) -> Teacher:
@@ -115,6 +132,42 @@ class School:
         self.say(f"assistant {assistant.name}: {accuracy:.1%} on validation{size}")
         return assistant
 
+    def find_lag(self, student: nn.Module, *, plan: Plan, teacher: AnyTeacher) -> float:
+        """How far a student stays behind where labels alone teach it.
+
+        Args:
+            student: With fresh weights; its weights of another session are read from the cache.
+            plan: As long and in such batches as a trial is trained.
+            teacher: Has been judged.
+
+        Returns:
+            Validation accuracy of the teacher less that of the student, in [-1, 1].
+        """
+        usual = Recipe()
+        alone = load_alone(
+            student,
+            plan=TeacherPlan(
+                epochs=plan.epochs,
+                batch_size=plan.batch_size,
+                learning_rate=usual.learning_rate,
+                weight_decay=usual.weight_decay,
+                seed=plan.seed,
+            ),
+            data=self.data.card,
+            fit=partial(self._fit, title="student alone"),
+            cache=self._cache,
+        )
+        self._note(alone)
+        if self._known is None:
+            alone.to(self.device)
+            images, labels = self.data.val_images, self.data.val_labels
+            accuracy = evaluate_teacher(alone, images=images, labels=labels)
+            self.accuracies[alone.digest] = accuracy
+            self.say(f"the student alone: {accuracy:.1%} on validation")
+        else:  # judged where the assistant was made or not
+            accuracy = self._known.get(alone.digest, 0.0)
+        return self.accuracies[teacher.digest] - accuracy
+
     def join(self, members: Sequence[AnyTeacher]) -> AnyTeacher:
         """The voice of one or several, judged as such."""
         joined = build_committee(
@@ -144,7 +197,7 @@ class School:
         Raises:
             TeacherError: It is no better, or it is another one than elsewhere.
         """
-        teacher.to(self._device)
+        teacher.to(self.device)
         if self._known is not None:
             if teacher.digest not in self._known:
                 raise TeacherError(
@@ -159,10 +212,13 @@ class School:
         self.accuracies[teacher.digest] = accuracy
         return accuracy
 
-    def _fit(self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path) -> nn.Module:
-        """A teacher trained on the labels."""
+    def _fit(
+        self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path, title: str = "teacher"
+    ) -> nn.Module:
+        """A network trained on the labels."""
+        recipe = _build_recipe(plan)
         return self._have_trained(
-            network, _build_recipe(plan), plan=plan, checkpoint=checkpoint, teacher=None
+            network, recipe, title=title, plan=plan, checkpoint=checkpoint, teacher=None
         )
 
     def _teach(
@@ -172,7 +228,7 @@ class School:
         textbook: dict[str, Any] = dict(RECIPE_PRIORS["textbook"])
         recipe = dataclasses.replace(_build_recipe(plan), **textbook)
         return self._have_trained(
-            network, recipe, plan=plan, checkpoint=checkpoint, teacher=teacher
+            network, recipe, title="assistant", plan=plan, checkpoint=checkpoint, teacher=teacher
         )
 
     def _have_trained(
@@ -180,6 +236,7 @@ class School:
         network: nn.Module,
         recipe: Recipe,
         *,
+        title: str,
         plan: TeacherPlan,
         checkpoint: Path,
         teacher: nn.Module | None,
@@ -189,7 +246,9 @@ class School:
                 "`--teacher` was trained for the study and would be another one here; train "
                 "where all devices are alike, or pass --teacher file:PATH"
             )
-        return self._train(network, recipe, plan=plan, checkpoint=checkpoint, teacher=teacher)
+        return self._train(
+            network, recipe, title=title, plan=plan, checkpoint=checkpoint, teacher=teacher
+        )
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from autokd.errors import ExportError, TeacherError, WorkerError
 from autokd.exporters import export_onnx, export_program
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
+from autokd.study.planning import build_plan
 from autokd.study.progress import SearchProgress
 from autokd.study.schooling import School
 from autokd.teachers import (
@@ -146,7 +147,10 @@ def _gather(config: Config, *, space: Space, school: School) -> dict[TaughtBy, A
     members = [school.load(request, is_alone=len(requests) == 1) for request in requests]
     teacher = school.join(members)
     networks: dict[TaughtBy, AnyTeacher] = {"teacher": teacher}
-    if helpers and (assistant := _make_assistant(helpers, teacher, space=space, school=school)):
+    plan = build_plan(config, data=school.data, device=school.device)
+    if helpers and (
+        assistant := _make_assistant(helpers, teacher, space=space, school=school, plan=plan)
+    ):
         both = school.join([teacher, assistant])
         school.say(f"both together: {school.accuracies[both.digest]:.1%} on validation")
         networks |= {"assistant": assistant, "both": both}
@@ -189,22 +193,36 @@ def _remember(
 
 
 def _make_assistant(
-    requests: Sequence[TeacherRequest], teacher: AnyTeacher, *, space: Space, school: School
+    requests: Sequence[TeacherRequest],
+    teacher: AnyTeacher,
+    *,
+    space: Space,
+    school: School,
+    plan: Plan,
 ) -> AnyTeacher | None:
     """The last of a chain of assistants, each taught by the one before; none if none is needed."""
-    student, _ = build_student(space, {}, data=school.data.card, seed=0)
+    student, _ = build_student(space, {}, data=school.data.card, seed=plan.seed)
     n_student = sum(value.numel() for value in student.parameters())
-    plan = plan_assistants(
-        requests, teacher=teacher.name, n_teacher=teacher.n_params, n_student=n_student
+    lags: list[float] = []
+
+    def find_lag() -> float:
+        lags.append(school.find_lag(student, plan=plan, teacher=teacher))
+        return lags[0]
+
+    wanted = plan_assistants(
+        requests,
+        teacher=teacher.name,
+        n_teacher=teacher.n_params,
+        n_student=n_student,
+        find_lag=find_lag,
     )
-    if len(plan) < len(requests) and teacher.n_params is not None:
-        ratio = teacher.n_params / n_student
-        school.say(f"no auto assistant: the teacher has {ratio:.1f} times the student's parameters")
-    if not plan:
-        return None
-    last = teacher
-    for request, n_params in plan:
-        last = school.load_assistant(request, teacher=last, n_params=n_params)
+    if len(wanted) < len(requests) and teacher.n_params is not None:
+        ratio = f"the teacher has {teacher.n_params / n_student:.1f} times the student's parameters"
+        lag = f", which is {100 * lags[0]:.1f} points below it without a teacher" if lags else ""
+        school.say(f"no auto assistant: {ratio}{lag}")
+    last: AnyTeacher | None = None
+    for request, n_params in wanted:
+        last = school.load_assistant(request, teacher=last or teacher, n_params=n_params)
     return last
 
 
@@ -255,11 +273,11 @@ class _Trainer:
         network: nn.Module,
         recipe: Recipe,
         *,
+        title: str,
         plan: TeacherPlan,
         checkpoint: Path,
         teacher: nn.Module | None,
     ) -> nn.Module:
-        title = "teacher" if teacher is None else "assistant"
         keeper = CheckpointFile(checkpoint)
         kept = keeper.load()
         n_done, seconds_before = (0, 0.0) if kept is None else (len(kept.curve), kept.seconds)

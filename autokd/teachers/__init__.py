@@ -13,7 +13,7 @@ from autokd.teachers.bank import KnowledgeBank, expand_answers
 from autokd.teachers.clip_teacher import ClipTeacher, Tokenise, load_clip
 from autokd.teachers.committee import AnyTeacher, Committee, build_committee
 from autokd.teachers.evaluation import check_teacher, evaluate_teacher
-from autokd.teachers.loading import load_assistant, load_teacher
+from autokd.teachers.loading import load_alone, load_assistant, load_teacher
 from autokd.teachers.plans import FitNetwork, TeacherPlan, TeachNetwork
 from autokd.teachers.preprocessing import Preprocessing
 from autokd.teachers.requests import (
@@ -42,6 +42,7 @@ __all__ = [
     "check_teacher",
     "evaluate_teacher",
     "expand_answers",
+    "load_alone",
     "load_assistant",
     "load_clip",
     "load_teacher",

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from autokd.config import Config
 from autokd.errors import TeacherError
@@ -23,7 +24,7 @@ from autokd.teachers.plans import (
     plan_finetuning,
     plan_training,
 )
-from autokd.teachers.preprocessing import override_preprocessing
+from autokd.teachers.preprocessing import override_preprocessing, plain_preprocessing
 from autokd.teachers.probing import count_logits
 from autokd.teachers.python_teacher import load_python
 from autokd.teachers.requests import TeacherRequest
@@ -32,7 +33,7 @@ from autokd.teachers.timm_teacher import load_timm
 from autokd.teachers.torchvision_teacher import load_torchvision
 from autokd.types import RECIPE_PRIORS, DataCard
 
-__all__ = ["load_assistant", "load_teacher"]
+__all__ = ["load_alone", "load_assistant", "load_teacher"]
 
 
 def load_teacher(
@@ -107,6 +108,27 @@ def load_assistant(
             source, request, origin=origin, data=data, config=config, fit=fit, cache=cache
         )
     return Teacher(source, name=request.spec, view_shape=data.shape)
+
+
+def load_alone(
+    student: nn.Module, *, plan: TeacherPlan, data: DataCard, fit: FitNetwork, cache: Path
+) -> Teacher:
+    """A student that labels alone have taught, to be judged like a teacher.
+
+    Args:
+        student: With fresh weights; takes views in [0, 1] at the data's size.
+        plan: How to train it.
+        data: What it shall classify.
+        fit: Trains it; called once only for the same student, data and plan.
+        cache: Trained weights lie in its folder `teachers`.
+
+    Returns:
+        The student, frozen.
+    """
+    source = Source(network=student, preprocessing=plain_preprocessing(data.shape))
+    origin = f"student {digest_weights(student)}"
+    fit_once(source, origin=origin, plan=plan, data=data, fit=fit, cache=cache)
+    return Teacher(source, name="the student alone", view_shape=data.shape)
 
 
 def _load(

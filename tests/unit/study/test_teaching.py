@@ -17,7 +17,7 @@ from autokd.study import schooling, teaching
 from autokd.study.crew import InlineCrew
 from autokd.study.forked_crew import ForkedCrew
 from autokd.study.progress import SearchProgress
-from autokd.study.teaching import build_teachers, check_features
+from autokd.study.teaching import build_teachers, check_features, recall_teachers
 from autokd.teachers import Committee, Teacher
 from autokd.testing import FakeTarget
 from autokd.types import EpochLog
@@ -255,11 +255,38 @@ def test_auto_makes_an_assistant_only_where_the_teacher_is_far_larger(
     assert set(small.teachers) == {"teacher"}
     assert "no auto assistant: the teacher has 0.0 times" in said[-1]
     monkeypatch.setattr("autokd.teachers.assistants.LARGE_GAP", 5)
+    lazy = build("auto", assistant="auto")
+    assert set(lazy.teachers) == {"teacher"}
+    assert said[-2].startswith("the student alone: ")
+    assert "no auto assistant" in said[-1]
+    assert "points below it without a teacher" in said[-1]
+    monkeypatch.setattr("autokd.teachers.assistants.LARGE_LAG", -1)
     large = build("auto", assistant="auto")
     ratio = large.card.n_params / large.teachers["assistant"].network.n_params
     assert 2.5 < ratio < 3.5  # the root of 8.5
-    assert [teacher for teacher, _, _ in trainings] == [None, "auto"]
-    assert large.training_s == 4.0
+    assert [teacher for teacher, _, _ in trainings] == [None, None, "auto"]
+    assert (lazy.training_s, large.training_s) == (4.0, 2.0)  # teacher, student alone; assistant
+
+
+@pytest.mark.parametrize("lag", [-1, 1])
+def test_another_machine_needs_an_assistant_or_not_as_the_first_one_did(
+    build, trainings, monkeypatch, data, lag
+):
+    monkeypatch.setattr("autokd.teachers.assistants.LARGE_GAP", 5)
+    monkeypatch.setattr("autokd.teachers.assistants.LARGE_LAG", lag)
+    first, n_trained = build("auto", assistant="auto"), len(trainings)
+    assert ("assistant" in first.teachers) == (lag < 0)
+    there = recall_teachers(
+        Config(teacher=["auto"], assistant="auto", train_limit=300, device="cpu"),
+        data,
+        space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
+        device=torch.device("cpu"),
+        accuracies=first.accuracies,
+    )
+    assert {role: one.network.digest for role, one in there.items()} == {
+        role: one.network.digest for role, one in first.teachers.items()
+    }
+    assert len(trainings) == n_trained
 
 
 def test_a_wrong_assistant_is_named_by_its_option(build):

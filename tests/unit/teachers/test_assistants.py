@@ -14,7 +14,7 @@ from autokd.teachers import (
     load_assistant,
     plan_assistants,
 )
-from autokd.teachers.assistants import LARGE_GAP
+from autokd.teachers.assistants import LARGE_GAP, LARGE_LAG
 from autokd.teachers.auto_teacher import build_auto, choose_size, scale_size
 
 
@@ -62,9 +62,11 @@ def hire(tmp_path, teach, card):
     return hire
 
 
-def plan(*specs, n_teacher=1_000_000, n_student=10_000):
+def plan(*specs, n_teacher=1_000_000, n_student=10_000, find_lag=lambda: 1.0):
     requests = build_assistant_requests(Config(assistant=specs))
-    return plan_assistants(requests, teacher="big", n_teacher=n_teacher, n_student=n_student)
+    return plan_assistants(
+        requests, teacher="big", n_teacher=n_teacher, n_student=n_student, find_lag=find_lag
+    )
 
 
 def test_one_assistant_has_the_geometric_mean_of_teacher_and_student():
@@ -82,6 +84,16 @@ def test_the_sizes_of_a_chain_go_down_in_equal_steps():
 @pytest.mark.parametrize(("ratio", "n_hired"), [(LARGE_GAP, 0), (LARGE_GAP + 0.1, 1), (0.5, 0)])
 def test_an_assistant_is_made_only_over_a_large_gap(ratio, n_hired):
     assert len(plan("auto", n_teacher=round(1000 * ratio), n_student=1000)) == n_hired
+
+
+@pytest.mark.parametrize(("lag", "n_hired"), [(LARGE_LAG, 0), (LARGE_LAG + 0.001, 1), (-0.1, 0)])
+def test_a_student_that_is_as_good_alone_needs_none(lag, n_hired):
+    assert len(plan("auto", find_lag=lambda: lag)) == n_hired
+
+
+def test_no_student_is_trained_alone_to_find_out_what_parameters_tell():
+    assert plan("auto", n_teacher=1000, n_student=1000, find_lag=pytest.fail) == ()
+    assert len(plan("timm:x", find_lag=pytest.fail)) == 1
 
 
 def test_a_named_assistant_is_hired_whatever_the_gap():
