@@ -36,6 +36,7 @@ class Call:
         space: Digest of the joint space's dimensions.
         accuracies: Of the teachers on validation, by their digests.
         has_assistant: Whether an assistant teaches too.
+        lag: As `Faculty.lag`.
         weight_bits: Of INT8 files, as the processor wants it that latencies are measured on.
     """
 
@@ -44,6 +45,7 @@ class Call:
     space: str
     accuracies: dict[str, float]
     has_assistant: bool
+    lag: float | None = None
     weight_bits: int | None = None
 
 
@@ -74,6 +76,7 @@ def write_call(
         space=_digest_space(space),
         accuracies=dict(faculty.accuracies),
         has_assistant="assistant" in faculty.teachers,
+        lag=faculty.lag,
         weight_bits=weight_bits or safe_weight_bits(),
     )
     return dump_json(call)
@@ -137,7 +140,9 @@ def open_bench(call: Call, config: Config, *, scratch: Path, weights: Mapping[st
             temporary = path.with_suffix(f".{scratch.name}.tmp")
             temporary.write_bytes(content)
             temporary.replace(path)
-    known = recall_teachers(config, data, space=space, device=device, accuracies=call.accuracies)
+    known = recall_teachers(
+        config, data, space=space, device=device, accuracies=call.accuracies, lag=call.lag
+    )
     workshop = Workshop(
         space=space,
         data=data,

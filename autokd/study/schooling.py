@@ -72,6 +72,8 @@ class School:
         say: Shows a line to the user.
         accuracies: Top-1 on the validation split, by digest of whoever was judged.
         trained: Files of the weights of those that were trained, in this session or another.
+        lag: How far the student stays behind its teacher where labels alone teach it: validation
+            accuracy of the teacher less that of the student; none where nobody has asked.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class School:
         say: Callable[[str], object],
         train: TrainTeacher | None = None,
         known: Mapping[str, float] | None = None,
+        lag: float | None = None,
     ) -> None:
         """Nobody has been looked at yet.
 
@@ -93,10 +96,12 @@ class School:
             say: Shows a line to the user.
             train: Trains those that have to be; they are refused if none.
             known: Accuracies that were found elsewhere; nobody else may teach then.
+            lag: What was found elsewhere.
         """
         self.data, self.device, self.say = data, device, say
         self.accuracies: dict[str, float] = {}
         self.trained: list[Path] = []
+        self.lag = lag
         self._config, self._train, self._known = config, train, known
         self._cache = find_cache()
 
@@ -141,32 +146,31 @@ class School:
             teacher: Has been judged.
 
         Returns:
-            Validation accuracy of the teacher less that of the student, in [-1, 1].
+            `lag`, in [-1, 1].
         """
+        if self.lag is not None:
+            return self.lag
         usual = Recipe()
-        alone = load_alone(
-            student,
-            plan=TeacherPlan(
-                epochs=plan.epochs,
-                batch_size=plan.batch_size,
-                learning_rate=usual.learning_rate,
-                weight_decay=usual.weight_decay,
-                seed=plan.seed,
-            ),
-            data=self.data.card,
-            fit=partial(self._fit, title="student alone"),
-            cache=self._cache,
-        )
-        self._note(alone)
-        if self._known is None:
-            alone.to(self.device)
-            images, labels = self.data.val_images, self.data.val_labels
-            accuracy = evaluate_teacher(alone, images=images, labels=labels)
-            self.accuracies[alone.digest] = accuracy
-            self.say(f"the student alone: {accuracy:.1%} on validation")
-        else:  # judged where the assistant was made or not
-            accuracy = self._known.get(alone.digest, 0.0)
-        return self.accuracies[teacher.digest] - accuracy
+        with _naming("--assistant auto"):
+            alone = load_alone(
+                student,
+                plan=TeacherPlan(
+                    epochs=plan.epochs,
+                    batch_size=plan.batch_size,
+                    learning_rate=usual.learning_rate,
+                    weight_decay=usual.weight_decay,
+                    seed=plan.seed,
+                ),
+                data=self.data.card,
+                fit=partial(self._fit, title="student alone"),
+                cache=self._cache,
+            )
+        alone.to(self.device)
+        images, labels = self.data.val_images, self.data.val_labels
+        accuracy = evaluate_teacher(alone, images=images, labels=labels)
+        self.say(f"the student alone: {accuracy:.1%} on validation")
+        self.lag = self.accuracies[teacher.digest] - accuracy
+        return self.lag
 
     def join(self, members: Sequence[AnyTeacher]) -> AnyTeacher:
         """The voice of one or several, judged as such."""

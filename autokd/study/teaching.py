@@ -48,6 +48,7 @@ class Faculty:
         trained: Files of the weights of those that were trained for it.
         latency_device: What the teacher was timed on, and students are; empty where that is told
             by a table.
+        lag: As `School.lag`.
     """
 
     teachers: Mapping[TaughtBy, KnownTeacher]
@@ -57,6 +58,7 @@ class Faculty:
     accuracies: Mapping[str, float]
     trained: tuple[Path, ...]
     latency_device: str
+    lag: float | None = None
 
 
 def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
@@ -112,6 +114,7 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
         accuracies=school.accuracies,
         trained=tuple(school.trained),
         latency_device="" if config.latency_table else latencies[0].device,
+        lag=school.lag,
     )
 
 
@@ -122,6 +125,7 @@ def recall_teachers(
     space: Space,
     device: torch.device,
     accuracies: Mapping[str, float],
+    lag: float | None = None,
 ) -> Mapping[TaughtBy, KnownTeacher]:
     """The teachers of a study on another machine, where nobody is trained or judged anew.
 
@@ -132,11 +136,12 @@ def recall_teachers(
         device: Where they will be asked.
         accuracies: `Faculty.accuracies` of the study; weights that were trained for it lie in
             this machine's cache.
+        lag: `Faculty.lag` of the study.
 
     Returns:
         `Faculty.teachers`. A `TeacherError` says that one is another one here.
     """
-    school = School(config, data, device=device, say=lambda _: None, known=accuracies)
+    school = School(config, data, device=device, say=lambda _: None, known=accuracies, lag=lag)
     networks = _gather(config, space=space, school=school)
     return _remember_all(networks, config=config, data=data, device=device)
 
@@ -203,22 +208,16 @@ def _make_assistant(
     """The last of a chain of assistants, each taught by the one before; none if none is needed."""
     student, _ = build_student(space, {}, data=school.data.card, seed=plan.seed)
     n_student = sum(value.numel() for value in student.parameters())
-    lags: list[float] = []
-
-    def find_lag() -> float:
-        lags.append(school.find_lag(student, plan=plan, teacher=teacher))
-        return lags[0]
-
     wanted = plan_assistants(
         requests,
         teacher=teacher.name,
         n_teacher=teacher.n_params,
         n_student=n_student,
-        find_lag=find_lag,
+        find_lag=lambda: school.find_lag(student, plan=plan, teacher=teacher),
     )
     if len(wanted) < len(requests) and teacher.n_params is not None:
         ratio = f"the teacher has {teacher.n_params / n_student:.1f} times the student's parameters"
-        lag = f", which is {100 * lags[0]:.1f} points below it without a teacher" if lags else ""
+        lag = "" if school.lag is None else f" and is {100 * school.lag:.1f} points above it"
         school.say(f"no auto assistant: {ratio}{lag}")
     last: AnyTeacher | None = None
     for request, n_params in wanted:

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from filelock import FileLock
 
 from autokd import cli as cli_module
+from tests.e2e.started import Started
 
 TINY = ["--train-limit", "300", "--epochs", "1", "--refit-epochs", "1", "--seeds", "2"]
 
@@ -39,12 +40,8 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def start(environment):
     """Starts autokd in a folder."""
 
-    def start(folder: Path, *words: object) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "autokd", *map(str, words)],
-            cwd=folder, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+    def start(folder: Path, *words: object) -> Started:
+        return Started(folder, list(map(str, words)), environment)
 
     return start
 
@@ -62,18 +59,20 @@ def run(start):
 
 
 @pytest.fixture(scope="session")
-def searched(run, shared):
+def searched(environment, shared):
     """A folder with a finished search, and what it printed as JSON; made once for all."""
     folder = shared / "searched"
     with FileLock(shared / "searched.lock"):
         if not folder.exists():
             folder.mkdir()
-            code, out, err = run(
-                folder, "search", "--budget", 6, "--study", "tiny", "--json", *TINY
-            )
-            assert code == 0, err
-            (folder / "out.json").write_text(out)
-            (folder / "err.txt").write_text(err)
+            words = ["search", "--budget", "6", "--study", "tiny", "--json", *TINY]
+            done = subprocess.run(
+                [sys.executable, "-m", "autokd", *words], cwd=folder, env=environment,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            (folder / "out.json").write_text(done.stdout)
+            (folder / "err.txt").write_text(done.stderr)
     return folder, json.loads((folder / "out.json").read_text()), (folder / "err.txt").read_text()
 
 

@@ -259,7 +259,7 @@ def test_auto_makes_an_assistant_only_where_the_teacher_is_far_larger(
     assert set(lazy.teachers) == {"teacher"}
     assert said[-2].startswith("the student alone: ")
     assert "no auto assistant" in said[-1]
-    assert "points below it without a teacher" in said[-1]
+    assert "points above it" in said[-1]
     monkeypatch.setattr("autokd.teachers.assistants.LARGE_LAG", -1)
     large = build("auto", assistant="auto")
     ratio = large.card.n_params / large.teachers["assistant"].network.n_params
@@ -270,18 +270,24 @@ def test_auto_makes_an_assistant_only_where_the_teacher_is_far_larger(
 
 @pytest.mark.parametrize("lag", [-1, 1])
 def test_another_machine_needs_an_assistant_or_not_as_the_first_one_did(
-    build, trainings, monkeypatch, data, lag
+    build, trainings, monkeypatch, data, tmp_path, lag
 ):
     monkeypatch.setattr("autokd.teachers.assistants.LARGE_GAP", 5)
     monkeypatch.setattr("autokd.teachers.assistants.LARGE_LAG", lag)
     first, n_trained = build("auto", assistant="auto"), len(trainings)
     assert ("assistant" in first.teachers) == (lag < 0)
+    carried = {path.name: path.read_bytes() for path in first.trained}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere/autokd/teachers").mkdir(parents=True)
+    for name, content in carried.items():
+        (tmp_path / "elsewhere/autokd/teachers" / name).write_bytes(content)
     there = recall_teachers(
         Config(teacher=["auto"], assistant="auto", train_limit=300, device="cpu"),
         data,
         space=build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10),
         device=torch.device("cpu"),
         accuracies=first.accuracies,
+        lag=first.lag,
     )
     assert {role: one.network.digest for role, one in there.items()} == {
         role: one.network.digest for role, one in first.teachers.items()
