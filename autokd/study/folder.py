@@ -10,11 +10,10 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from filelock import FileLock, Timeout
-
 from autokd.config import Config, TowerConfig, build_config
 from autokd.errors import StudyError
 from autokd.latency import is_same_device
+from autokd.study.locks import held_file
 from autokd.types import Dimension, Front, dump_json, load_json
 
 __all__ = ["TOWERS", "StudyFolder", "find_study", "find_tracked", "list_studies", "load_front"]
@@ -105,28 +104,13 @@ class StudyFolder:
     def locked(self) -> Generator[None]:
         """The study is this process's alone; the lock dies with the process.
 
+        A `StudyError` says that another process has it, a `ConfigError` that it cannot be written.
+
         Yields:
             Nothing.
-
-        Raises:
-            StudyError: Another process has it, or the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StudyError(f"`--runs-dir` must be writable, got {self.path}: {error}") from error
-        lock = FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StudyError(
-                f"study `{self.path.name}` must not be searched twice at once; wait for the "
-                "other process or pass another --study"
-            ) from error
-        try:
+        with held_file(self.path / "lock", study=self.path.name, option="--runs-dir"):
             yield
-        finally:
-            lock.release()
 
     def check_settings(self, config: Config, *, dimensions: Sequence[Dimension]) -> None:
         """Holds a known study to its own settings; says nothing of a new one.

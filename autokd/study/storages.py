@@ -1,32 +1,20 @@
 """Where Optuna's study lies: opened, waited for when it is away, and held by one coordinator."""
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import final
 
 import sqlalchemy
-from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy.exc import SQLAlchemyError
 
-from autokd.config import redacted
-from autokd.errors import ConfigError, StudyError
+from autokd.errors import ConfigError
 from autokd.jobs import patiently
 from autokd.study.journal import open_journal
+from autokd.study.locks import NAMED_LOCKS, Check, explain_refusal, held_file, held_name
 
 __all__ = ["Check", "held_alone", "open_storage"]
-
-Check = Callable[[], None]
-"""Raises a `StudyError` if another process has the study meanwhile."""
-
-_NAMED_LOCKS = {
-    "postgresql": "SELECT pg_try_advisory_lock({number})",
-    "mysql": "SELECT GET_LOCK('autokd-{number}', 0)",
-    "mariadb": "SELECT GET_LOCK('autokd-{number}', 0)",
-}
 
 
 def open_storage(url: str | None, *, runs_dir: Path) -> BaseStorage:
@@ -54,7 +42,7 @@ def open_storage(url: str | None, *, runs_dir: Path) -> BaseStorage:
         return _PatientStorage(str(url), engine_kwargs={"pool_pre_ping": True})
     except Exception as error:
         # SQLAlchemy, its drivers and a missing driver's import raise what they like.
-        raise ConfigError(_refusal(url, error)) from error
+        raise ConfigError(explain_refusal(url, error)) from error
 
 
 @contextlib.contextmanager
@@ -77,19 +65,19 @@ def held_alone(url: str | None, *, runs_dir: Path, study: str) -> Generator[Chec
     """
     path = _journal_of(url, runs_dir=runs_dir)
     if path is not None:
-        with _held_file(path, study=study):
+        with held_file(_lock_of(path, study=study), study=study, option="--storage"):
             yield _keeps
         return
     try:
         engine = sqlalchemy.create_engine(str(url), isolation_level="AUTOCOMMIT")
     except Exception as error:
-        raise ConfigError(_refusal(url, error)) from error
+        raise ConfigError(explain_refusal(url, error)) from error
     database = engine.url.database
     if engine.dialect.name == "sqlite" and database and database != ":memory:":
-        with _held_file(Path(database), study=study):
+        with held_file(_lock_of(Path(database), study=study), study=study, option="--storage"):
             yield _keeps
-    elif engine.dialect.name in _NAMED_LOCKS:
-        with _held_name(engine, study=study) as check:
+    elif engine.dialect.name in NAMED_LOCKS:
+        with held_name(engine, study=study) as check:
             yield check
     else:  # nobody else can reach it, or nothing is known of its locks
         yield _keeps
@@ -99,69 +87,8 @@ def _keeps() -> None:
     """The lock of a file is never lost."""
 
 
-@contextlib.contextmanager
-def _held_file(path: Path, *, study: str) -> Generator[None]:
-    lock = FileLock(path.with_name(f"{path.name}.{study}.lock"))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise StudyError(_explain_second(study)) from error
-    except OSError as error:
-        raise ConfigError(f"`--storage` must be writable, got {path}: {error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _held_name(engine: sqlalchemy.Engine, *, study: str) -> Generator[Check]:
-    """A lock of the server's own, which lasts as long as the connection."""
-    lock = _NamedLock(engine, study=study)
-    try:
-        lock.check()
-        yield lock.check
-    finally:
-        lock.close()
-
-
-@final
-class _NamedLock:
-    """A lock of a database server, by the name of a study."""
-
-    def __init__(self, engine: sqlalchemy.Engine, *, study: str) -> None:
-        digest = hashlib.blake2b(study.encode(), digest_size=7).digest()
-        statement = _NAMED_LOCKS[engine.dialect.name].format(number=int.from_bytes(digest))
-        self._engine, self._study = engine, study
-        self._statement = sqlalchemy.text(statement)
-        self._connection: sqlalchemy.Connection | None = None
-
-    def check(self) -> None:
-        """Takes the lock, or takes it again where the server was restarted and has forgotten it.
-
-        Raises:
-            ConfigError: The server cannot be reached, and never could.
-            StudyError: Another process has it.
-        """
-        try:
-            if self._connection is None or self._connection.invalidated:
-                self._connection = self._engine.connect()
-            is_ours = bool(self._connection.execute(self._statement).scalar())
-        except SQLAlchemyError as error:
-            if self._connection is None:
-                url = self._engine.url.render_as_string()
-                raise ConfigError(_refusal(url, error)) from error
-            return  # the server is away: the next look finds it, or another's lock
-        if not is_ours:
-            raise StudyError(_explain_second(self._study))
-
-    def close(self) -> None:
-        """Gives the lock back; the server may have gone."""
-        with contextlib.suppress(SQLAlchemyError):
-            if self._connection is not None:
-                self._connection.close()
-        self._engine.dispose()
+def _lock_of(path: Path, *, study: str) -> Path:
+    return path.with_name(f"{path.name}.{study}.lock")
 
 
 def _journal_of(url: str | None, *, runs_dir: Path) -> Path | None:
@@ -169,18 +96,6 @@ def _journal_of(url: str | None, *, runs_dir: Path) -> Path | None:
     if url is None:
         return runs_dir / "optuna.journal"
     return Path(url.removeprefix("journal:")) if url.startswith("journal:") else None
-
-
-def _refusal(url: str | None, error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return redacted(f"`--storage` must be an Optuna storage, got {url}: {reason}")
-
-
-def _explain_second(study: str) -> str:
-    return (
-        f"study `{study}` must not be searched twice at once; wait for the other process or "
-        "pass another --study"
-    )
 
 
 # ---------------------------------------------------------------------- a database that goes away

@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from autokd.errors import ConfigError, StudyError
+from autokd.study import locks
 from autokd.study.storages import held_alone, open_storage
 from tests.postgres import running_postgres
 
@@ -24,6 +25,11 @@ def url(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/o.db"
     return request.getfixturevalue("postgres").url
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(locks, "_PATIENCE_S", 0.1)
 
 
 def test_a_study_has_one_coordinator_at_a_time(url, tmp_path):
