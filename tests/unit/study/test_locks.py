@@ -1,7 +1,7 @@
+import fcntl
 import threading
 
 import pytest
-from filelock import FileLock
 
 from autokd.errors import ConfigError, StudyError
 from autokd.study import locks
@@ -9,9 +9,9 @@ from autokd.study.locks import held_file
 
 
 def test_a_lock_that_is_given_back_in_a_moment_is_waited_for(tmp_path):
-    first = FileLock(tmp_path / "lock", thread_local=False)
-    first.acquire()
-    timer = threading.Timer(0.3, first.release)
+    first = (tmp_path / "lock").open("w")
+    fcntl.flock(first, fcntl.LOCK_EX)
+    timer = threading.Timer(0.3, first.close)
     timer.start()
     with held_file(tmp_path / "lock", study="a", option="--runs-dir"):
         assert timer.finished.is_set()
