@@ -18,10 +18,10 @@ search: setup
 	$(BIN)/autokd search --budget 50 $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --cov=autokd --cov-branch --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder --cov=autokd --cov-branch --cov-report=term $(ARGS)
 
 test-all: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --cov=autokd --cov-branch --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov=autokd --cov-branch --cov-report=term $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

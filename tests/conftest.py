@@ -5,6 +5,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 os.environ.pop("AUTOKD_CACHE", None)  # that of whoever runs the tests
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core; torch reads it on import
 
 # Machines that tests run on swing in speed: an example may take long without being wrong, and the
 # examples are the same each time.

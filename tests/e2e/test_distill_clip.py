@@ -12,6 +12,7 @@ from tests import tiles
 pytest.importorskip("open_clip", reason="needs open_clip: pip install autokd[clip]")
 
 
+@pytest.mark.slow
 def test_a_dual_tower_is_trained_measured_exported_and_run(run, tmp_path):
     (tmp_path / "clip").mkdir()
     tiles.write_open_clip(tmp_path / "clip")

@@ -12,9 +12,10 @@ TINY = ["--train-limit", "300", "--epochs", "1", "--no-refit", "--json"]
     [
         ("dist+fsp", ["--space", "resnet"]),
         ("dkd+attention", ["--space", "vit"]),
-        (
+        pytest.param(
             "standardised+soft_targets+hint",
             ["--teacher", "timm:test_vit", "--teacher-finetune"],
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["cnn to cnn", "cnn to vit", "vit to cnn"],

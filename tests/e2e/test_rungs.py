@@ -67,7 +67,14 @@ def check(folder, out):
     assert not list((folder / "mlruns/studies/rungs/checkpoints").glob("*"))
 
 
-@pytest.mark.parametrize("how", ["killed", "once", pytest.param("twice", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "killed",
+        pytest.param("once", marks=pytest.mark.slow),
+        pytest.param("twice", marks=pytest.mark.slow),
+    ],
+)
 def test_stopped_trials_survive(how, start, run, tmp_path):
     process = start(tmp_path, "search", *OPTIONS)
     wait_until(tmp_path, lambda trials: count_stopped(trials) >= 3)

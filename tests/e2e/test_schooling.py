@@ -95,6 +95,7 @@ def test_several_teachers_speak_as_one_of_pictures_without_labels_too(distill, t
     assert runs.count_epochs(is_twin=True) == 4, "as many steps without the second half"
 
 
+@pytest.mark.slow
 def test_an_assistant_is_taught_and_teaches_beside_the_teacher(distill):
     _, err, runs = distill(
         "--teacher", "python:teachers:even", "--assistant", "timm:test_resnet",

@@ -58,6 +58,7 @@ def test_a_power_cut_costs_no_trial(start, run, tmp_path):
     check(tmp_path, after, out, budget=BUDGET)
 
 
+@pytest.mark.slow
 def test_a_second_coordinator_is_refused_and_the_first_goes_on(start, run, tmp_path):
     first = start(tmp_path, *SEARCH)
     wait_until(lambda: [*(tmp_path / "mlruns/studies/s").glob("settings.json")], bool)
