@@ -11,11 +11,13 @@ training costs its share of epochs and is paid besides the full one. Optuna's GP
 seconds a suggestion and gets fewer seeds and trials than the others; as many with
 `--gp-seeds 30 --gp-trials 200`.
 
-Seeds come one after another; Ctrl-C prints what there is.
+Seeds come one after another; Ctrl-C prints what there is. All of it takes many hours: with `--keep
+FILE` runs that have ended are written there, and the same command later goes on with the others.
 """
 
 import argparse
 import contextlib
+import json
 import math
 import multiprocessing
 import os
@@ -25,7 +27,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -150,11 +152,12 @@ class Task:
     n_trials: int
 
 
+Trace = list[tuple[float, float]]
 _TABLES: dict[str, Table] = {}
 _LOW_COST = 0.06
 
 
-def run_task(task: Task) -> tuple[Task, list[tuple[float, float]], float]:
+def run_task(task: Task) -> tuple[Task, Trace, float]:
     """The trace of one run, in a process of its own."""
     torch.set_num_threads(1)
     table = _TABLES[task.device]
@@ -163,6 +166,26 @@ def run_task(task: Task) -> tuple[Task, list[tuple[float, float]], float]:
         return task, trace, 0.0
     volumes, seconds = run_trials(table, task.sampler, seed=task.seed, n_trials=task.n_trials)
     return task, [(index + 1.0, volume) for index, volume in enumerate(volumes)], seconds
+
+
+def recall(path: Path | None, tasks: Sequence[Task]) -> list[tuple[Task, Trace, float]]:
+    """Runs of an earlier session, of those that are wanted now."""
+    if path is None or not path.exists():
+        return []
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = {
+        Task(**row["task"]): ([(cost, volume) for cost, volume in row["trace"]], row["suggest_s"])
+        for row in rows
+    }
+    return [(task, *kept[task]) for task in tasks if task in kept]
+
+
+def keep(path: Path | None, task: Task, trace: Trace, seconds: float) -> None:
+    """Adds a run to the file."""
+    if path is not None:
+        row = {"task": asdict(task), "trace": trace, "suggest_s": seconds}
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
 
 
 def summarise(values: Sequence[float]) -> dict[str, float]:
@@ -182,7 +205,7 @@ def first_above(traces: Sequence[Sequence[tuple[float, float]]], level: float) -
 
 
 def describe(
-    traces: dict[tuple[str, str], list[list[tuple[float, float]]]],
+    traces: dict[tuple[str, str], list[Trace]],
     suggesting: dict[tuple[str, str], list[float]],
 ) -> dict[str, dict[str, dict[str, object]]]:
     """The figures, device by device and sampler by sampler."""
@@ -237,6 +260,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--gp-trials", type=int, default=100, help="of the sampler gp [default: 100]"
     )
+    parser.add_argument("--keep", type=Path, help="file of runs, read and added to")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="3 seeds, 50 trials, one device")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -271,8 +295,9 @@ def main() -> None:
         for n_seeds, n_trials in [plan_of(sampler, arguments)]
         if seed < n_seeds
     ]
-    traces: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
-    suggesting: dict[tuple[str, str], list[float]] = {}
+    done = recall(arguments.keep, tasks)
+    before = {task for task, _, _ in done}
+    left = [task for task in tasks if task not in before]
     start = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
@@ -281,17 +306,21 @@ def main() -> None:
             arguments.workers, initializer=_ignore_interrupts
         ) as pool,
     ):
-        for done, (task, trace, seconds) in enumerate(pool.imap_unordered(run_task, tasks), 1):
-            key = task.device, task.sampler
-            traces.setdefault(key, []).append(trace)
-            suggesting.setdefault(key, []).append(seconds)
-            left = (time.monotonic() - start) / done * (len(tasks) - done)
+        for n_done, (task, trace, seconds) in enumerate(pool.imap_unordered(run_task, left), 1):
+            done.append((task, trace, seconds))
+            keep(arguments.keep, task, trace, seconds)
+            left_s = (time.monotonic() - start) / n_done * (len(left) - n_done)
             print(
-                f"{done}/{len(tasks)} {task.sampler} on {task.device}, seed {task.seed}: "
-                f"{trace[-1][1]:.3f}; about {left / 60:.0f} min left",
+                f"{len(done)}/{len(tasks)} {task.sampler} on {task.device}, seed {task.seed}: "
+                f"{trace[-1][1]:.3f}; about {left_s / 60:.0f} min left",
                 file=sys.stderr,
                 flush=True,
             )
+    traces: dict[tuple[str, str], list[Trace]] = {}
+    suggesting: dict[tuple[str, str], list[float]] = {}
+    for task, trace, seconds in done:
+        traces.setdefault((task.device, task.sampler), []).append(trace)
+        suggesting.setdefault((task.device, task.sampler), []).append(seconds)
     print_figures(describe(traces, suggesting), as_json=arguments.json, out=out)
 
 
