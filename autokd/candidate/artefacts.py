@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from autokd.exporters import export_onnx, export_program
+from autokd.latency import ARCHITECTURE_SUFFIX
 from autokd.types import InputShape, Scalar, Target
 
 __all__ = ["export_for"]
@@ -33,7 +34,8 @@ def export_for(
         The ONNX file.
     """
     export_onnx(student, model, shape=shape)
-    model.with_suffix(".json").write_text(json.dumps(dict(architecture)))
+    labels = json.dumps(dict(architecture))
+    model.with_suffix(ARCHITECTURE_SUFFIX).write_text(labels, encoding="utf-8")
     if any(target.needs_program for target in targets):
         export_program(student, model.with_suffix(".pt2"), shape=shape)
     return model

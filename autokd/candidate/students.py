@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from autokd.distillation import Student
 from autokd.errors import BuildError, StudyError
+from autokd.exporters import dump_weights
 from autokd.spaces import Space
 from autokd.types import DataCard, Recipe, Sample
 
@@ -53,9 +54,8 @@ def save_student(student: nn.Module, path: Path) -> None:
     """Writes the weights; a reader never sees half a file, and a full disk is an `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    weights = {name: value.contiguous() for name, value in student.state_dict().items()}
     try:
-        temporary.write_bytes(save(weights))
+        temporary.write_bytes(dump_weights(student))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

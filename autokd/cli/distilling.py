@@ -28,7 +28,7 @@ def distill_command(
     FILE is a YAML file of the same options; flags win. --seeds is 1 here, 3 with --baseline,
     unless it is given.
     """
-    config = build_config(file, flags=tidy(flags))
+    config = build_config(file, flags=tidy(flags), command="distill")
     from autokd.study import distill
     from autokd.study.progress import SearchProgress
     from autokd.types import front_as_dict

@@ -40,7 +40,7 @@ def federate_command(
     MLflow, weights only with --register or where its store is files of this machine. --epochs are
     of one round, --views is 4 here unless it is given. The same command goes on where it stopped.
     """
-    config = build_config(file, flags=tidy(flags))
+    config = build_config(file, flags=tidy(flags), command="federate")
     from autokd.study import federate
     from autokd.study.progress import SearchProgress
 

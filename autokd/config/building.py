@@ -10,6 +10,7 @@ import platformdirs
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from autokd.config.commands import Command, find_command
 from autokd.config.model import Config
 from autokd.config.towers import TowerConfig
 from autokd.errors import ConfigError
@@ -17,7 +18,6 @@ from autokd.errors import ConfigError
 __all__ = ["build_config", "build_tower_config", "find_cache", "load_config_file"]
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_COMMANDS: Mapping[type[BaseModel], str] = {Config: "search", TowerConfig: "distill-clip"}
 
 
 def find_cache() -> Path:
@@ -80,17 +80,23 @@ def _name(
     return name, value
 
 
-def build_config(file: Path | None = None, *, flags: Mapping[str, object] | None = None) -> Config:
+def build_config(
+    file: Path | None = None,
+    *,
+    flags: Mapping[str, object] | None = None,
+    command: Command = "search",
+) -> Config:
     """One validated configuration out of a file and flags; flags win.
 
     Args:
         file: A YAML file of options, or none.
         flags: Options given otherwise; a value of none means that it was not given.
+        command: Whose help an error sends one to, if it has the option.
 
     Returns:
         The configuration.
     """
-    return _build(Config, file=file, flags=flags)
+    return _build(Config, file=file, flags=flags, command=command)
 
 
 def build_tower_config(
@@ -105,16 +111,19 @@ def build_tower_config(
     Returns:
         The configuration.
     """
-    return _build(TowerConfig, file=file, flags=flags)
+    return _build(TowerConfig, file=file, flags=flags, command="distill-clip")
 
 
-def _build(model: type[_Model], *, file: Path | None, flags: Mapping[str, object] | None) -> _Model:
+def _build(
+    model: type[_Model], *, file: Path | None, flags: Mapping[str, object] | None, command: str
+) -> _Model:
     """A configuration of a command.
 
     Args:
         model: Its options.
         file: A YAML file of them, or none.
         flags: Those given otherwise.
+        command: Its name.
 
     Returns:
         The configuration.
@@ -129,7 +138,10 @@ def _build(model: type[_Model], *, file: Path | None, flags: Mapping[str, object
     try:
         return model.model_validate({**values, **given})
     except ValidationError as error:
-        lines = [_fault(fault, file=file, flags=given, model=model) for fault in error.errors()]
+        lines = [
+            _fault(fault, file=file, flags=given, model=model, command=command)
+            for fault in error.errors()
+        ]
         raise ConfigError("\n".join(lines)) from error
 
 
@@ -139,12 +151,14 @@ def _fault(
     file: Path | None,
     flags: Mapping[str, object],
     model: type[BaseModel],
+    command: str,
 ) -> str:
     """One line for one of pydantic's faults."""
     rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if not fault["loc"]:  # of several options together, which names them itself
         return rule
-    name, see = str(fault["loc"][0]), f"see `autokd {_COMMANDS[model]} --help`"
+    name = str(fault["loc"][0])
+    see = f"see `autokd {find_command(name, command=command)} --help`"
     where = "" if file is None or name in flags else f"{file}: "
     shown = f"--{name.replace('_', '-').removesuffix('-s')}" if name in flags else name
     if fault["type"] == "extra_forbidden":

@@ -15,6 +15,7 @@ from autokd.exporters.quantized_file import export_quantized
 from autokd.exporters.quantizing import Quantizer, quantize_onnx
 from autokd.exporters.saturation import safe_weight_bits
 from autokd.exporters.tower_files import export_towers, write_tower_files
+from autokd.exporters.weights_file import dump_weights
 
 __all__ = [
     "Bundle",
@@ -24,6 +25,7 @@ __all__ = [
     "QuantizedFile",
     "Quantizer",
     "check_folder",
+    "dump_weights",
     "export_bundle",
     "export_onnx",
     "export_openvino",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from autokd.errors import ConfigError, ExportError
@@ -19,6 +18,7 @@ from autokd.exporters.onnx_file import OnnxNetwork, annotate_onnx, export_onnx
 from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
 from autokd.exporters.program import export_program
 from autokd.exporters.runner import write_runner
+from autokd.exporters.weights_file import dump_weights
 from autokd.types import DataCard, Latency, Target
 
 __all__ = ["Bundle", "Pictures", "QuantizedFile", "check_folder", "export_bundle"]
@@ -145,8 +145,7 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
         metadata = {"classes": json.dumps(data.classes), "autokd": json.dumps(card, default=str)}
         model = export_onnx(student, scratch / "model.onnx", shape=data.shape, metadata=metadata)
         export_program(student, scratch / "model.pt2", shape=data.shape)
-        weights = {name: value.contiguous() for name, value in student.state_dict().items()}
-        (scratch / "model.safetensors").write_bytes(save(weights))
+        (scratch / "model.safetensors").write_bytes(dump_weights(student))
         left_out = _try_openvino(model, scratch / "model.xml") if has_openvino() else {}
         write_runner(scratch, model="model.onnx" if int8 is None else "model.int8.onnx")
         for file in extras:

@@ -1,7 +1,8 @@
 """The program that lies beside an exported student and runs it, without autokd or torch."""
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from autokd.types import pin_packages
 
 __all__ = ["write_runner"]
 
@@ -40,7 +41,7 @@ best = int(odds.argmax())
 print(f"{classes[best]} {odds[best]:.4f}")
 '''
 
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")  # of one of them
+_PACKAGES = ("onnxruntime", "numpy", "pillow")
 
 
 def write_runner(folder: Path, *, model: str = "model.onnx") -> tuple[Path, Path]:
@@ -55,16 +56,5 @@ def write_runner(folder: Path, *, model: str = "model.onnx") -> tuple[Path, Path
     """
     program, needs = folder / "run.py", folder / "requirements.txt"
     program.write_text(_PROGRAM.replace("MODEL", model), encoding="utf-8")
-    lines = [_pin(*names) for names in (_RUNTIMES, ("numpy",), ("pillow",))]
-    needs.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    needs.write_text("\n".join(pin_packages(_PACKAGES)) + "\n", encoding="utf-8")
     return program, needs
-
-
-def _pin(*names: str) -> str:
-    """The first package that is installed, as a line of requirements."""
-    for name in names:
-        try:
-            return f"{name}=={version(name)}"
-        except PackageNotFoundError:
-            continue
-    return names[0]

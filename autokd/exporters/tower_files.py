@@ -4,18 +4,18 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from autokd.errors import ConfigError, ExportError
 from autokd.exporters.onnx_file import OnnxNetwork, annotate_onnx, export_onnx, export_onnx_text
 from autokd.exporters.tokeniser_file import write_tokeniser
+from autokd.exporters.weights_file import dump_weights
+from autokd.types import pin_packages
 
 __all__ = ["export_towers", "write_tower_files"]
 
@@ -131,8 +131,7 @@ def export_towers(
             annotate_onnx(scratch / name, scratch / name, metadata=facts)
         pictures, tokens, texts = examples
         found = _check(image, text, scratch, pictures=pictures, tokens=tokens[:_SOME])
-        weights = {name: value.contiguous() for name, value in towers.state_dict().items()}
-        (scratch / "model.safetensors").write_bytes(save(weights))
+        (scratch / "model.safetensors").write_bytes(dump_weights(towers))
         left_out = write_tokeniser(
             tokeniser, scratch / "tokenizer.json", texts=texts, tokens=tokens, card=card
         )
@@ -191,8 +190,8 @@ def _check(
 
 
 def _requirements() -> str:
-    packages = ("onnxruntime", "numpy", "pillow", "tokenizers")
-    return "".join(f"{package}=={version(package)}\n" for package in packages)
+    lines = pin_packages(("onnxruntime", "numpy", "pillow", "tokenizers"))
+    return "\n".join(lines) + "\n"
 
 
 def _render(card: Mapping[str, Any], *, extras: Sequence[Path]) -> str:

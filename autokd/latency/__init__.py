@@ -17,9 +17,10 @@ from autokd.latency.runtimes import runtime_version
 from autokd.latency.stopwatch.rounds import Form
 from autokd.latency.stopwatch_target import COMPARING, FINAL, SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
-from autokd.latency.table_target import TableTarget, load_table
+from autokd.latency.table_target import ARCHITECTURE_SUFFIX, TableTarget, load_table
 
 __all__ = [
+    "ARCHITECTURE_SUFFIX",
     "COMMAND",
     "COMPARING",
     "FINAL",

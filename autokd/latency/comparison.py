@@ -33,8 +33,9 @@ class Comparison:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the interval leaves no doubt which is faster."""
-        return not self.ratio_ci95[0] <= 1 <= self.ratio_ci95[1]
+        """Whether the interval leaves no doubt which is faster; one without width tells nothing."""
+        low, high = self.ratio_ci95
+        return low < high and not low <= 1 <= high
 
 
 def compare_ratio(spread: Spread, *, one: Latency, other: Latency) -> Comparison:
@@ -46,11 +47,13 @@ def compare_ratio(spread: Spread, *, one: Latency, other: Latency) -> Comparison
         other: Latency of the second.
 
     Returns:
-        The comparison, with the probability of a normal error of the logarithm.
+        The comparison, with the probability of a normal error of the logarithm; one half where
+        nothing spreads, as of a program that prints one rounded median: the next step of its
+        clock may be all that they differ by.
     """
     error = math.log(spread.high / spread.low) / 2 / _NORMAL_95
     distance = abs(math.log(spread.value))
-    probability = float(stats.norm.cdf(distance / error)) if error else 1.0 if distance else 0.5
+    probability = float(stats.norm.cdf(distance / error)) if error else 0.5
     return Comparison(
         one=one,
         other=other,

@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 from autokd.errors import MeasureError
 
-__all__ = ["load_network"]
+__all__ = ["is_quantized", "load_network"]
 
 
 def load_network(model: Path) -> onnx.ModelProto:
@@ -29,3 +29,8 @@ def load_network(model: Path) -> onnx.ModelProto:
     if not proto.graph.output:
         raise MeasureError(f"{model.name} must be an ONNX file, got one without a network")
     return proto
+
+
+def is_quantized(network: onnx.ModelProto) -> bool:
+    """Whether it computes with whole numbers between scales."""
+    return any(node.op_type == "DequantizeLinear" for node in network.graph.node)

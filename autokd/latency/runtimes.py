@@ -6,11 +6,12 @@ import shutil
 
 from autokd.errors import ConfigError
 from autokd.latency.stopwatch.runners import RUNTIMES
+from autokd.types import ONNXRUNTIMES
 
 __all__ = ["check_runtime", "runtime_version"]
 
 _PACKAGES = {
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+    "onnxruntime": ONNXRUNTIMES,
     "openvino": ("openvino",),
     "torch": ("torch",),
     "tflite": ("ai-edge-litert",),

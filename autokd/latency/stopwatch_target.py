@@ -20,6 +20,7 @@ from filelock import FileLock
 from autokd.errors import MeasureError
 from autokd.latency.comparison import Comparison, compare_ratio
 from autokd.latency.device import describe_device
+from autokd.latency.network_file import is_quantized, load_network
 from autokd.latency.readings import Reading, pool, select_quiet
 from autokd.latency.reference import recall_quiet_ms, write_reference
 from autokd.latency.runtimes import runtime_version
@@ -250,7 +251,7 @@ class StopwatchTarget:
     ) -> Reading:
         """What one process has seen."""
         names = ", ".join(model.name for model in models)
-        self._check_programs(models)
+        self._check_files(models)
         form = self.form
         command = [sys.executable, "-m", "stopwatch", *(str(model.resolve()) for model in models)]
         command += ["--reference", str(reference), "--runtime", self.runtime]
@@ -276,12 +277,21 @@ class StopwatchTarget:
             raise MeasureError(f"{self.runtime} must run {names}, got {reason}")
         return Reading.from_json(json.loads(stopped.stdout))
 
-    def _check_programs(self, models: Sequence[Path]) -> None:
+    def _check_files(self, models: Sequence[Path]) -> None:
+        """A `MeasureError` where a file is missing, or another network would be timed."""
         for program in (model.with_suffix(".pt2") for model in models if self.needs_program):
             if not program.is_file():
                 raise MeasureError(
                     f"{self.runtime} must have {program.name} beside the ONNX file, got no such "
                     "file; `autokd export` writes both"
+                )
+        for model in models if self.runtime == "tflite" else ():
+            own = model.with_suffix(".tflite")
+            if not own.is_file() and is_quantized(load_network(model)):
+                raise MeasureError(
+                    f"tflite must have {own.name} beside an INT8 file, got no such file: onnx2tf "
+                    f"makes a float one of {model.name}; convert it yourself, or measure the FP32 "
+                    "one"
                 )
 
     def _wait_for(self, command: list[str], *, limit_s: float) -> subprocess.CompletedProcess[str]:

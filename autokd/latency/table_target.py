@@ -11,10 +11,13 @@ from typing import Any, final
 
 from autokd.errors import ConfigError, MeasureError
 from autokd.latency.footprint import network_key
-from autokd.latency.network_file import load_network
+from autokd.latency.network_file import is_quantized, load_network
 from autokd.types import Latency, Target
 
-__all__ = ["TableTarget", "load_table"]
+__all__ = ["ARCHITECTURE_SUFFIX", "TableTarget", "load_table"]
+
+ARCHITECTURE_SUFFIX = ".architecture.json"
+"""Of the file beside a candidate's ONNX file that holds label to value; no other ends so."""
 
 _TIMES = ("ms", "latency_ms", "median_ms")
 _NETWORK = "network"
@@ -190,15 +193,26 @@ def _fits(wanted: Mapping[str, str], architecture: Mapping[str, str]) -> bool:
 
 def _read_architecture(model: Path) -> dict[str, str]:
     """What lies beside the file, or what an exported student in FP32 says of itself, or nothing."""
-    beside = model.with_suffix(".json")
+    beside = model.with_suffix(ARCHITECTURE_SUFFIX)
     if beside.exists():
-        values = json.loads(beside.read_text())
+        values = _read_labels(beside)
     else:
         network = load_network(model)
-        is_int8 = any(node.op_type == "DequantizeLinear" for node in network.graph.node)
-        cards = [one.value for one in network.metadata_props if one.key == _CARD and not is_int8]
+        is_fp32 = not is_quantized(network)
+        cards = [one.value for one in network.metadata_props if one.key == _CARD and is_fp32]
         values = json.loads(cards[0]).get("architecture", {}) if cards else {}
     return {label: _as_text(value) for label, value in values.items()}
+
+
+def _read_labels(path: Path) -> dict[str, Any]:
+    """The labels of an architecture; a `MeasureError` says that the file holds something else."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MeasureError(f"{path} must hold an architecture as JSON, got {error}") from error
+    if not isinstance(values, dict):
+        raise MeasureError(f"{path} must hold an object of label to value, got {values!r}")
+    return values
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401 - a cell of a table

@@ -1,7 +1,9 @@
 """Whoever has learnt or taught in a study that is over, as networks again."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import final
 
 import torch
@@ -107,7 +109,12 @@ def recall_student(graduate: Graduate, *, config: Config, data: SearchData) -> S
 
 
 def recall_teacher(
-    card: TeacherCard, *, config: Config, data: SearchData, device: torch.device
+    card: TeacherCard,
+    *,
+    config: Config,
+    data: SearchData,
+    device: torch.device,
+    accuracies: Mapping[str, float] = MappingProxyType({}),
 ) -> AnyTeacher:
     """The teacher of a study; it is not trained again.
 
@@ -116,6 +123,8 @@ def recall_teacher(
         config: Of the study.
         data: Of the study.
         device: Where it will be asked.
+        accuracies: `StudyFolder.load_accuracies`. Who is not among them is judged anew, which on
+            another device may differ by a picture, and a committee that is weighed by them too.
 
     Returns:
         The teacher.
@@ -133,15 +142,16 @@ def recall_teacher(
         for member in members:
             member.to(device)
         is_weighed = config.teacher_vote == "accuracy"
+
+        def judge(member: AnyTeacher) -> float:
+            if not is_weighed or member.digest in accuracies:
+                return accuracies.get(member.digest, 1.0)
+            return evaluate_teacher(member, images=data.val_images, labels=data.val_labels)
+
         teacher = build_committee(
             members,
             vote=config.teacher_vote,
-            accuracies=[
-                evaluate_teacher(member, images=data.val_images, labels=data.val_labels)
-                if is_weighed
-                else 1.0
-                for member in members
-            ],
+            accuracies=[judge(member) for member in members],
             n_classes=data.card.n_classes,
             n_pictures=len(data.val_labels),
         )

@@ -219,7 +219,13 @@ class Appraiser:
     @cached_property
     def _teacher(self) -> AnyTeacher:
         device = choose_device(self.config, is_looking=True)
-        return recall_teacher(self.front.teacher, config=self.config, data=self.data, device=device)
+        return recall_teacher(
+            self.front.teacher,
+            config=self.config,
+            data=self.data,
+            device=device,
+            accuracies=self.folder.load_accuracies(),
+        )
 
     @cached_property
     def _answers(self) -> tuple[Int64[Tensor, " n"], Int64[Tensor, " n"]]:

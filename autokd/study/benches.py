@@ -8,7 +8,6 @@ from autokd.candidate import CheckpointFolder, Workshop, build_student
 from autokd.config import Config
 from autokd.data import SearchData, load_test
 from autokd.distillation import named_taps
-from autokd.errors import ConfigError
 from autokd.spaces import Space
 from autokd.study.crew import Crew
 from autokd.study.folder import StudyFolder
@@ -16,7 +15,8 @@ from autokd.study.joint_space import build_joint_space, without_assistant
 from autokd.study.orders import Bench
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
-from autokd.study.teaching import Faculty, build_teachers, check_features
+from autokd.study.targets import check_precision
+from autokd.study.teaching import Faculty, build_teachers, check_features, check_taps
 from autokd.types import Target
 
 __all__ = ["build_bench"]
@@ -46,17 +46,13 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         progress: Shows that.
 
     Returns:
-        The bench, whose space may be one without an assistant, and the teachers.
-
-    Raises:
-        ConfigError: INT8 is wanted of a target that runs no ONNX files, or the default student
-            has no such module to read features from.
+        The bench, whose space may be one without an assistant, and the teachers. What is wrong
+        with the settings is a `ConfigError` or a `TeacherError`.
     """
-    if "int8" in space.values_of("precision") and target.needs_program:
-        raise ConfigError(
-            f"`--precision` must be fp32 on a target that torch runs, got {config.precision}; "
-            "pass --target onnxruntime or --precision fp32"
-        )
+    check_precision(config, precisions=space.values_of("precision"), target=target)
+    if not folder.is_known:  # one that goes on keeps to its settings, heeded or not
+        alone = None if config.student is None else space.first_choice()
+        check_taps(config, space=space, sample=alone)
     device, wanted = choose_device(config), space.dimensions
     folder.check_settings(config, dimensions=wanted)
     digests = {"data": data.card.digest, "unlabelled pictures": data.card.unlabelled_digest}
@@ -82,7 +78,7 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         named_taps(student.network, example, config.student_tap, option="--student-tap")
     digests["teachers"] = " ".join(sorted(faculty.accuracies))
     folder.check_digests(digests)
-    folder.keep_settings(config, dimensions=wanted, digests=digests)
+    folder.keep_settings(config, dimensions=wanted, digests=digests, accuracies=faculty.accuracies)
     workshop = Workshop(
         space=space,
         data=data,

@@ -140,7 +140,8 @@ def _settle(config: Config) -> Config:
         ConfigError: Several precisions are wanted.
     """
     check_student(config)
-    check_options(config, command="distill")
+    is_known = StudyFolder(config.study_dir).is_known
+    check_options(config, command="distill", is_known=is_known)
     if config.precision == "both":
         raise ConfigError("`--precision` must be fp32 or int8 for one student, got both; name one")
     changes: dict[str, Any] = {"refit_epochs": config.epochs}

@@ -111,7 +111,13 @@ def explain(  # noqa: PLR0913 - all that a student may be picked by
     config = config.model_copy(update={"runs_dir": runs_dir})
     graduate = choose_graduate(folder, config, trial=trial, pick=pick, target=target)
     data, device = load_data(config), choose_device(config, is_looking=True)
-    teacher = recall_teacher(front.teacher, config=config, data=data, device=device)
+    teacher = recall_teacher(
+        front.teacher,
+        config=config,
+        data=data,
+        device=device,
+        accuracies=folder.load_accuracies(),
+    )
     student = recall_student(graduate, config=config, data=data).to(device)
     progress.say(f"looking at trial {graduate.trial} of {front.study} and at {teacher.name}")
     n_pictures = max(pictures, N_COMPARED)

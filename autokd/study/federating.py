@@ -149,7 +149,8 @@ def _settle(config: Config) -> Config:
         if getattr(config, name) is None:
             raise ConfigError(f"`--{name}` must be given, got nothing; {remedy}")
     check_student(config)
-    check_options(config, command="federate")
+    is_known = StudyFolder(config.study_dir).is_known
+    check_options(config, command="federate", is_known=is_known)
     if config.sites and config.n_sites not in (None, len(config.sites)):
         raise ConfigError(
             f"`--n-sites` must be the number of --sites, {len(config.sites)}, got "

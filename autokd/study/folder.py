@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 from autokd.config import Config, TowerConfig, build_config
@@ -199,7 +200,12 @@ class StudyFolder:
             self._write(_DEVICES, {**devices, target or "latency_device": device})
 
     def keep_settings(
-        self, config: Config, *, dimensions: Sequence[Dimension], digests: Mapping[str, str]
+        self,
+        config: Config,
+        *,
+        dimensions: Sequence[Dimension],
+        digests: Mapping[str, str],
+        accuracies: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """Remembers the settings, once all that they name has been found good.
 
@@ -207,13 +213,15 @@ class StudyFolder:
             config: Of this session.
             dimensions: As they were checked.
             digests: Likewise.
+            accuracies: Of teachers on the validation split, by digest.
         """
-        settings = {
-            "config": config.model_dump(mode="json"),
-            "dimensions": _shape(dimensions),
-            "digests": dict(digests),
-        }
-        self._write("settings.json", settings)
+        settings = {"config": config.model_dump(mode="json"), "dimensions": _shape(dimensions)}
+        kept = {"digests": dict(digests), "accuracies": dict(accuracies)}
+        self._write("settings.json", settings | kept)
+
+    def load_accuracies(self) -> dict[str, float]:
+        """What the teachers were found to be; nothing of an older study."""
+        return self._read("settings.json").get("accuracies", {}) if self.is_known else {}
 
     def load_dimensions(self) -> list[Dimension]:
         """What was searched in the last session, without what was held fast."""
@@ -227,10 +235,8 @@ class StudyFolder:
     def add_time(self, *, wall_s: float, training_s: float) -> None:
         """Adds to the study's clock."""
         before = self.read_time()
-        self._write(
-            "clock.json",
-            {"wall_s": before[0] + wall_s, "training_s": before[1] + training_s},
-        )
+        clock = {"wall_s": before[0] + wall_s, "training_s": before[1] + training_s}
+        self._write("clock.json", clock)
 
     def read_time(self) -> tuple[float, float]:
         """Seconds that the study has taken so far, and those of training among them."""
@@ -287,8 +293,7 @@ class StudyFolder:
         self._write_text(name, json.dumps(values, indent=1))
 
     def _write_text(self, name: str, text: str) -> None:
-        slug = name.replace("/", "-")
-        temporary = self.path / f".{slug}.{os.getpid()}.{time.monotonic_ns()}"
+        temporary = self.path / f".{name.replace('/', '-')}.{os.getpid()}.{time.monotonic_ns()}"
         temporary.write_text(text + "\n", encoding="utf-8")
         temporary.replace(self.path / name)
 

@@ -67,9 +67,9 @@ def search(
     Raises:
         ConstraintError: No student meets the limits.
     """
-    check_options(config, command="search")
-    progress = progress or SearchProgress(is_silent=True)
     folder = StudyFolder(config.study_dir)
+    check_options(config, command="search", is_known=folder.is_known)
+    progress = progress or SearchProgress(is_silent=True)
     start = time.monotonic()
     alone = held_alone(config.storage, runs_dir=config.runs_dir, study=config.study_name)
     with folder.locked(), alone as check:

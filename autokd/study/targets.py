@@ -1,6 +1,9 @@
 """What latencies of a study are measured on."""
 
+from collections.abc import Collection
+
 from autokd.config import Config
+from autokd.errors import ConfigError
 from autokd.latency import (
     COMMAND,
     SCREENING,
@@ -14,9 +17,9 @@ from autokd.latency import (
 )
 from autokd.study.ray_cluster import RayCluster, RayTarget
 from autokd.study.stillness import still
-from autokd.types import Target
+from autokd.types import Scalar, Target
 
-__all__ = ["build_others", "build_target"]
+__all__ = ["build_others", "build_target", "check_precision"]
 
 _DEFAULT = "onnxruntime"
 
@@ -61,6 +64,31 @@ def build_others(config: Config, *, cluster: RayCluster | None) -> dict[str, Tar
         name: _open(config, name=name, form=SCREENING, cluster=cluster)
         for name in config.target[1:]
     }
+
+
+def check_precision(config: Config, *, precisions: Collection[Scalar], target: Target) -> None:
+    """Refuses INT8 on a target that would time something else.
+
+    Args:
+        config: What the user wants.
+        precisions: That students may be deployed in.
+        target: What is searched for.
+
+    Raises:
+        ConfigError: It runs no ONNX files, or makes float files of them.
+    """
+    if "int8" not in precisions:
+        return
+    if target.needs_program:
+        what = "a target that torch runs"
+    elif config.target[:1] == ("tflite",):
+        what = "the target tflite, for which ONNX files become float ones"
+    else:
+        return
+    raise ConfigError(
+        f"`--precision` must be fp32 on {what}, got {config.precision}; "
+        "pass --target onnxruntime or --precision fp32"
+    )
 
 
 def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) -> CachedTarget:

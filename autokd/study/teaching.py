@@ -12,7 +12,7 @@ from autokd.candidate import CheckpointFile, KnownTeacher, build_student, train_
 from autokd.config import Config, find_cache
 from autokd.data import SearchData
 from autokd.distillation import OnEpoch, Plan
-from autokd.errors import ExportError, TeacherError, WorkerError
+from autokd.errors import ConfigError, ExportError, TeacherError, WorkerError
 from autokd.exporters import export_onnx, export_program
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
@@ -31,7 +31,7 @@ from autokd.teachers import (
 )
 from autokd.types import EpochLog, Recipe, Sample, Target, TaughtBy, TeacherCard
 
-__all__ = ["Faculty", "build_teachers", "check_features", "recall_teachers"]
+__all__ = ["Faculty", "build_teachers", "check_features", "check_taps", "recall_teachers"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,14 +236,10 @@ def check_features(faculty: Faculty, *, space: Space, sample: Sample | None = No
     Raises:
         TeacherError: A teacher is a file without modules, or several that speak as one.
     """
-
-    def find(field: str) -> set[Any]:
-        return {sample[field]} if sample and field in sample else space.values_of(field)
-
-    losses = sorted(find("feature_loss") - {"none"})
+    losses = sorted(_find(space, "feature_loss", sample=sample) - {"none"})
     if not losses:
         return
-    heard = find("taught_by") or {"teacher"}
+    heard = _find(space, "taught_by", sample=sample) or {"teacher"}
     for teacher in [one for role, one in faculty.teachers.items() if role in heard]:
         if not teacher.has_features:
             raise TeacherError(
@@ -251,6 +247,32 @@ def check_features(faculty: Faculty, *, space: Space, sample: Sample | None = No
                 f"{teacher.name}; use a loss on logits, a teacher of timm:, torchvision: or "
                 "python:, or pass --fix taught_by=teacher where both speak"
             )
+
+
+def check_taps(config: Config, *, space: Space, sample: Sample | None = None) -> None:
+    """Refuses modules to read features from where no loss reads any.
+
+    Args:
+        config: Its `student_tap` and `teacher_tap`.
+        space: Whose recipes may have a loss on features.
+        sample: The only one that will be trained; all of the space if none.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    if _find(space, "feature_loss", sample=sample) - {"none"}:
+        return
+    for option, taps in (("student", config.student_tap), ("teacher", config.teacher_tap)):
+        if taps:
+            raise ConfigError(
+                f"`--{option}-tap` must go with a loss on features, got {', '.join(taps)} where "
+                "none is trained with; pass --loss such as soft_targets+hint, or leave it out"
+            )
+
+
+def _find(space: Space, field: str, *, sample: Sample | None) -> set[Any]:
+    """What a field of the recipe can be, in a sample or in the whole space."""
+    return {sample[field]} if sample and field in sample else space.values_of(field)
 
 
 @final

@@ -135,7 +135,7 @@ def _deal_weights(config: Config, *, kinds: Sequence[_Kind]) -> tuple[Path | Non
     helpers = (spec.partition(":")[0] for spec in config.assistant)
     can_fetch = n_zoo or any(kind in ("timm", "torchvision") for kind in helpers)
     if (files and not n_zoo) or (config.teacher_pretrained and not can_fetch):
-        option = "--teacher-pretrained" if config.teacher_pretrained else "--teacher-weights"
+        option = "--teacher-weights" if files and not n_zoo else "--teacher-pretrained"
         raise TeacherError(
             f"`{option}` must go with timm:NAME or torchvision:NAME, "
             f"got {' and '.join(config.teacher)}"

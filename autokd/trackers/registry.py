@@ -6,7 +6,6 @@ import tempfile
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from autokd.errors import ConfigError
 from autokd.trackers.connection import build_client, translated_errors
 from autokd.trackers.runs import StudyRuns
 from autokd.trackers.stores import artifact_folder, tracking_uri
+from autokd.types import pin_packages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -126,7 +126,7 @@ def _save_model(
             mlflow_model=described,
             signature=infer_signature(inputs, outputs),
             input_example=inputs,
-            pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
+            pip_requirements=pin_packages(_REQUIREMENTS),
             onnx_execution_providers=["CPUExecutionProvider"],
             metadata={"autokd": json.loads(json.dumps(card, default=str))},
             save_as_external_data=False,

@@ -15,6 +15,7 @@ from autokd.types.events import (
     TrialResumed,
     TrialStarted,
 )
+from autokd.types.packages import ONNXRUNTIMES, pin_packages
 from autokd.types.points import (
     RECIPE_PRIORS,
     Dimension,
@@ -48,6 +49,7 @@ from autokd.types.seams import Surveyor, Target, Tracker
 from autokd.types.wire import dump_json, front_as_dict, load_json
 
 __all__ = [
+    "ONNXRUNTIMES",
     "RECIPE_PRIORS",
     "DataCard",
     "Dimension",
@@ -87,4 +89,5 @@ __all__ = [
     "dump_json",
     "front_as_dict",
     "load_json",
+    "pin_packages",
 ]

@@ -73,6 +73,24 @@ CASES = [
     (["search", "--unlabelled", "npz:flat.npz"], "`x` must be NHW or NHWC", make_npz),
     (["search", "--unlabelled", "npz:other.npz"], "must hold `x` or `x_train`", make_npz),
     (["search", "--unlabelled-limit", "0"], "`--unlabelled-limit` must be", None),
+    (["search", "--unlabelled-limit", "9"], "must go with `--unlabelled`, got 9", None),
+    (["search", "--cpus-per-trial", "2"], "must go with `--ray`, got 2.0", None),
+    (
+        ["search", "--latency-table", "conf.yaml", "--latency-batch", "8"],
+        "`--latency-batch` must go with a `--target` that measures, got 8",
+        make_files,
+    ),
+    (["search", "--student-tap", "stem"], "`--student-tap` must go with a loss on", None),
+    (
+        ["distill", "--student", "mobile", "--loss", "dkd", "--teacher-tap", "stem"],
+        "`--teacher-tap` must go with a loss on features, got stem",
+        None,
+    ),
+    (
+        ["search", "--precision", "int8", "--target", "torch"],
+        "`--precision` must be fp32 on a target that torch runs, got int8",
+        None,
+    ),
     (
         ["search", "--teacher", "python:thousand:teacher"],
         "1000 classes, the data has 10",
@@ -123,7 +141,7 @@ CASES = [
     (["distill", "--student", "python:broken.py:build"], "my bug", make_files),
     (["distill", "--student", "python:thousand.py:build"], "it has: ", make_files),
     (["distill", "--student", "python:thousand.py:teacher"], "(2, 1000) instead", make_files),
-    (["distill", "--student", "mobile", "--alpha", "2"], "`--alpha` must be", None),
+    (["distill", "--student", "mobile", "--alpha", "2"], "see `autokd distill --help`", None),
     (["distill", "--student", "mobile", "--temperature", "0"], "`--temperature` must be", None),
     (["distill", "--student", "mobile", "--lr", "-1"], "`--learning-rate` must be", None),
     (["distill", "--student", "mobile", "--out", "conf.yaml"], "--out", make_files),

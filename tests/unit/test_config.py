@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
-from autokd.config import Config, build_config, parse_duration
+from autokd.config import Config, build_config, check_options, parse_duration
 from autokd.errors import ConfigError
 from autokd.types import Recipe
 
@@ -243,3 +244,60 @@ def test_a_file_may_name_options_as_the_command_line_does(tmp_path):
 def test_a_name_that_cannot_be_one_is_refused_in_words():
     with pytest.raises(ConfigError, match=r"`--study` must be text that matches .*, got 'a b'"):
         build_config(flags={"study": "a b"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            {"unlabelled_limit": 9},
+            "`--unlabelled-limit` must go with `--unlabelled`, got 9 with",
+        ),
+        (
+            {"cpus_per_trial": 2},
+            "`--cpus-per-trial` must go with `--ray`, got 2.0 without it;",
+        ),
+        ({"gpus_per_trial": 0.5}, "`--gpus-per-trial` must go with `--ray`, got 0.5 without it;"),
+        (
+            {"latency_table": "t.csv", "latency_batch": 8},
+            "`--latency-batch` must go with a `--target` that measures, got 8 with `--latency-ta",
+        ),
+        (
+            {"latency_table": "t.csv", "latency_threads": 2},
+            "`--latency-threads` must go with a `--target` that measures, got 2 with `--latency-t",
+        ),
+    ],
+)
+def test_an_option_that_nobody_would_look_at_is_refused(flags, message):
+    config = build_config(flags=flags)
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
+        check_options(config, command="search")
+    assert len(str(error.value).splitlines()) == 1
+    check_options(config, command="search", is_known=True)
+    beside = {"unlabelled": "more", "ray": "auto", "target": "onnxruntime"}
+    check_options(build_config(flags={**flags, **beside}), command="search")
+
+
+def test_what_nobody_has_said_is_not_refused():
+    check_options(build_config(flags={"latency_table": "t.csv"}), command="search")
+    kept = Config().model_dump(mode="json")  # as a study or a worker has it
+    check_options(Config.model_validate(kept), command="search")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags", "told"),
+    [
+        ("search", {"alpha": 2}, "distill"),
+        ("search", {"rounds": 0}, "federate"),
+        ("search", {"budget": 0}, "search"),
+        ("distill", {"alpha": 2}, "distill"),
+        ("distill", {"budget": 0}, "search"),
+        ("distill", {"nonsense_option": 1}, "distill"),
+        ("federate", {"rounds": 0}, "federate"),
+        ("federate", {"epochs": 0}, "federate"),
+        ("federate", {"teacher_vote": "x"}, "distill"),
+    ],
+)
+def test_a_wrong_option_sends_one_to_the_help_that_has_it(command, flags, told):
+    with pytest.raises(ConfigError, match=f"see `autokd {told} --help`"):
+        build_config(flags=flags, command=command)

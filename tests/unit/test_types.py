@@ -1,6 +1,8 @@
 import dataclasses
 import json
+from importlib.metadata import PackageNotFoundError
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +15,7 @@ from autokd.types import (
     dump_json,
     front_as_dict,
     load_json,
+    pin_packages,
 )
 
 ROW = EpochLog(
@@ -92,3 +95,28 @@ def test_a_result_from_before_precisions_is_read_as_fp32():
     del values["recipe"]["precision"]
     result = load_json(TrialResult, json.dumps(values))
     assert (result.precision, result.fp32_latency, result.float_layers) == ("fp32", None, ())
+
+
+@pytest.mark.parametrize(
+    ("installed", "line"),
+    [
+        ("onnxruntime", "onnxruntime==1.2"),
+        ("onnxruntime-gpu", "onnxruntime-gpu==1.2"),
+        ("onnxruntime-openvino", "onnxruntime-openvino==1.2"),
+        ("", "onnxruntime"),
+    ],
+)
+def test_the_distribution_of_onnxruntime_that_is_installed_is_pinned(monkeypatch, installed, line):
+    monkeypatch.setattr("autokd.types.packages.version", fake_version(installed))
+    assert pin_packages(["onnxruntime", "numpy"]) == [line, "numpy==1.2"]
+
+
+def fake_version(runtime):
+    """Of an environment in which onnxruntime goes by another name."""
+
+    def version(name):
+        if name.startswith("onnxruntime") and name != runtime:
+            raise PackageNotFoundError(name)
+        return "1.2"
+
+    return version

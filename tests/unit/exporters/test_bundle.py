@@ -293,3 +293,13 @@ def test_pictures_of_a_study_stay_no_longer_than_its_student(tmp_path):
     bundle_of(make_student(), tmp_path / "out")
     assert not any((tmp_path / "out" / name).exists() for name in names)
     assert "openvino`" not in (tmp_path / "out/card.md").read_text()
+
+
+def test_a_student_that_uses_a_block_twice_is_exported(tmp_path):
+    torch.manual_seed(0)
+    block = nn.Conv2d(1, 1, 3, padding=1)
+    student = nn.Sequential(block, nn.ReLU(), block, nn.Flatten(), nn.Linear(64, 3))
+    bundle_of(student, tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(weights["0.weight"], weights["2.weight"])
+    student.load_state_dict(weights)

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+import torch
 from torch import nn
 
 from autokd.errors import MeasureError
-from autokd.exporters import export_onnx
+from autokd.exporters import export_onnx, quantize_onnx
 from autokd.latency import Form, StopwatchTarget, stopwatch_target
 from autokd.latency.reference import recall_quiet_ms
 
@@ -178,3 +179,12 @@ def test_a_stopwatch_that_is_killed_again_is_given_up(tmp_path):
     StopwatchTarget(form=SHORT).measure(model)
     with pytest.raises(MeasureError, match=r"must run 16\.onnx, got exit code -9"):
         StopwatchTarget(form=SHORT, quiet=Killing(2)).measure(model)
+
+
+def test_tflite_times_no_float_network_in_place_of_an_int8_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(stopwatch_target, "recall_quiet_ms", lambda *_, **__: 1.0)
+    pictures = torch.zeros(8, 1, 8, 8, dtype=torch.uint8)
+    model = quantize_onnx(export(tmp_path, 16), tmp_path / "16.int8.onnx", pictures=pictures)
+    target = StopwatchTarget(runtime="tflite", form=SHORT)
+    with pytest.raises(MeasureError, match=r"must have 16\.int8\.tflite beside an INT8 file"):
+        target.measure(model)

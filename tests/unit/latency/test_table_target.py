@@ -7,7 +7,7 @@ from torch import nn
 from autokd.errors import ConfigError, MeasureError
 from autokd.exporters import export_onnx, quantize_onnx
 from autokd.exporters.onnx_file import annotate_onnx
-from autokd.latency import load_table, network_key
+from autokd.latency import ARCHITECTURE_SUFFIX, load_table, network_key
 from autokd.testing import FakeTarget
 
 
@@ -35,13 +35,15 @@ def test_a_network_is_found_by_its_hash(tmp_path, model):
 
 
 def test_a_student_is_found_by_its_architecture(tmp_path, model):
-    model.with_suffix(".json").write_text(json.dumps({"width": 16, "kind": "mb", "se": True}))
+    model.with_suffix(ARCHITECTURE_SUFFIX).write_text(
+        json.dumps({"width": 16, "kind": "mb", "se": True})
+    )
     rows = "width,kind,se,ms\n8,mb,True,1\n16.0,mb,,2.5\n16,mb,True,3\n"
     assert table(tmp_path, rows).measure(model).median_ms == 2.5  # an open label fits any value
 
 
 def test_a_row_with_other_labels_fits_nothing(tmp_path, model):
-    model.with_suffix(".json").write_text(json.dumps({"width": 16, "depth": 2}))
+    model.with_suffix(ARCHITECTURE_SUFFIX).write_text(json.dumps({"width": 16, "depth": 2}))
     with pytest.raises(MeasureError, match=f"m.onnx must be in the table .*{network_key(model)}"):
         table(tmp_path, "width,ms\n16,1\n").measure(model)
 
@@ -79,7 +81,7 @@ def test_a_table_that_is_not_there_is_refused(tmp_path):
 
 
 def test_a_row_may_hold_its_architecture_as_an_object(tmp_path, model):
-    model.with_suffix(".json").write_text(json.dumps({"width": 16}))
+    model.with_suffix(ARCHITECTURE_SUFFIX).write_text(json.dumps({"width": 16}))
     rows = json.dumps([{"architecture": {"width": 16}, "latency_ms": 2.5}])
     assert table(tmp_path, rows, name="a.json").measure(model).median_ms == 2.5
 
@@ -99,3 +101,18 @@ def test_the_row_of_an_architecture_is_not_that_of_its_int8_file(tmp_path, model
     target = table(tmp_path, "width,ms\n16,2.5\n", target=inner)
     assert target.measure_together([model, int8])[0].median_ms == 2.5
     assert inner.measured == ["m.int8.onnx"]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"width": 16}'])
+def test_a_json_file_beside_a_teacher_is_no_architecture(tmp_path, model, text):
+    model.with_suffix(".json").write_text(text)  # a labels file, a training log, whatever it is
+    with pytest.raises(MeasureError, match=r"m\.onnx must be in the table"):
+        table(tmp_path, "width,ms\n16,2.5\n").measure(model)
+
+
+@pytest.mark.parametrize("text", ["", "[1]"])
+def test_an_architecture_that_is_none_is_one_line(tmp_path, model, text):
+    model.with_suffix(ARCHITECTURE_SUFFIX).write_text(text)
+    with pytest.raises(MeasureError, match=r"architecture\.json must hold an .*, got") as error:
+        table(tmp_path, "width,ms\n16,2.5\n").measure(model)
+    assert len(str(error.value).splitlines()) == 1

@@ -15,6 +15,7 @@ from autokd.study.alumni import recall_teacher
 from autokd.study.appraisal import Appraiser
 from autokd.study.folder import StudyFolder
 from autokd.study.progress import SearchProgress
+from autokd.teachers import build_committee, build_teacher_requests, load_teacher
 from autokd.types import TeacherCard
 from tests.unit.reports.fake_study import build_front
 
@@ -163,3 +164,37 @@ def test_a_teacher_that_was_trained_is_not_trained_again(tmp_path, monkeypatch):
     card = TeacherCard(name="auto", digest="d", n_params=1, val_accuracy=0.9, latency_ms=1.0)
     with pytest.raises(TeacherError, match=r"was trained for the study .* search again"):
         recall_teacher(card, config=config, data=data, device=torch.device("cpu"))
+
+
+def test_a_committee_is_weighed_as_it_was_when_the_study_was_made(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "weighed_networks.py").write_text(NETWORKS)
+    config = Config(
+        teacher=("python:weighed_networks:convolutional", "python:weighed_networks:flat"),
+        teacher_vote="accuracy", train_limit=200, study="s", device="cpu", runs_dir=tmp_path,
+    )  # fmt: skip
+    data, folder = load_data(config), StudyFolder(config.study_dir)
+    members = [
+        load_teacher(one, config=config, data=data.card, fit=lambda *_, **__: None, cache=tmp_path)
+        for one in build_teacher_requests(config)
+    ]
+    known = dict(zip((one.digest for one in members), (0.7, 1 / 3), strict=True))
+    committee = build_committee(
+        members, vote="accuracy", accuracies=list(known.values()), n_classes=10,
+        n_pictures=len(data.val_labels),
+    )  # fmt: skip
+    card = TeacherCard(
+        name="both", digest=committee.digest, n_params=1, val_accuracy=0.7, latency_ms=1.0
+    )
+    appraiser = Appraiser(
+        config=config, folder=folder, front=dataclasses.replace(build_front(), teacher=card),
+        data=data, test=load_test(config), progress=SearchProgress(is_silent=True),
+    )  # fmt: skip
+    monkeypatch.setattr("autokd.study.alumni.evaluate_teacher", lambda *_, **__: 0.5)
+    folder.path.mkdir(parents=True)
+    folder.keep_settings(config, dimensions=(), digests={})  # an older study knows none
+    with pytest.raises(TeacherError, match="must be who taught the study"):
+        _ = appraiser._teacher
+    folder.keep_settings(config, dimensions=(), digests={}, accuracies=known)
+    assert appraiser._teacher.digest == committee.digest

@@ -3,13 +3,13 @@
 import pytest
 
 from autokd.config import Config, TowerConfig
-from autokd.errors import MeasureError, StudyError, TargetError
+from autokd.errors import ConfigError, MeasureError, StudyError, TargetError
 from autokd.latency import SCREENING, StopwatchTarget, device_fingerprint
 from autokd.latency.reference import write_reference
 from autokd.study import runtimes
 from autokd.study.ray_cluster import LatencyNode, RayCluster
 from autokd.study.runtimes import hold_to_runtimes, name_runtimes
-from autokd.study.targets import build_others, build_target
+from autokd.study.targets import build_others, build_target, check_precision
 from autokd.study.tower_times import open_tower_target
 
 NODE = LatencyNode(
@@ -73,3 +73,17 @@ def test_a_target_of_towers_keeps_its_quiet_time_beside_the_studies(tmp_path):
     target = open_tower_target(TowerConfig(runs_dir=tmp_path), form=SCREENING)
     assert isinstance(target, StopwatchTarget)
     assert target.home == tmp_path / "latency"
+
+
+@pytest.mark.parametrize("names", [("tflite",), ("torch",), ("torch:compiled", "onnxruntime")])
+def test_int8_is_refused_on_what_would_time_something_else(names):
+    config, target = Config(precision="int8", target=names), StopwatchTarget(runtime=names[0])
+    with pytest.raises(ConfigError, match=r"^`--precision` must be fp32 on .*, got int8; pass"):
+        check_precision(config, precisions={"fp32", "int8"}, target=target)
+    check_precision(config, precisions={"fp32"}, target=target)
+
+
+@pytest.mark.parametrize("names", [(), ("openvino",), ("onnxruntime", "tflite")])
+def test_int8_is_timed_on_what_runs_the_file(names):
+    target = StopwatchTarget(runtime=(*names, "onnxruntime")[0])
+    check_precision(Config(target=names), precisions={"int8"}, target=target)

@@ -66,6 +66,13 @@ def test_assistants_are_trained_from_what_they_know():
     assert [request.has_knowledge for request in requests] == [False, True, True, True, False]
 
 
+def test_a_file_of_weights_is_blamed_where_an_assistant_can_be_fetched():
+    options = {"assistant": "timm:resnet18", "teacher_pretrained": True}
+    assert ask("auto", **options)[0].weights is None
+    with pytest.raises(TeacherError, match=r"`--teacher-weights` must go with .*, got auto"):
+        ask("auto", **options, teacher_weights=A)
+
+
 def test_a_file_of_weights_is_not_for_assistants():
     config = Config(teacher="timm:x", teacher_weights=A, assistant="timm:y")
     (request,) = build_assistant_requests(config)

@@ -1,5 +1,8 @@
 """A registered student predicts what the exported one does."""
 
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -133,3 +136,20 @@ def test_a_missing_file_is_a_tracking_error_and_a_failed_run(config, tmp_path, e
     experiment = client.get_experiment_by_name("digits")
     (run,) = client.search_runs([experiment.experiment_id], "tags.`autokd.kind` = 'export'")
     assert run.info.status == "FAILED"
+
+
+def test_a_model_is_registered_where_onnxruntime_goes_by_another_name(
+    config, onnx_file, example, monkeypatch
+):
+    import mlflow
+
+    def find(name):
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return "1.20.0"
+
+    monkeypatch.setattr("autokd.types.packages.version", find)
+    uri = register(config, onnx_file, example)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{config.runs_dir}/mlflow.db")
+    needs = mlflow.pyfunc.get_model_dependencies(uri)
+    assert "onnxruntime-gpu==1.20.0" in Path(needs).read_text().splitlines()
