@@ -19,7 +19,9 @@ def main() -> None:
     # hundred times slower; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        cli.main([word for word in sys.argv[1:] if word != "--debug"], "autokd", standalone_mode=False)
+        cli.main(
+            [word for word in sys.argv[1:] if word != "--debug"], "autokd", standalone_mode=False
+        )
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
