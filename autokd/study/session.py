@@ -248,10 +248,10 @@ class _Session:
             progress=self.progress,
         )
         try:
-            first = self.findings.first()
-            entrants = [*self.findings.finalists(), *([first] if first else [])]
+            first, finalists = self.findings.first(), self.findings.finalists()
+            entrants = [*finalists, *([first] if first else [])]
             with ending_gently(self._halt):
-                finals.run(entrants)
+                finals.run(finalists, baseline=first)
             if rounded := finals.rounded():
                 finals.retime(
                     measure_finals(
