@@ -35,6 +35,7 @@ from autokd.candidate.preparation import (
     NetworkSample,
     Workshop,
     explain_int8,
+    explain_slowness,
     prepare_candidate,
 )
 from autokd.candidate.quantization_aware import (
@@ -73,6 +74,7 @@ __all__ = [
     "evaluate_candidate",
     "explain_failure",
     "explain_int8",
+    "explain_slowness",
     "export_for",
     "find_engine",
     "find_gaze",

@@ -17,6 +17,7 @@ from autokd.candidate.preparation import (
     Candidate,
     Workshop,
     explain_int8,
+    explain_slowness,
     measure_again,
     prepare_candidate,
 )
@@ -160,10 +161,8 @@ def inherit_candidate(
 
 def _explain(candidate: Candidate, *, max_latency_ms: float | None) -> str:
     """Why a candidate is not worth a training; empty where it is."""
-    latency_ms = candidate.latency.median_ms
-    if max_latency_ms is not None and latency_ms > max_latency_ms:
-        return f"latency {latency_ms:.4g} ms is over the limit of {max_latency_ms:g} ms"
-    return explain_int8(candidate.latency, candidate.fp32_latency)
+    slow = explain_slowness(candidate.latency, max_latency_ms=max_latency_ms)
+    return slow or explain_int8(candidate.latency, candidate.fp32_latency)
 
 
 def train_candidate(
@@ -258,11 +257,10 @@ def settle_latency(result: TrialResult, workshop: Workshop) -> TrialResult:
 
     def measure() -> TrialResult:
         again = measure_again(result, workshop)
-        limit, latency = workshop.max_latency_ms, again.latency
-        if again.state == "complete" and latency and limit and latency.median_ms > limit:
-            reason = f"latency {latency.median_ms:.4g} ms is over the limit of {limit:g} ms"
-            return dataclasses.replace(again, state="pruned", reason=reason)
-        return again
+        reason = explain_slowness(again.latency, max_latency_ms=workshop.max_latency_ms)
+        if again.state != "complete" or not reason:
+            return again
+        return dataclasses.replace(again, state="pruned", reason=reason)
 
     return _settle(result, measure, start=time.perf_counter())
 

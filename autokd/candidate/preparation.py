@@ -33,6 +33,7 @@ __all__ = [
     "NetworkSample",
     "Workshop",
     "explain_int8",
+    "explain_slowness",
     "measure_again",
     "prepare_candidate",
 ]
@@ -258,3 +259,18 @@ def explain_int8(latency: Latency | None, fp32_latency: Latency | None) -> str:
         f"INT8 takes {latency.median_ms:.4g} ms, no less than FP32 with "
         f"{fp32_latency.median_ms:.4g} ms"
     )
+
+
+def explain_slowness(latency: Latency | None, *, max_latency_ms: float | None) -> str:
+    """Why a student is not trained, or not trained on.
+
+    Args:
+        latency: Of its file; none where it is not known.
+        max_latency_ms: Of this session; none if none.
+
+    Returns:
+        The reason with both times; empty where it is fast enough.
+    """
+    if latency is None or max_latency_ms is None or latency.median_ms <= max_latency_ms:
+        return ""
+    return f"latency {latency.median_ms:.4g} ms is over the limit of {max_latency_ms:g} ms"

@@ -83,6 +83,7 @@ class Appraiser:
         test: The test split.
         progress: Where to tell what is left out.
         target: The further one whose front it is; empty of the first.
+        undrawn: Why pictures of the study are not there; empty where the search has not ended.
     """
 
     config: Config
@@ -92,6 +93,7 @@ class Appraiser:
     test: TestData
     progress: SearchProgress
     target: str = ""
+    undrawn: str = ""
 
     def appraise(
         self,
@@ -159,7 +161,7 @@ class Appraiser:
             if file.exists()
         }
         absent = [what for what in _DRAWN if what not in pictures]
-        missing = dict.fromkeys(absent, "the search has not come to its end")
+        missing = dict.fromkeys(absent, self.undrawn or "the search has not come to its end")
         if "coordinates" in pictures and "importance" not in pictures:
             missing["importance"] = "too few trials, or all alike, tell no dimension's importance"
         return pictures, missing

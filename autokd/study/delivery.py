@@ -187,11 +187,20 @@ def _open_depot(
     """What is needed to export the students of a study; draws the front of a further target."""
     config = folder.load_config().model_copy(update={"runs_dir": runs_dir})
     front, target = folder.load_front(target=target), folder.find_target(target)
-    if target:
-        report = folder.report_of(target)
-        draw_study(folder.path.name, folder=report, runs_dir=runs_dir, target=target)
-    data, test = load_data(config), load_test(config)
     progress = progress or SearchProgress(is_silent=True)
+    undrawn = ""
+    if target:
+        try:
+            draw_study(
+                folder.path.name,
+                folder=folder.report_of(target),
+                runs_dir=runs_dir,
+                target=target,
+            )
+        except ConfigError as error:  # the database is gone, or the folder cannot be written
+            undrawn = "it could not be drawn when the student was exported"
+            progress.say(f"no new pictures of the target {target}: {error}")
+    data, test = load_data(config), load_test(config)
     return Depot(
         config=config,
         folder=folder,
@@ -207,6 +216,7 @@ def _open_depot(
             test=test,
             progress=progress,
             target=target,
+            undrawn=undrawn,
         ),
         target=target,
         is_registered=is_registered,

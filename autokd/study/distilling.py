@@ -245,7 +245,10 @@ class _Session:
         )
         teacher = times.correct_teacher(self.faculty.card)
         space = self.bench.workshop.space
-        row = build_front_student(times.correct(result), space=space, teacher_ms=teacher.latency_ms)
+        timed = times.correct(result)
+        if timed.state == "pruned":  # asked for, it is delivered all the same
+            self.progress.say(f"warning: {timed.reason}; --precision fp32 makes the faster file")
+        row = build_front_student(timed, space=space, teacher_ms=teacher.latency_ms)
         student, twin = compare_with_twin(row, refits)
         if twin is not None and result.precision == "int8":  # other layers in FP32, perhaps
             ours, other = (find_int8(self.folder.path / one.weights) for one in (student, twin))

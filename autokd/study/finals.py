@@ -6,7 +6,7 @@ trained network.
 """
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol, final, runtime_checkable
@@ -88,17 +88,20 @@ class Finals:
         self._faults: dict[Entry, str] = {}
         self._ratios: dict[tuple[int, bool], float] = {}
 
-    def run(self, results: Sequence[TrialResult]) -> None:
+    def run(self, results: Sequence[TrialResult], *, baseline: TrialResult | None = None) -> None:
         """Trains whatever is missing; without a refit only asks the test split.
 
         Args:
-            results: The finalists and the baseline; one that is both counts once.
+            results: The finalists.
+            baseline: Trained beside them, if any; one that is both counts once.
 
         Raises:
             KeyboardInterrupt: The user has halted the crew before all were trained.
-            WorkerError: Not one of them could be trained.
+            WorkerError: Not one of the finalists could be trained.
         """
         finalists = {result.trial: result for result in results}
+        if baseline is not None:
+            finalists.setdefault(baseline.trial, baseline)
         if not self._config.refit:
             for result in finalists.values():
                 self._refits[result.trial] = [self._ask_test(result)]
@@ -128,9 +131,13 @@ class Finals:
         if any(refit is None and entry not in self._faults for entry, refit in done.items()):
             raise KeyboardInterrupt  # the user has halted the last of them; they go on next time
         self._remember(done)
-        if not any(map(self.has, finalists)):
-            reasons = "; ".join(sorted(set(self._faults.values())))
+        if not any(self.has(result.trial) for result in results):  # whatever came of the baseline
+            reasons = self._explain_faults([result.trial for result in results])
             raise WorkerError(f"none of the finalists could be trained again: {reasons}")
+
+    def _explain_faults(self, trials: Collection[int]) -> str:
+        faults = {why for entry, why in self._faults.items() if entry.trial in trials}
+        return "; ".join(sorted(faults))
 
     def _order(
         self,

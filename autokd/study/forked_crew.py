@@ -192,6 +192,8 @@ def _run(job: Job, pipe: Connection, cores: list[int], halting: ctypes.c_byte) -
 def settle_child(cores: Collection[int] = ()) -> None:
     """What a forked process does first: dies with its parent, is deaf to Ctrl-C, keeps its memory.
 
+    A polite kill ends it alone: the parent's handler, which it inherits, would halt its siblings.
+
     Args:
         cores: It is pinned to; any if none.
     """
@@ -199,6 +201,7 @@ def settle_child(cores: Collection[int] = ()) -> None:
     # What the user's code prints here must not come between the lines of `--json`.
     sys.stdout = sys.stderr = sys.__stderr__
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if cores:

@@ -12,7 +12,7 @@ from autokd.candidate import describe_student
 from autokd.config import Config
 from autokd.errors import ConfigError, StudyError
 from autokd.spaces import Space
-from autokd.study.auto_sampler import CURVE, observe
+from autokd.study.auto_sampler import CURVE, STOPPED, observe
 from autokd.study.distributions import read_dimensions
 from autokd.study.folder import StudyFolder, list_studies
 from autokd.study.refits import load_refits
@@ -160,9 +160,17 @@ def _has_told(trial: FrozenTrial) -> bool:
 
 def _find_rungs(trials: Sequence[FrozenTrial]) -> tuple[int, ...]:
     """Epochs that trials were stopped at, two of them at least: others were cut off by chance."""
-    lengths = [len(t.user_attrs[CURVE]) for t in trials if t.state is not TrialState.COMPLETE]
+    lengths = [len(trial.user_attrs[CURVE]) for trial in trials if _is_stopped(trial)]
     whole = max(len(t.user_attrs.get(CURVE, ())) for t in trials if t.state is TrialState.COMPLETE)
     return tuple(sorted({n for n in lengths if lengths.count(n) >= _LEAST and n < whole}))
+
+
+def _is_stopped(trial: FrozenTrial) -> bool:
+    """Whether it waits at a rung or has ended there: Ctrl-C cuts off several at once elsewhere."""
+    if trial.state is TrialState.RUNNING:
+        return bool(trial.user_attrs.get(STOPPED))
+    result = load_json(TrialResult, trial.user_attrs[_RESULT])
+    return trial.state is TrialState.PRUNED and result.state == "stopped"
 
 
 def _check_labels(name: str, theirs: set[str], *, space: Space) -> None:

@@ -8,7 +8,13 @@ from typing import Literal, final
 
 import optuna
 
-from autokd.candidate import StudentSurveyor, inherit_candidate, screen_candidate, settle_latency
+from autokd.candidate import (
+    StudentSurveyor,
+    explain_slowness,
+    inherit_candidate,
+    screen_candidate,
+    settle_latency,
+)
 from autokd.config import Config
 from autokd.distillation import Engine
 from autokd.study.crew import Crew, Done, Job
@@ -157,7 +163,7 @@ class TrialLoop:
         if len(self._crew.running) >= self._crew.size or self._crew.is_halting or is_late():
             return False
         if self._stopped and not self._rungs.epochs:  # stopped by a session that had rungs
-            self._resume(min(self._stopped))
+            self._resume(min(self._stopped), take=take)
             return True
         n_begun = len(results) + len(self._stopped) + len(self._crew.running)
         has_budget = n_begun < self._config.budget
@@ -167,7 +173,7 @@ class TrialLoop:
             else None
         )
         if chosen is not None:
-            self._resume(chosen.key)
+            self._resume(chosen.key, take=take)
         elif has_budget:
             self._begin(results, take=take)
         return chosen is not None or has_budget
@@ -189,17 +195,29 @@ class TrialLoop:
                 trained = [*results, *self._stopped.values()]
                 result = inherit_candidate(result, self._workshop, results=trained)
             self._trials.save(trial, result)
+        result = self._hold_to_limit(result)
         self._surveyor.remember([dataclasses.replace(result, training_s=0.0)])
         if result.state in ("measured", "stopped"):
             self._train(trial, result)
         else:
             self._finish(trial, result, take=take)
 
-    def _resume(self, number: int) -> None:
+    def _resume(self, number: int, *, take: Take) -> None:
         """Has a stopped trial trained on."""
-        before = self._stopped.pop(number)
+        before = self._hold_to_limit(self._stopped.pop(number))
+        if before.state == "pruned":
+            self._finish(self._trials.resume(number), before, take=take)
+            return
         self._tracker.log(TrialResumed(trial=number, time_ms=_now_ms()))
         self._train(self._trials.resume(number), before)
+
+    def _hold_to_limit(self, result: TrialResult) -> TrialResult:
+        """A result that was begun by an earlier session, pruned if it is too slow for this one."""
+        limit_ms = self._workshop.max_latency_ms
+        reason = explain_slowness(result.latency, max_latency_ms=limit_ms)
+        if not reason or result.state not in ("measured", "stopped"):
+            return result
+        return dataclasses.replace(result, state="pruned", reason=reason)
 
     def _train(self, trial: optuna.Trial, before: TrialResult) -> None:
         generations = before.recipe.generations if before.recipe else 1

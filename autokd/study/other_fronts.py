@@ -1,11 +1,13 @@
 """The fronts of the targets that are not searched for, of what was searched for another one."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import final
 
 from autokd.candidate import explain_int8
 from autokd.config import Config
+from autokd.errors import MeasureError, TargetError
 from autokd.spaces import Space
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder
@@ -13,6 +15,8 @@ from autokd.study.teaching import Faculty
 from autokd.types import DataCard, Target, TeacherCard, TrialResult
 
 __all__ = ["OtherFronts", "judge_elsewhere"]
+
+_logger = logging.getLogger(__name__)
 
 
 @final
@@ -31,6 +35,8 @@ class OtherFronts:
     ) -> None:
         """Measures the teacher on each target, and holds the study to the devices behind them.
 
+        One that was there in an earlier session and is away now costs its front for this session.
+
         Args:
             config: Of the study; its limit of latency is one of the first target.
             space: What is searched.
@@ -38,12 +44,22 @@ class OtherFronts:
             faculty: The teacher as the first target knows it, and its ONNX files.
             folder: Of the study, for the fronts.
             targets: By name.
+
+        Raises:
+            MeasureError: A target that the study has never measured on cannot time the teacher.
+            TargetError: Likewise, after it has failed again and again.
         """
         self._config = config.model_copy(update={"max_latency_ms": None})
         self._space, self._data, self._folder = space, data, folder
         self._teachers: dict[str, TeacherCard] = {}
         for name, target in targets.items():
-            latencies = [target.measure(one) for one in faculty.models]
+            try:
+                latencies = [target.measure(one) for one in faculty.models]
+            except (MeasureError, TargetError) as error:
+                if not folder.find_device(name):  # a mistake is told before a night is spent on it
+                    raise
+                _logger.warning("no front of the target %s in this session: %s", name, error)
+                continue
             folder.hold_to_device(latencies[0].device, target=name)
             self._teachers[name] = dataclasses.replace(
                 faculty.card, latency_ms=sum(one.median_ms for one in latencies)

@@ -22,6 +22,7 @@ from autokd.study.figures import draw_figures
 from autokd.study.finals import Finals
 from autokd.study.findings import Findings
 from autokd.study.folder import StudyFolder
+from autokd.study.identity import keep_identity, open_own_storage
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space
 from autokd.study.lessons import choose_noise, read_earlier
@@ -39,7 +40,7 @@ from autokd.study.runtimes import hold_to_runtimes
 from autokd.study.sampling import build_advice, build_auto_sampler, build_sampler, first_samples
 from autokd.study.side_by_side import measure_finals, measure_side_by_side
 from autokd.study.stillness import resting_while_measured
-from autokd.study.storages import Check, held_alone, open_storage
+from autokd.study.storages import Check, held_alone
 from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty
 from autokd.study.trials import Trials, count_trials
@@ -248,10 +249,10 @@ class _Session:
             progress=self.progress,
         )
         try:
-            first = self.findings.first()
-            entrants = [*self.findings.finalists(), *([first] if first else [])]
+            first, finalists = self.findings.first(), self.findings.finalists()
+            entrants = [*finalists, *([first] if first else [])]
             with ending_gently(self._halt):
-                finals.run(entrants)
+                finals.run(finalists, baseline=first)
             if rounded := finals.rounded():
                 finals.retime(
                     measure_finals(
@@ -317,7 +318,7 @@ def _open_session(
     crew = InlineCrew() if cluster else build_crew(config.workers, device=device)
     tell_size(crew, config, device=device, say=progress.say)
     queue = JobQueue(open_engine(config.storage)) if config.remote else None
-    storage = open_storage(config.storage, runs_dir=config.runs_dir)
+    storage = open_own_storage(config, folder=folder)
     earlier = read_earlier(config, storage=storage)
     data = load_data(config)
     space = build_joint_space(config, data.card, has_assistant=bool(config.assistant))
@@ -365,6 +366,7 @@ def _open_session(
         referee=auto,
         limits=Limits(max_latency_ms=limit_ms, min_accuracy=config.min_accuracy),
     )
+    keep_identity(folder, config, storage=storage)
     if trials.n_finished == 0:
         trials.enqueue(first_samples(space, partial(count_macs, shape=data.card.shape)))
     if queue is not None:

@@ -3,8 +3,8 @@
 A process that trains is known by a file in a folder of this machine and user. Whoever measures
 stops all of them, notes in each file how long they stood, and lets them go on. One that was left
 stopped, because whoever measured was killed meanwhile, is woken by a guard, or at the latest by
-`wake_abandoned`. What the
-measuring process does beside is told by `resting_while_measured`.
+`wake_abandoned`; one that the user has suspended is left as it is. What the measuring process
+does beside is told by `resting_while_measured`.
 """
 
 import contextlib
@@ -38,6 +38,8 @@ __all__ = [
 Rest = Callable[[], contextlib.AbstractContextManager[None]]
 
 _RESTS: list[Rest] = []  # of this process
+
+_PROC = Path("/proc")
 
 
 @final
@@ -76,19 +78,64 @@ class TrainingProcess:
             return []
         return [(float(start), float(end)) for start, end in map(str.split, lines[1:])]
 
-    def signal(self, number: int) -> bool:
-        """Sends a signal; whether the process was there to get it. A dead one's file goes."""
+    def stop(self) -> bool:
+        """Stops it, and marks before that this is done.
+
+        Returns:
+            Whether it was stopped: not one that is dead, whose files go, nor one that stands still
+            already without a mark, since the user has suspended it.
+        """
         pid = int(self.path.name)
+        if not self._is_itself():
+            self.forget()
+            return False
+        if not self._mark.exists() and _is_stopped(pid):
+            return False
+        self._mark.touch()
+        return self._send(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Lets it go on, whatever its file says, and takes the mark away."""
+        self._send(signal.SIGCONT)
+        self._mark.unlink(missing_ok=True)
+
+    def wake_abandoned(self) -> None:
+        """Lets it go on if it was marked by `stop`; files of a dead one go."""
+        if not self._is_itself():
+            self.forget()
+        elif self._mark.exists():
+            self.wake()
+
+    def register(self) -> None:
+        """Writes the file of this very process."""
+        self._mark.unlink(missing_ok=True)  # of a dead process of the same number
+        self.path.write_text(f"{_birth_of(os.getpid())}\n", encoding="ascii")
+
+    def forget(self) -> None:
+        """Deletes its files."""
+        self.path.unlink(missing_ok=True)
+        self._mark.unlink(missing_ok=True)
+
+    @property
+    def _mark(self) -> Path:
+        """Is there from before it is stopped until after it goes on."""
+        return self.path.with_name(f"{self.path.name}.stopped")
+
+    def _is_itself(self) -> bool:
+        """Whether the process of this number is the one that has written the file."""
         try:
-            born = float(self.path.read_text(encoding="ascii").split("\n", 1)[0])
-            is_itself = psutil.Process(pid).create_time() == born
-            if is_itself:
-                os.kill(pid, number)
-        except (FileNotFoundError, psutil.Error, ProcessLookupError, ValueError):
-            is_itself = False
-        if not is_itself:
-            self.path.unlink(missing_ok=True)
-        return is_itself
+            born = self.path.read_text(encoding="ascii").split("\n", 1)[0]
+        except FileNotFoundError:
+            return False
+        return bool(born) and _birth_of(int(self.path.name)) == born
+
+    def _send(self, number: int) -> bool:
+        """Whether there was a process to get a signal."""
+        try:
+            os.kill(int(self.path.name), number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
     def note_pause(self, start: float) -> None:
         """Adds to what it has stood still, since then until now, of `time.monotonic`."""
@@ -107,11 +154,11 @@ def known_as_training() -> Generator[TrainingProcess]:
     folder = _folder()
     process = TrainingProcess(folder / str(os.getpid()))
     with _measuring(folder):
-        process.path.write_text(f"{psutil.Process().create_time()!r}\n", encoding="ascii")
+        process.register()
     try:
         yield process
     finally:
-        process.path.unlink(missing_ok=True)
+        process.forget()
 
 
 @contextlib.contextmanager
@@ -145,14 +192,16 @@ def still() -> Generator[None]:
         for rest in tuple(_RESTS):
             resting.enter_context(rest())
         start = time.monotonic()
-        others = [one for one in _known(folder) if _can_stop() and one.signal(signal.SIGSTOP)]
-        with _guarded(others):
-            try:
+        others: list[TrainingProcess] = []
+        try:
+            if _can_stop():  # one after the other, so that each that was stopped is woken
+                others.extend(process for process in _known(folder) if process.stop())
+            with _guarded(others):
                 yield
-            finally:
-                for process in others:
-                    process.note_pause(start)
-                    process.signal(signal.SIGCONT)
+        finally:
+            for process in others:
+                process.note_pause(start)
+                process.wake()
 
 
 @contextlib.contextmanager
@@ -189,7 +238,7 @@ def wake_abandoned() -> None:
     try:
         for process in _known(folder):
             if _can_stop():
-                process.signal(signal.SIGCONT)
+                process.wake_abandoned()
     finally:
         lock.release()
 
@@ -198,6 +247,45 @@ def _known(folder: Path) -> list[TrainingProcess]:
     """All processes that train, but this one."""
     names = [path.name for path in folder.iterdir() if path.name.isdigit()]
     return [TrainingProcess(folder / name) for name in sorted(names) if int(name) != os.getpid()]
+
+
+def _birth_of(pid: int) -> str:
+    """When a process was begun, which no later one of its number has.
+
+    Returns:
+        Ticks since the system was started, where that is told: a time of the day moves with a clock
+        that is set anew. Empty where there is no such process.
+    """
+    if _has_proc():
+        fields = _status_of(pid)
+        return fields[19] if fields else ""
+    try:
+        return repr(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return ""
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process stands still by a signal."""
+    if _has_proc():
+        return _status_of(pid)[:1] == ["T"]
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
+
+
+def _status_of(pid: int) -> list[str]:
+    """Fields of `/proc/PID/stat` from the state on, the third; none of a dead process."""
+    try:
+        text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return text.rpartition(")")[2].split()  # the name before it may hold anything
+
+
+def _has_proc() -> bool:
+    return (_PROC / "self" / "stat").exists()
 
 
 def _can_stop() -> bool:
@@ -210,6 +298,6 @@ def _measuring(folder: Path) -> FileLock:
 
 def _folder() -> Path:
     user = os.getuid() if hasattr(os, "getuid") else re.sub(r"\W", "-", getpass.getuser())
-    folder = Path(tempfile.gettempdir()) / f"autokd-training-2-{user}"  # 2: of what its files hold
+    folder = Path(tempfile.gettempdir()) / f"autokd-training-3-{user}"  # 3: of what its files hold
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

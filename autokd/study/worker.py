@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import socket
 import tempfile
 import time
@@ -316,7 +317,7 @@ def _beating(name: str, study: str, *, storage: str, slots: int) -> Generator[No
         Nothing.
     """
     process = multiprocessing.get_context("fork").Process(
-        target=_beat, args=(name, study, storage, slots), daemon=True
+        target=_beat, args=(name, study, storage, slots, os.getpid()), daemon=True
     )
     process.start()
     try:
@@ -326,11 +327,15 @@ def _beating(name: str, study: str, *, storage: str, slots: int) -> Generator[No
         process.join()
 
 
-def _beat(name: str, study: str, storage: str, slots: int) -> None:
-    """Beats; who was taken for dead greets again: only what it had is lost."""
+def _beat(name: str, study: str, storage: str, slots: int, parent: int) -> None:
+    """Beats; who was taken for dead greets again: only what it had is lost.
+
+    A polite kill of the whole group lets the worker end after its epoch: until then it lives.
+    """
     settle_child()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     queue = JobQueue(open_engine(storage))
-    while True:
+    while os.getppid() == parent:
         if not queue.beat(name):
             queue.greet(study, name, slots=slots)
         time.sleep(BEAT_S)

@@ -69,6 +69,11 @@ def test_a_second_coordinator_is_refused_and_the_first_goes_on(start, run, tmp_p
     out, err = first.communicate(timeout=280)
     assert first.returncode == 0, err
     check(tmp_path, load_trials(tmp_path), out, budget=BUDGET)
+    code, _, err = run(tmp_path, *SEARCH, "--storage", f"sqlite:///{tmp_path}/other.db")
+    assert code == 2
+    assert (
+        "study `s` must go on with the trials that mlruns/studies/s was filled by, got none" in err
+    )
 
 
 @contextlib.contextmanager

@@ -9,11 +9,12 @@ import psutil
 import pytest
 import torch
 
-from autokd.study import forked_crew
+from autokd.study import forked_crew, stillness
 from autokd.study.crew import Crew, InlineCrew, Job
 from autokd.study.crews import build_crew
 from autokd.study.forked_crew import ForkedCrew
-from autokd.study.stillness import still
+from autokd.study.interrupts import ending_gently
+from autokd.study.stillness import TrainingProcess, still
 from autokd.types import EpochLog
 
 
@@ -122,6 +123,23 @@ def test_a_killed_job_is_begun_again(n_epochs, tmp_path):
     assert crew.wait(ignore).result == "well"
 
 
+def test_a_polite_kill_of_one_job_begins_it_again_and_halts_nobody(tmp_path):
+    tried = tmp_path / "tried"
+
+    def work(_):
+        if not tried.exists():
+            tried.touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        return "well"
+
+    crew = ForkedCrew(2)
+    with ending_gently(crew.halt):
+        crew.start(job(work))
+        assert crew.wait(ignore).result == "well"
+    assert not crew.is_halting
+
+
 def test_a_job_that_is_killed_three_times_is_given_back_with_the_reason():
     crew = ForkedCrew(1)
     crew.start(job(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
@@ -178,7 +196,7 @@ def test_what_a_dead_measurer_left_stopped_goes_on(tmp_path, monkeypatch):
     while not ticks.exists():
         time.sleep(0.01)
     (child,) = psutil.Process().children()
-    child.suspend()
+    assert TrainingProcess(stillness._folder() / str(child.pid)).stop()
     assert crew.wait(ignore).result == child.pid
     assert ticks.stat().st_size == 10
 

@@ -9,7 +9,7 @@ import pytest
 from autokd.candidate import build_student, save_student
 from autokd.config import Config
 from autokd.data import load_data
-from autokd.errors import StudyError
+from autokd.errors import ConfigError, StudyError
 from autokd.study.alumni import choose_graduate
 from autokd.study.appraisal import Appraisal
 from autokd.study.delivery import build_alias, export, export_all, names_of
@@ -122,6 +122,22 @@ def test_a_student_of_another_targets_front_is_exported_with_its_latency(
     assert "](front.png)" in text, "drawn of that front"
     (alias,) = handed_over
     assert re.fullmatch(r"knee-on-command-time-on-board-sh-model-[0-9a-f]{8}", alias)
+
+
+def test_a_student_of_another_targets_front_is_exported_without_its_database(
+    studied, handed_over, monkeypatch, tmp_path
+):
+    def refuse(url, **_):
+        raise ConfigError(f"`--storage` must be an Optuna storage, got {url}: gone")
+
+    monkeypatch.setattr("autokd.study.figures.open_storage", refuse)
+    _, config = studied
+    bundle = export("s", out=tmp_path / "out", target=BOARD, runs_dir=config.runs_dir)
+    text = (tmp_path / "out/card.md").read_text()
+    assert "](front.png)" not in text
+    assert "could not be drawn" in text
+    assert bundle.card["trial"] == 1
+    assert len(handed_over) == 1
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ class Trainings:
 def run_finals(tmp_path, monkeypatch):
     """The finals of two trials with two seeds, in which some trainings fail."""
 
-    def run_finals(*failing, n_before=0):
+    def run_finals(*failing, n_before=0, baseline=None):
         trainings = Trainings(*failing)
         monkeypatch.setattr(orders, "train_refit", trainings)
         monkeypatch.setattr(
@@ -191,11 +191,13 @@ def run_finals(tmp_path, monkeypatch):
             config, StudyFolder(tmp_path / "study"), bench=bench, crew=InlineCrew(),
             progress=SearchProgress(is_silent=True),
         )  # fmt: skip
+        results = {
+            trial: TrialResult(trial=trial, state="complete", sample={}, recipe=Recipe(alpha=0.9))
+            for trial in (7, 8)
+        }
         finals.run(
-            [
-                TrialResult(trial=trial, state="complete", sample={}, recipe=Recipe(alpha=0.9))
-                for trial in (7, 8)
-            ]
+            [one for one in results.values() if one.trial != baseline],
+            baseline=results.get(baseline),
         )
         assert len(trainings.done) == 8 - n_before
         return finals, trainings
@@ -228,6 +230,12 @@ def test_finals_of_which_nothing_came_say_why(run_finals):
     failing = [entry(trial, seed, is_twin=False) for trial in (7, 8) for seed in (1, 2)]
     with pytest.raises(WorkerError, match="could be trained again: the loss must be finite"):
         run_finals(*failing)
+
+
+def test_a_baseline_alone_is_no_final(run_finals):
+    failing = [entry(7, seed, is_twin=False) for seed in (1, 2)]
+    with pytest.raises(WorkerError, match="none of the finalists could be trained again: the loss"):
+        run_finals(*failing, baseline=8)
 
 
 def keep_earlier(folder, *entries, engine):

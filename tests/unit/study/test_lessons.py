@@ -1,5 +1,7 @@
 """What a study can learn from an earlier one, and what is refused."""
 
+from dataclasses import replace
+
 import pytest
 
 from autokd.config import Config
@@ -52,7 +54,8 @@ def read_curve(accuracies):
 def tell(tmp_path):
     """Makes a study in a storage: a curve of four epochs is complete, a shorter one stopped."""
 
-    def tell(name, curves, *, space, storage=None):
+    def tell(name, curves, *, space, storage=None, n_cut=0, is_too_slow=False):
+        """The last few are cut off after two epochs instead, or the short ones are pruned."""
         auto = AutoSampler(FakeSurveyor(("width_1",)), dimensions=space.dimensions)
         trials = Trials(
             name,
@@ -64,7 +67,9 @@ def tell(tmp_path):
             trial, sample = trials.begin()
             result = TrialResult(
                 trial=trial.number,
-                state="complete" if len(accuracies) == 4 else "stopped",
+                state="complete"
+                if len(accuracies) == 4
+                else ("pruned" if is_too_slow else "stopped"),
                 sample=sample,
                 val_accuracy=max(accuracies),
                 latency=LATENCY,
@@ -73,6 +78,11 @@ def tell(tmp_path):
             )
             trials.save(trial, result)
             trials.end(trial, result)
+        for _ in range(n_cut):
+            trial, sample = trials.begin()
+            cut = replace(result, trial=trial.number, sample=sample, state="stopped")
+            trials.save(trial, replace(cut, curve=read_curve(WHOLE[:2])))
+        trials.requeue()
 
     return tell
 
@@ -94,6 +104,18 @@ def test_a_study_with_rungs_tells_what_was_stopped_too(tell, space, tmp_path):
     assert lesson.n_rungs == 2
     assert {one.label for one in lesson.dimensions} == {one.label for one in space.dimensions}
     assert len({len(one.traits) for one in lesson.prospects}) == 1
+
+
+def test_trials_that_were_cut_off_together_are_no_rung(tell, space, tmp_path):
+    tell("old", [WHOLE, WHOLE[:1], WHOLE, WHOLE[:1], WHOLE[:2]], space=space, n_cut=2)
+    (earlier,) = read(tmp_path, "old")
+    assert earlier.rungs == (1,)
+
+
+def test_trials_that_were_pruned_together_are_no_rung(tell, space, tmp_path):
+    tell("old", [WHOLE, WHOLE, WHOLE[:2], WHOLE[:2]], space=space, is_too_slow=True)
+    (earlier,) = read(tmp_path, "old")
+    assert earlier.rungs == ()
 
 
 def test_rooms_are_those_of_the_new_study(tell, space, tmp_path):

@@ -102,13 +102,14 @@ class Study:
 
     def __init__(
         self, folder, data, *, rungs=(RUNG,), sampler="random", budget=BUDGET, limit_bytes=2**30,
-        **config,
+        limit_ms=None, **config,
     ):  # fmt: skip
         space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=10)
         self.checkpoints = CheckpointFolder(folder / "checkpoints", limit_bytes=limit_bytes)
         workshop = Workshop(
             space=space, data=data, teachers={"teacher": KnownTeacher(network=torch.nn.Identity())},
-            target=FakeTarget(), max_latency_ms=None, weights=folder, checkpoints=self.checkpoints,
+            target=FakeTarget(), max_latency_ms=limit_ms, weights=folder,
+            checkpoints=self.checkpoints,
             plan=Plan(epochs=EPOCHS, batch_size=32, seed=0, device=torch.device("cpu")),
         )  # fmt: skip
         bench = Bench(workshop=workshop, refits=folder, test=lambda: None)

@@ -158,3 +158,15 @@ def test_where_no_assistant_is_needed_the_teacher_teaches(build, capsys):
     done = train(config, progress=SearchProgress())
     assert "no auto assistant" in capsys.readouterr().err
     assert done.student.recipe.taught_by == "teacher"
+
+
+@pytest.mark.usefixtures("quantize")
+def test_int8_that_is_no_faster_after_training_is_told(build, monkeypatch):
+    said = []
+    monkeypatch.setattr(SearchProgress, "say", lambda _, text: said.append(text))
+    monkeypatch.setitem(SIZES, (True, 1), 100_000)
+    with pytest.raises(Delivered):
+        train(build(precision="int8", train_limit=500, epochs=1))
+    line = [text for text in said if "no less than FP32" in text][-1]  # after its screening
+    assert line.startswith("warning: INT8 takes ")
+    assert line.endswith("; --precision fp32 makes the faster file")

@@ -189,10 +189,21 @@ def test_a_further_target_that_cannot_be_is_refused(tmp_path):
         build_others(config, cluster=None)
 
 
-def test_a_teacher_that_a_further_target_cannot_run_ends_the_search(open_fronts):
-    class Broken(FakeTarget):
-        def measure(self, model):
-            raise MeasureError(f"board must run {model.name}")
+class Unplugged(FakeTarget):
+    def measure(self, model):
+        raise MeasureError(f"board must run {model.name}")
 
+
+def test_a_teacher_that_a_further_target_cannot_run_ends_the_first_session(open_fronts):
     with pytest.raises(MeasureError, match=r"board must run t\.onnx"):
-        open_fronts(Broken())
+        open_fronts(Unplugged())
+
+
+def test_a_board_that_is_away_later_on_costs_its_front_alone(open_fronts, folder, caplog):
+    one = result(0, 0.8, 0.1, there=4.0)
+    open_fronts(NamedTarget(3.0)).save([one])
+    before = folder.load_front(target=BOARD)
+    open_fronts(Unplugged()).save([one, result(1, 0.9, 0.5)])
+    assert folder.load_front(target=BOARD) == before
+    (record,) = caplog.records
+    assert f"no front of the target {BOARD} in this session: board must" in record.getMessage()

@@ -92,12 +92,47 @@ def test_who_measures_does_not_stop_itself():
     assert not training.path.exists()
 
 
-def test_what_was_left_stopped_is_woken(training):
+def test_what_was_left_stopped_is_woken(folder, training):
     process, _ = training
-    os.kill(process.pid, signal.SIGSTOP)  # by somebody who was killed then
+    assert TrainingProcess(folder / str(process.pid)).stop()  # by somebody who was killed then
     assert is_stopped(process)
     wake_abandoned()
     assert not is_stopped(process, within=0.0)
+
+
+def test_what_the_user_has_suspended_stays_so(training):
+    process, _ = training
+    os.kill(process.pid, signal.SIGSTOP)
+    assert is_stopped(process)
+    with still():
+        pass
+    wake_abandoned()
+    assert is_stopped(process, within=0.0)
+
+
+def test_a_clock_that_is_set_anew_stops_and_wakes_the_same(training, monkeypatch):
+    process, _ = training
+    known = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: known(self) + 60.0)
+    with still():
+        assert is_stopped(process)
+    assert not is_stopped(process, within=0.0)
+
+
+def test_who_was_stopped_goes_on_whatever_becomes_of_its_file(folder, training):
+    process, _ = training
+    with still():
+        assert is_stopped(process)
+        (folder / str(process.pid)).write_text("1\n")
+    assert not is_stopped(process, within=0.0)
+
+
+def test_where_there_is_no_proc_a_process_is_known_by_its_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(stillness, "_PROC", tmp_path)
+    own = stillness._birth_of(os.getpid())
+    assert float(own) == psutil.Process().create_time()
+    assert stillness._birth_of(2**22 + 1) == ""
+    assert not stillness._is_stopped(os.getpid())
 
 
 def test_what_is_being_measured_beside_is_not_woken(training):
