@@ -35,7 +35,7 @@ def list_command() -> None:
 )
 @click.option("--classes", "n_classes", type=click.IntRange(min=2), default=10, show_default=True)
 def show_command(name: str, *, shape: str, n_classes: int) -> None:
-    """Every dimension of a space, joined with its recipe."""
+    """Every dimension of a space, joined with its recipe, and what `autokd distill` takes of it."""
     sides = shape.split(",")
     if len(sides) != 3 or not all(side.strip().isdigit() and int(side) for side in sides):
         raise ConfigError(f"`--shape` must be C,H,W such as 3,32,32, got {shape}")
@@ -43,6 +43,7 @@ def show_command(name: str, *, shape: str, n_classes: int) -> None:
 
     channels, height, width = (int(side) for side in sides)
     space = describe_space(name, input_shape=(channels, height, width), n_classes=n_classes)
+    first = space.first_choice()
     for dimension in space.dimensions:
         scale = " log" if dimension.is_log else ""
         step = f" step {dimension.step:g}" if dimension.step else ""
@@ -50,7 +51,9 @@ def show_command(name: str, *, shape: str, n_classes: int) -> None:
             ", ".join(map(str, dimension.choices))
             or f"[{dimension.low:g}, {dimension.high:g}]{scale}{step}"
         )
-        click.echo(f"{dimension.room:<12} {dimension.label:<24} {values}")
+        chosen = first[dimension.label]
+        shown = f"{chosen:g}" if isinstance(chosen, float) else chosen
+        click.echo(f"{dimension.room:<12} {dimension.label:<24} {values}; default {shown}")
 
 
 @spaces_group.command("copy")

@@ -165,6 +165,7 @@ def test_a_whole_front_is_exported_at_once(run, searched):
 
 def test_a_student_of_another_device_is_exported_with_a_warning(run, searched, tmp_path):
     shutil.copytree(searched[0] / "mlruns/studies", tmp_path / "mlruns/studies")
+    shutil.copy(searched[0] / "mlruns/optuna.journal", tmp_path / "mlruns")
     kept = tmp_path / "mlruns/studies/tiny/device.json"
     assert json.loads(kept.read_text())["latency_device"]
     kept.write_text('{"latency_device": "a node of a cluster"}')

@@ -135,3 +135,11 @@ def test_the_same_command_again_has_nothing_left_to_do(searched, run):
     assert [s["test_accuracy"] for s in again["front"]] == [
         s["test_accuracy"] for s in values["front"]
     ]
+
+
+def test_the_dimensions_of_a_recipe_are_shown_with_what_one_student_gets(invoke):
+    code, out = invoke("spaces", "show", "shift", "--shape", "1,8,8")
+    rows = {line.split()[1]: line for line in out.splitlines()}
+    assert code == 0
+    assert rows["is_adaptive"].endswith("default True")
+    assert rows["expansion_1"].startswith("architecture")
