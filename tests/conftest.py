@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.pop("AUTOKD_CACHE", None)  # that of whoever runs the tests
@@ -17,3 +18,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def settled_autograd():
+    """As `build_crew` does it: an export would otherwise forbid gradients in what tests fork."""
+    import torch
+
+    torch.ones(1, requires_grad=True).sum().backward()

@@ -28,10 +28,22 @@ def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
     if device.type != "cpu" or not hasattr(os, "sched_getaffinity"):
         return InlineCrew()
     size = n_workers or len(os.sched_getaffinity(0))
+    _settle_autograd()
     if size == 1 or threading.active_count() > 1 or not can_fork():
         return InlineCrew()
     torch.set_num_threads(1)  # a team of threads in this process would be lost by each fork
     return ForkedCrew(size)
+
+
+def _settle_autograd() -> None:
+    """Has torch see now that there is no GPU here, and so start no threads for any.
+
+    It looks at its first backward pass. By then a fake tensor, as torch.export makes them, may have
+    put a GPU in place that is none: threads are started for it, and no process that is forked
+    afterwards may compute a gradient. Beside a real GPU nothing is computed here.
+    """
+    if not torch.cuda.is_available():
+        torch.ones(1, requires_grad=True).sum().backward()
 
 
 def tell_size(

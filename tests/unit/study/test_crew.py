@@ -3,6 +3,8 @@ import dataclasses
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
@@ -314,3 +316,25 @@ def test_a_job_that_is_killed_again_and_again_goes_on_as_long_as_epochs_end(tmp_
     crew.start(job(work))
     assert crew.wait(lambda _job, epoch: rows.append(epoch.epoch)).result == "well"
     assert rows == [1, 2, 3, 4]
+
+
+EXPORTED_BEFORE_A_GRADIENT = """
+import torch
+from autokd.study.crew import Job
+from autokd.study.crews import build_crew
+
+def backward():
+    (torch.ones(2, requires_grad=True) ** 2).sum().backward()
+
+crew = build_crew(2, device=torch.device("cpu"))
+torch.export.export(torch.nn.Linear(2, 2), (torch.ones(1, 2),))
+backward()  # of the sampler's model
+crew.start(Job(key=1, title="a training", epochs=1, work=lambda _: backward() or "trained"))
+print(type(crew).__name__, crew.wait(lambda *_: None).result)
+"""
+
+
+def test_an_export_and_a_gradient_here_forbid_no_gradient_in_a_training():
+    code = EXPORTED_BEFORE_A_GRADIENT
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["ForkedCrew", "trained"], done.stderr
