@@ -69,7 +69,7 @@ def open_own_storage(config: Config, *, folder: StudyFolder) -> BaseStorage:
 
 
 def keep_identity(folder: StudyFolder, config: Config, *, storage: BaseStorage) -> None:
-    """Marks folder and trials, which `check_identity` has found to belong together.
+    """Marks folder and trials, which `open_own_storage` has found to belong together.
 
     Args:
         folder: Of the study, with its settings.

@@ -221,7 +221,9 @@ def _make_assistant(
         school.say(f"no auto assistant: {ratio}{lag}")
     last: AnyTeacher | None = None
     for request, n_params in wanted:
-        last = school.load_assistant(request, teacher=last or teacher, n_params=n_params)
+        last = school.load_assistant(
+            request, teacher=teacher if last is None else last, n_params=n_params
+        )
     return last
 
 
