@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,7 @@ from autokd.types import EpochLog, Latency, Prospect, Sample, TrialResult
 
 RUNG, EPOCHS = 12, 200  # of the table's two trainings
 LOOKS = 8  # before each trial, as `autokd.study.sampling` has it
-LOOKING_SHARE = 0.1  # of a mean training, as `autokd.candidate.surveying` has it
+LOOKING_SHARE = 0.1  # of the time, as `autokd.candidate.surveying` has it
 NOISE = Noise(n_val=3000)
 
 
@@ -78,23 +78,24 @@ class Trace:
 class MeasuringSurveyor:
     """The table's networks, each of which takes time to be looked at once."""
 
-    def __init__(self, table: Table, *, most: int) -> None:
+    def __init__(self, table: Table, *, measure_s: float, now: Callable[[], float]) -> None:
         """Has looked at nothing yet.
 
         Args:
             table: Whose networks they are.
-            most: Of them that are looked at for one question.
+            measure_s: Seconds of a look.
+            now: Tells the time, from 0 on.
         """
         self.inner = TableSurveyor(table)
-        self._most = most
+        self._measure_s, self._now = measure_s, now
         self._seen: set[int] = set()
         self.n_fresh = 0
 
     def survey(self, samples: Sequence[Sample]) -> list[Prospect | None]:
         """What is known of the first of them, as far as the time goes."""
-        n_before, rows = self.n_fresh, [self.inner.row_of(sample) for sample in samples]
-        for index, row in enumerate(rows):
-            if self.n_fresh - n_before >= self._most and row not in self._seen:
+        for index, row in enumerate(map(self.inner.row_of, samples)):
+            is_over = self.n_fresh * self._measure_s >= LOOKING_SHARE * self._now()
+            if index and is_over and row not in self._seen:
                 return self.inner.survey(samples[:index])
             self.look(row)
         return self.inner.survey(samples)
@@ -128,8 +129,9 @@ class SimulatedSearch:
     def __init__(self, table: Table, setting: Setting) -> None:
         """Begins nothing yet."""
         self._table, self._setting = table, setting
-        most = LOOKING_SHARE * setting.training_s / max(setting.measure_s, 1e-9)
-        self._surveyor = MeasuringSurveyor(table, most=max(1, int(min(most, 1e9))))
+        self._surveyor = MeasuringSurveyor(
+            table, measure_s=setting.measure_s, now=lambda: self._now
+        )
         space = Space("table", architecture=_Cell(), recipe={})
         stops = (RUNG,) if setting.has_rungs else ()
         advice = Advice(n_surveyed=LOOKS, reduction=REDUCTION, noise=NOISE, seed=setting.seed)

@@ -18,12 +18,16 @@ from autokd.types import Footprint, Latency, Prospect, Sample, TrialResult
 __all__ = ["StudentSurveyor", "describe_student"]
 
 
-_LEAST_S, _SHARE = 0.3, 0.1  # of a survey: seconds, or as a share of a mean training
+_SHARE = 0.1  # of the time since the surveyor was made, for all looks together
 
 
 @final
 class StudentSurveyor:
-    """Builds, exports and times students, for no longer than a tenth of a training."""
+    """Builds, exports and times students, for a tenth of a search's time.
+
+    The share is of the wall time, not of a training's: the more workers train side by side, the
+    sooner the next trial is asked for, and all of them wait while a student is looked at.
+    """
 
     def __init__(self, workshop: Workshop) -> None:
         """Has looked at nothing yet.
@@ -33,7 +37,7 @@ class StudentSurveyor:
         """
         self._workshop = workshop
         self._known: dict[NetworkSample, Prospect | None] = {}
-        self._training_s, self._n_trained = 0.0, 0
+        self._begun, self._spent_s = time.monotonic(), 0.0
 
     def remember(self, results: Iterable[TrialResult]) -> None:
         """Takes over what trials have measured, so that their students are not timed again.
@@ -48,22 +52,19 @@ class StudentSurveyor:
             # With layers left in float it is slower than its network was before it was trained.
             if is_told and not one.float_layers:
                 self._known[self._workshop.network_of(one.sample)] = prospect
-            if one.training_s > 0:
-                self._training_s += one.training_s
-                self._n_trained += 1
 
     def survey(self, samples: Sequence[Sample]) -> list[Prospect | None]:
-        """What is known of each student, as far as the time goes."""
-        mean_s = self._training_s / max(1, self._n_trained)
-        end = time.monotonic() + max(_LEAST_S, _SHARE * mean_s)
+        """What is known of each student, of one at least and of others as far as the time goes."""
         found: list[Prospect | None] = []
         for sample in samples:
             full = self._workshop.space.complete(sample)
             key = self._workshop.network_of(full)
             if key not in self._known:
-                if found and time.monotonic() >= end:
+                start = time.monotonic()
+                if found and self._spent_s >= _SHARE * (start - self._begun):
                     break
                 self._known[key] = self._look(full)
+                self._spent_s += time.monotonic() - start
             found.append(self._known[key])
         return found
 

@@ -196,7 +196,7 @@ class TrialLoop:
                 result = inherit_candidate(result, self._workshop, results=trained)
             self._trials.save(trial, result)
         result = self._hold_to_limit(result)
-        self._surveyor.remember([dataclasses.replace(result, training_s=0.0)])
+        self._surveyor.remember([result])
         if result.state in ("measured", "stopped"):
             self._train(trial, result)
         else:

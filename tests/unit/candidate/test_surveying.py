@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import pytest
 import torch
@@ -79,16 +80,40 @@ def test_a_student_that_cannot_be_measured_is_none(workshop):
     assert surveyor.survey([TINY]) == [None]
 
 
-def test_it_stops_when_its_time_is_over(workshop, monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that tests let pass; a look takes four."""
     from autokd.candidate import surveying
 
-    monkeypatch.setattr(surveying, "_LEAST_S", 0.0)
-    monkeypatch.setattr(surveying, "_SHARE", 0.0)
+    now = [100.0]
+    monkeypatch.setattr(surveying, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    look = StudentSurveyor._look
+
+    def look_slowly(self, sample):
+        now[0] += 4.0
+        return look(self, sample)
+
+    monkeypatch.setattr(StudentSurveyor, "_look", look_slowly)
+    return now
+
+
+def test_a_search_that_has_just_begun_looks_at_one_student_a_time(workshop, clock):  # noqa: ARG001
     surveyor = StudentSurveyor(workshop)
     samples = [workshop.space.random(seed) for seed in range(5)]
     assert len(surveyor.survey(samples)) == 1
     assert len(surveyor.survey(samples[1:])) == 1
     assert len(surveyor.survey(samples)) == 2  # both are known
+
+
+def test_looks_take_a_tenth_of_the_time_however_many_train(workshop, clock):
+    surveyor = StudentSurveyor(workshop)
+    samples = [workshop.space.random(seed) for seed in range(5)]
+    clock[0] += 90.0
+    assert len(surveyor.survey(samples)) == 3  # 12 of by then 102 seconds
+    clock[0] += 17.0
+    assert len(surveyor.survey(samples)) == 3  # 11.9 are its due
+    clock[0] += 2.0
+    assert len(surveyor.survey(samples)) == 4
 
 
 def test_what_a_trial_could_not_measure_is_not_tried_again(workshop):
