@@ -126,6 +126,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--rows", nargs="+", metavar="NAME", help="only these, beside the plain one"
+    )
     arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.train_limit, arguments.epochs, arguments.seeds = 600, 3, 2
@@ -137,8 +140,15 @@ def main() -> None:
         train_limit=arguments.train_limit,
         assistant=arguments.assistant,
     )
-    arrangements, accuracies = arrange(bench, has_assistant=arguments.assistant != "none")
+    wanted = {PLAIN, *arguments.rows} if arguments.rows else None
+    arrangements, accuracies = ({}, {})
+    if wanted is None or not wanted <= RECIPES.keys():
+        arrangements, accuracies = arrange(bench, has_assistant=arguments.assistant != "none")
     lessons = build_lessons(bench, arrangements, epochs=arguments.epochs)
+    names = [lesson.name for lesson in lessons]
+    if wanted is not None and not wanted <= set(names):
+        parser.error(f"--rows must be some of {', '.join(names)}, got {', '.join(arguments.rows)}")
+    lessons = [lesson for lesson in lessons if wanted is None or lesson.name in wanted]
     outcomes = bench.run(lessons, seeds=arguments.seeds)
     figures = summarise(outcomes)
     print_table(figures)

@@ -22,7 +22,7 @@ from autokd.candidate.preparation import (
     prepare_candidate,
 )
 from autokd.candidate.relatives import choose_start, load_start
-from autokd.candidate.students import build_student, save_student
+from autokd.candidate.students import build_student, save_student, trains_alike
 from autokd.candidate.training import train_student
 from autokd.distillation import OnEpoch
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
@@ -41,7 +41,7 @@ __all__ = [
 _FAILURES = (BuildError, ExportError, MeasureError, DivergedError)
 
 Known = Mapping[tuple[str, Recipe], TrialResult]
-"""Complete results by network and recipe, so that nothing is trained twice."""
+"""Complete results by network, as exported, and recipe, so that nothing is trained twice."""
 
 
 def evaluate_candidate(
@@ -106,7 +106,7 @@ def screen_candidate(
             overhead_s=spent,
         )
         twin = known.get((candidate.network, candidate.recipe))
-        if reason or twin is None:
+        if reason or twin is None or not _train_alike(sample, twin.sample, workshop):
             return result
         first = twin.trial if twin.same_as is None else twin.same_as
         return dataclasses.replace(
@@ -114,6 +114,14 @@ def screen_candidate(
         )
 
     return _settle(TrialResult(trial=trial, state="failed", sample=sample), screen, start=start)
+
+
+def _train_alike(first: Sample, second: Sample, workshop: Workshop) -> bool:
+    """Whether what two samples freeze to differs in nothing that the exported file leaves out."""
+    space = workshop.space
+    if space.architecture_of(first) == space.architecture_of(second):
+        return True
+    return trains_alike(space.freeze(first)[0], space.freeze(second)[0])
 
 
 def inherit_candidate(

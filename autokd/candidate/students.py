@@ -13,7 +13,9 @@ from autokd.exporters import dump_weights
 from autokd.spaces import Space
 from autokd.types import DataCard, Recipe, Sample
 
-__all__ = ["build_student", "load_student", "save_student"]
+__all__ = ["build_student", "load_student", "save_student", "trains_alike"]
+
+_PLAIN = (bool, int, float, str, tuple)  # attributes of a layer that can be compared
 
 
 def build_student(
@@ -48,6 +50,32 @@ def build_student(
         got = getattr(logits, "shape", type(logits).__name__)
         raise BuildError(f"student must give (batch, {data.n_classes}) logits, got {got}")
     return student, recipe
+
+
+def trains_alike(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two networks that compute the same do so in training, too.
+
+    Dropout, stochastic depth and the like are not in an exported file.
+
+    Args:
+        first: A network.
+        second: Another one.
+
+    Returns:
+        Whether they have the same layers with the same numbers in them.
+    """
+    return _outline(first) == _outline(second)
+
+
+def _outline(network: nn.Module) -> list[tuple[str, type[nn.Module], list[str]]]:
+    return [
+        (
+            name,
+            type(layer),
+            [f"{key} {value}" for key, value in vars(layer).items() if isinstance(value, _PLAIN)],
+        )
+        for name, layer in network.named_modules()
+    ]
 
 
 def save_student(student: nn.Module, path: Path) -> None:

@@ -23,6 +23,7 @@ MEMORY_LIMIT_BYTES = 2 * 2**30
 """Sets whose decoded pictures are larger live in a cache file."""
 
 _CHUNK_BYTES = 64 * 2**20
+_DECODING = 2  # how pictures become pixels: what an earlier way has decoded is not used again
 
 
 @final
@@ -60,7 +61,8 @@ def decode_pictures(pictures: Pictures, indices: NDArray[np.int64], *, is_cached
                     images[at], is_read[start + offset] = picture, True
                     at += 1
         return Decoded(images=torch.from_numpy(images[:at]), is_read=is_read)
-    key = hashlib.sha256(f"{pictures.fingerprint} {pictures.shape} ".encode() + indices.tobytes())
+    described = f"{_DECODING} {pictures.fingerprint} {pictures.shape} "
+    key = hashlib.sha256(described.encode() + indices.tobytes())
     path = find_cache() / "data" / f"{key.hexdigest()}.u8"
     if not path.exists():
         _write_cache(path, pictures, indices)

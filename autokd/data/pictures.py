@@ -232,7 +232,7 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which Pillow's convert would clip at 255
         high = np.asarray(image).astype(np.int64).clip(0, 65535) // 256
         image = Image.fromarray(high.astype(np.uint8))
-    if image.mode != mode and image.has_transparency_data:
+    if image.has_transparency_data:  # a palette's, a colour key's or a channel of its own
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image if image.mode == mode else image.convert(mode)

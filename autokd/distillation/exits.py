@@ -6,7 +6,6 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from autokd.distillation.feature_reader import FeatureReader
 from autokd.distillation.logit_losses import soft_target_loss
@@ -18,7 +17,7 @@ __all__ = ["ExitTeaching", "build_exits"]
 
 _SOFT_SHARE = 0.3  # of the student's end against the labels, in an exit's loss
 _TEMPERATURE = 3.0
-_HINT_WEIGHT = 0.03  # of the distance to the deepest map
+_HINT_WEIGHT = 0.03  # of the squared distance to the deepest map
 
 
 class ExitTeaching(nn.Module):
@@ -66,7 +65,7 @@ class ExitTeaching(nn.Module):
             log_prior: Of the classes, as `label_loss` takes it.
 
         Returns:
-            The mean over the exits, in nats.
+            The sum over the exits, each in nats and the mean over the batch.
         """
         *shallow, deepest = self._reader.features
         learn = partial(label_loss, targets=targets, log_prior=log_prior)
@@ -78,7 +77,7 @@ class ExitTeaching(nn.Module):
                     self.bottlenecks, self.heads, shallow, strict=True
                 )
             ]
-        return torch.stack(losses).mean()
+        return torch.stack(losses).sum()
 
     def _exit_loss(
         self,
@@ -93,7 +92,9 @@ class ExitTeaching(nn.Module):
         logits = head(vector)
         soft = soft_target_loss(logits, student_logits.detach(), temperature=_TEMPERATURE)
         hard = learn(logits)
-        hint = F.mse_loss(vector, goal)
+        # As in the authors' code: a rectified vector need not follow where the goal is negative.
+        counts = (vector > 0) | (goal > 0)
+        hint = ((vector - goal).square() * counts).sum(1).mean()
         return hard * (1 - _SOFT_SHARE) + soft * _SOFT_SHARE + hint * _HINT_WEIGHT
 
 

@@ -47,6 +47,8 @@ facts = image.get_modelmeta().custom_metadata_map
 context, padding = int(facts["context"]), int(facts["padding"])
 
 picture = Image.open(sys.argv[1])
+if picture.mode.startswith("I"):  # 16 bits
+    picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
 if picture.has_transparency_data:  # upon white
     white = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(white, picture.convert("RGBA"))

@@ -52,7 +52,8 @@ def count_macs(student: nn.Module, *, shape: InputShape) -> int:
 def network_key(model: Path) -> str:
     """A hash of the network in an ONNX file: its nodes, attributes and shapes, not its weights.
 
-    Two samples that freeze to the same network have the same key, however their labels differ.
+    Two samples that freeze to the same network have the same key, however their labels differ;
+    so do two that differ only while they are trained, as in a dropout.
     Whole numbers and single values stay in the key, since they can be part of the structure; but
     not those that a quantized network computes with, its weights, biases, scales and zero points.
 

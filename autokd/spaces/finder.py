@@ -17,6 +17,7 @@ from autokd.spaces.recipes import (
     load_recipe,
     settle_precision,
     settle_resizing,
+    settle_standardised,
     settle_teachers,
 )
 from autokd.spaces.space import Space
@@ -116,8 +117,9 @@ def build_space(
     fields = settle_teachers(fields, has_assistant=has_assistant)
     fields = settle_precision(fields, asked=precision)
     fields = settle_resizing(fields, side=min(input_shape[1:]))
+    fields = settle_standardised({**fields, **overrides}, n_classes=n_classes)
     architecture = load_architecture(name, input_shape=input_shape, n_classes=n_classes)
-    return Space(name, architecture=architecture, recipe={**fields, **overrides})
+    return Space(name, architecture=architecture, recipe=fields)
 
 
 def load_architecture(name: str, *, input_shape: InputShape, n_classes: int) -> Mutable:

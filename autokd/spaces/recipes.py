@@ -19,6 +19,7 @@ __all__ = [
     "load_recipe",
     "settle_precision",
     "settle_resizing",
+    "settle_standardised",
     "settle_teachers",
     "validate_recipe",
 ]
@@ -185,6 +186,34 @@ def settle_resizing(fields: Mapping[str, Any], *, side: int) -> dict[str, Any]:
     if side < _LARGE_SIDE:
         return {"resizing": "none", **fields}
     return {"resizing": Categorical(list(get_args(Resizing)), label="resizing"), **fields}
+
+
+def settle_standardised(fields: Mapping[str, Any], *, n_classes: int) -> dict[str, Any]:
+    """The fields of a recipe without standardised logits where these say nothing.
+
+    Of two classes they are always +0.7 and -0.7, whatever the teacher thinks: only which is the
+    larger one is left, and no gradient.
+
+    Args:
+        fields: As `load_recipe` gives them, with what overrides them.
+        n_classes: Of the data.
+
+    Returns:
+        Field to NNI mutable, or to the plain value.
+
+    Raises:
+        SpaceError: The recipe asks for nothing else.
+    """
+    asked = fields.get("is_standardised", False)
+    choices = asked.values if isinstance(asked, Categorical) else [asked]
+    if n_classes > 2 or True not in choices:
+        return dict(fields)
+    if False not in choices:
+        raise SpaceError(
+            f"`is_standardised` must be false with {n_classes} classes, whose standardised logits "
+            "are the same for every picture, got true; leave `standardised` out of `--loss`"
+        )
+    return {**fields, "is_standardised": False}
 
 
 def validate_recipe(values: Mapping[str, Any]) -> Recipe:

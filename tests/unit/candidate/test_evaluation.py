@@ -84,6 +84,52 @@ def test_two_that_are_the_same_in_everything_share_the_result(workshop):
     assert third.same_as == 0
 
 
+DROPPING = """
+from nni.mutable import Categorical
+from nni.nas.nn.pytorch import ModelSpace, ParametrizedModule
+from torch import nn
+
+
+class Head(ParametrizedModule):
+    def __init__(self, rate, unused, n_classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(rate), nn.Linear(64, n_classes))
+
+    def forward(self, views):
+        return self.layers(views)
+
+
+class Dropping(ModelSpace):
+    def __init__(self, n_classes):
+        super().__init__()
+        rate, unused = Categorical([0.0, 0.5], label="rate"), Categorical([1, 2], label="unused")
+        self.head = Head(rate, unused, n_classes)
+
+    def forward(self, views):
+        return self.head(views)
+
+
+def build(input_shape, n_classes):
+    return Dropping(n_classes)
+"""
+
+
+def test_two_that_differ_only_while_they_are_trained_do_not_share_it(workshop, tmp_path):
+    (tmp_path / "net.py").write_text(DROPPING)
+    shape = {"input_shape": (1, 8, 8), "n_classes": 10}
+    space = build_space(f"{tmp_path / 'net.py'}:build", recipe="default", **shape)
+    workshop = dataclasses.replace(workshop, space=space)
+    sample = {"rate": 0.0, "unused": 1, "alpha": 0.0}
+    first = evaluate_candidate(sample, workshop, trial=0, known={})
+    known = {(first.network, first.recipe): first}
+    dropping = evaluate_candidate({**sample, "rate": 0.5}, workshop, trial=1, known=known)
+    assert (dropping.network, dropping.recipe) in known, "the files are the same"
+    assert (dropping.state, dropping.same_as) == ("complete", None)
+    assert dropping.curve != first.curve
+    other = evaluate_candidate({**sample, "unused": 2}, workshop, trial=2, known=known)
+    assert other.same_as == 0
+
+
 def test_a_candidate_that_diverges_is_a_failed_result(workshop, monkeypatch):
     from autokd.candidate import training
 

@@ -39,6 +39,13 @@ def test_transparent_parts_become_white():
     assert (fit_picture(clear.convert("LA"), (1, 4, 4)) == 255).all()
 
 
+@pytest.mark.parametrize(("mode", "key"), [("RGB", (200, 0, 0)), ("L", 9)])
+def test_a_colour_that_stands_for_nothing_becomes_white(tmp_path, mode, key):
+    Image.new(mode, (4, 4), key).save(tmp_path / "clear.png", transparency=key)
+    with Image.open(tmp_path / "clear.png") as clear:
+        assert (fit_picture(clear, (3 if mode == "RGB" else 1, 4, 4)) == 255).all()
+
+
 def test_sixteen_bits_are_scaled_not_clipped():
     deep = Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype=np.uint16))
     assert is_grey(deep.mode)

@@ -64,6 +64,24 @@ def test_exits_learn_labels_beside_the_same_prior_as_the_end(batch):
     assert grads[2][0] > grads[0][0], "what is frequent is not to be said of itself"
 
 
+def test_an_exit_is_taught_as_in_the_paper(batch):
+    views, targets = batch
+    student, exits, reader = build()
+    logits = student(views)
+    *shallow, deepest = reader.features
+    goal = deepest.mean((2, 3))
+    expected = 0.0
+    for project, head, feature in zip(exits.bottlenecks, exits.heads, shallow, strict=True):
+        vector = project(feature).mean((2, 3))
+        said = head(vector)
+        hard = -(targets * said.log_softmax(1)).sum(1).mean()
+        theirs, ours = (one.div(3).log_softmax(1) for one in (logits, said))
+        soft = 9 * (theirs.exp() * (theirs - ours)).sum(1).mean()
+        far = ((vector - goal) ** 2 * ((vector > 0) | (goal > 0))).sum() / len(views)
+        expected = expected + 0.7 * hard + 0.3 * soft + 0.03 * far
+    assert exits.loss(logits, targets).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_training_the_exits_lowers_their_loss(batch):
     views, targets = batch
     student, exits, _ = build()

@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from PIL import ImageOps
 from safetensors.torch import load_file
 from torch import nn
 
@@ -134,26 +133,50 @@ def test_the_program_beside_the_student_says_what_the_student_says(tmp_path):
     assert float(share) == pytest.approx(float(odds.max()), abs=2e-4)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "RGB", "L", "I;16", "P", "1"])
+MODES = ["RGBA", "RGB", "RGB with a key", "L", "L with a key", "I;16", "P", "1"]
+
+
+def save_picture(path, mode, size):
+    """Noise in a mode; a colour key stands for nothing in some."""
+    from PIL import Image
+
+    name, *has_key = mode.split(" with ")
+    noise = torch.randint(0, 256, (size[1], size[0], 4), generator=torch.Generator().manual_seed(2))
+    picture = Image.fromarray(noise.to(torch.uint8).numpy(), "RGBA")
+    deep = Image.fromarray(noise.numpy()[..., 0].astype(np.uint16) * 200)
+    picture = deep if name == "I;16" else picture.convert(name)
+    picture.save(path, **({"transparency": picture.getpixel((0, 0))} if has_key else {}))
+
+
+def look(program, path, channels):
+    """The pixels that a program makes of a picture, as CHW in [0, 1], batch first where it is."""
+    from PIL import Image, ImageOps
+
+    lines = program[program.index("picture = Image.open") : program.index("pixels = ")]
+    line = program[program.index("pixels = ") :].split("\n", 1)[0]
+    names = {"channels": channels, "height": 8, "width": 8, "side": 8, "np": np, "Image": Image}
+    names |= {"ImageOps": ImageOps, "sys": SimpleNamespace(argv=["", path])}
+    exec(lines + line, names)
+    return names["pixels"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(20, 30), (8, 8)])
-def test_the_program_fits_pictures_as_the_data_set_was(tmp_path, mode, size):
+def test_the_programs_fit_pictures_as_the_data_set_was(tmp_path, mode, size):
     from PIL import Image
 
     from autokd.data.pictures import fit_picture
+    from autokd.exporters import tower_files
 
-    noise = torch.randint(0, 256, (size[1], size[0], 4), generator=torch.Generator().manual_seed(2))
-    picture = Image.fromarray(noise.to(torch.uint8).numpy(), "RGBA")
-    picture = Image.new("I;16", size, 30_000) if mode == "I;16" else picture.convert(mode)
-    picture.save(tmp_path / "picture.png")
+    path = tmp_path / "picture.png"
+    save_picture(path, mode, size)
     write_runner(tmp_path)
-    program = (tmp_path / "run.py").read_text()
-    lines = program[program.index("picture = Image.open") : program.index("(logits,)")]
-    names = {"channels": 1, "height": 8, "width": 8, "np": np, "Image": Image}
-    names |= {"ImageOps": ImageOps, "sys": SimpleNamespace(argv=["", tmp_path / "picture.png"])}
-    exec(lines, names)
-    with Image.open(tmp_path / "picture.png") as again:
-        ours = fit_picture(again, (1, 8, 8)).astype(np.float32) / 255
-    np.testing.assert_array_equal(names["pixels"].transpose(2, 0, 1), ours)
+    with Image.open(path) as again:
+        grey, colour = (fit_picture(again, (n, 8, 8)).astype(np.float32) / 255 for n in (1, 3))
+    seen = look((tmp_path / "run.py").read_text(), path, channels=1)
+    np.testing.assert_array_equal(seen.transpose(2, 0, 1), grey)
+    (by_tower,) = look(tower_files._PROGRAM, path, channels=3)
+    np.testing.assert_array_equal(by_tower, colour)
 
 
 def test_the_program_without_a_picture_says_how_to_use_it(tmp_path):

@@ -193,6 +193,18 @@ def test_every_field_with_numbers_has_bounds(tmp_path):
             load_recipe(write(tmp_path, **{field.name: field.default}))
 
 
+def test_two_classes_are_not_standardised(tmp_path):
+    shape = {"input_shape": (1, 8, 8), "n_classes": 2}
+    space = build_space("mobile", recipe="default", **shape)
+    assert "is_standardised" not in {one.label for one in space.dimensions}
+    assert not any(space.freeze(space.random(seed))[1].is_standardised for seed in range(9))
+    file = write(tmp_path, is_standardised=True)
+    with pytest.raises(SpaceError, match="must be false with 2 classes"):
+        build_space("mobile", recipe=str(file), **shape)
+    overrides = {"is_standardised": False}
+    build_space("mobile", recipe=str(file), overrides=overrides, **shape)
+
+
 @pytest.mark.parametrize("values", [[False, True], [True, False]])
 def test_a_flag_is_searched_or_pinned(tmp_path, values):
     entries = {"is_adaptive": entry("choice", *values), "is_standardised": True, "alpha": 0.5}
