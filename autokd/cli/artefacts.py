@@ -10,7 +10,6 @@ import click
 
 from autokd.cli.root import (
     AS_JSON,
-    OUT,
     REGISTER,
     RUNS_DIR,
     STUDY,
@@ -34,7 +33,11 @@ __all__ = ["export_command", "ui_command"]
 )
 @TARGET
 @click.option("--all", "is_whole", is_flag=True, help="Every student, a folder for each.")
-@OUT
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write [default: student; students with --all].",
+)
 @REGISTER
 @RUNS_DIR
 @AS_JSON
@@ -42,6 +45,7 @@ def export_command(
     *,
     as_json: bool,
     is_whole: bool,
+    out: Path | None,
     pick: str | None,
     **options: Any,  # noqa: ANN401 - click's values
 ) -> None:
@@ -53,6 +57,8 @@ def export_command(
     quiet = contextlib.redirect_stdout(sys.stderr)  # the user's own code may print
     if is_whole and pick is not None:
         raise ConfigError(f"`--pick` must not stand beside `--all`, got {pick}; leave one out")
+    if out is not None:
+        options["out"] = out
     if is_whole:
         with quiet:
             bundles = export_all(**options, progress=progress)

@@ -142,16 +142,16 @@ def test_a_killed_student_goes_on_from_its_last_epoch(start, run, tmp_path):
 
 def test_a_whole_front_is_exported_at_once(run, searched):
     folder, values, _ = searched
-    code, out, err = run(folder, "export", "--study", "tiny", "--all", "--out", "all", "--json")
+    code, out, err = run(folder, "export", "--study", "tiny", "--all", "--json")
     assert code == 0, err
-    rows = json.loads((folder / "all/index.json").read_text())
+    rows = json.loads((folder / "students/index.json").read_text())
     assert {row["folder"] for row in rows} == {f"trial-{s['trial']}" for s in values["front"]}
     assert len(json.loads(out)["students"]) == len(rows)
     aliases = [alias for row in rows for alias in row["aliases"]]
     assert sorted(aliases) == ["fastest", "knee", "most-accurate"]
-    index = (folder / "all/index.md").read_text()
+    index = (folder / "students/index.md").read_text()
     for row in rows:
-        assert (folder / "all" / row["folder"] / "model.onnx").exists()
+        assert (folder / "students" / row["folder"] / "model.onnx").exists()
         assert f"{row['folder']}/card.md" in index
     from mlflow import MlflowClient
 
