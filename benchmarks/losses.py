@@ -132,17 +132,18 @@ def main() -> None:
     arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.train_limit, arguments.epochs, arguments.seeds = 600, 3, 2
+    wanted = {PLAIN, *arguments.rows} if arguments.rows else None
+    has_arrangements = wanted is None or not wanted <= RECIPES.keys()
     bench = open_bench(
         arguments.space,
         device=arguments.device,
         batch_size=arguments.batch_size,
         data=arguments.data,
         train_limit=arguments.train_limit,
-        assistant=arguments.assistant,
+        assistant=arguments.assistant if has_arrangements else "none",
     )
-    wanted = {PLAIN, *arguments.rows} if arguments.rows else None
     arrangements, accuracies = ({}, {})
-    if wanted is None or not wanted <= RECIPES.keys():
+    if has_arrangements:
         arrangements, accuracies = arrange(bench, has_assistant=arguments.assistant != "none")
     lessons = build_lessons(bench, arrangements, epochs=arguments.epochs)
     names = [lesson.name for lesson in lessons]
