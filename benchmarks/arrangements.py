@@ -30,9 +30,12 @@ from autokd.teachers import (
 )
 from autokd.types import Recipe
 
-__all__ = ["arrange"]
+__all__ = ["ARRANGEMENTS", "arrange"]
 
 VOTES = ("mean", "accuracy", "confidence")
+COMMITTEES = {vote: f"by two teachers, {vote}" for vote in VOTES}
+ASSISTED = ("by an assistant", "by teacher and assistant")
+ARRANGEMENTS = (*COMMITTEES.values(), *ASSISTED)
 AUTO = TeacherRequest(spec="auto", kind="auto", name="", is_trained=True)
 
 
@@ -76,7 +79,7 @@ class _Staff:
     def join_committees(self) -> dict[str, AnyTeacher]:
         """The teacher with one of the next seed, by each vote."""
         second = self._open_school(seed=self.bench.config.seed + 1).load(AUTO, is_alone=False)
-        return {f"by two teachers, {vote}": self._join(second, vote=vote) for vote in VOTES}
+        return {name: self._join(second, vote=vote) for vote, name in COMMITTEES.items()}
 
     def find_assistant(self) -> dict[str, AnyTeacher]:
         """The assistant of the bench or, where it has none, one of the geometric mean."""
@@ -88,7 +91,7 @@ class _Staff:
                 AUTO, teacher=self.teacher, n_params=self._find_middle()
             )
         both = self._join(assistant, vote="mean")
-        return {"by an assistant": assistant, "by teacher and assistant": both}
+        return dict(zip(ASSISTED, (assistant, both), strict=True))
 
     def remember(self, network: AnyTeacher) -> KnownTeacher:
         """A teacher with a bank of its answers, as that of the bench has one."""
