@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import torch
+import torchvision
 from jaxtyping import Float, Float16, Float32, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,8 +47,12 @@ def describe_views(recipe: Recipe, *, n_pictures: int, n_views: int) -> tuple[st
     Returns:
         Equal where the views of the same pictures are; one view where nothing is done to them.
     """
-    viewer = build_viewer(recipe, n_pictures=n_pictures, n_views=n_views)
-    return str(viewer), viewer.n_views
+    viewer = _build_public_viewer(recipe, n_pictures=n_pictures, n_views=n_views)
+    policy = str(viewer)
+    if recipe.augmentation == "randaugment":  # the others are ours, to the pixel
+        version = torchvision.__version__.split("+", maxsplit=1)[0]  # CPU or CUDA is all one
+        policy = f"{policy} torchvision {version}"
+    return policy, viewer.n_views
 
 
 def train_round(  # noqa: PLR0913 - everything that meets in a training
@@ -64,9 +69,9 @@ def train_round(  # noqa: PLR0913 - everything that meets in a training
     """Trains a student on from where it is, on its labels and on what all sites say.
 
     Public pictures are taught by the consensus and have no label. Private ones are taught by
-    their labels: where the loss wants to hear a teacher of them too, nobody else has seen them, so
-    that it hears the label, nine parts in ten. They are seen in as many views as in a training
-    without the others.
+    their labels alone, with the very loss of a training without the others, and are seen in as
+    many views. Only where the recipe mixes one of each kind, a teacher says something of the
+    private part too: the label, nine parts in ten, for nobody else has seen it.
 
     Args:
         student: Trained in place; ends with the weights of the round's best epoch on validation.
@@ -84,7 +89,7 @@ def train_round(  # noqa: PLR0913 - everything that meets in a training
     plan = dataclasses.replace(plan, seed=plan.seed + _SEEDS_APART * number)
     n_private, n_public = len(data.train_images), len(data.unlabelled_images)
     private = build_viewer(recipe, n_pictures=n_private)
-    public = build_viewer(recipe, n_pictures=n_public, n_views=len(consensus))
+    public = _build_public_viewer(recipe, n_pictures=n_public, n_views=len(consensus))
     own = _say_labels(data.train_labels, n_classes=data.card.n_classes)
 
     def recall(view: int) -> Float32[Tensor, "pictures classes"]:
@@ -109,7 +114,7 @@ def train_round(  # noqa: PLR0913 - everything that meets in a training
                 n_classes=data.card.n_classes,
                 seed=plan.seed,
             ),
-            teaching=Teaching(logits=teacher),
+            teaching=Teaching(logits=teacher, is_of_unlabelled=True),
             on_epoch=on_epoch,
             keeper=keeper,
         )
@@ -135,7 +140,7 @@ def answer_public(
     Returns:
         Logarithms of probabilities.
     """
-    viewer = build_viewer(recipe, n_pictures=len(images), n_views=n_views)
+    viewer = _build_public_viewer(recipe, n_pictures=len(images), n_views=n_views)
     views = [
         _ask(student, viewer, images, view=view, device=device)
         .log_softmax(1)
@@ -144,6 +149,11 @@ def answer_public(
         for view in range(viewer.n_views)
     ]
     return torch.stack(views).numpy()
+
+
+def _build_public_viewer(recipe: Recipe, *, n_pictures: int, n_views: int) -> Viewer:
+    """Views that are the same at every site, whatever device it has."""
+    return build_viewer(recipe, n_pictures=n_pictures, n_views=n_views, is_exact=True)
 
 
 def _say_labels(

@@ -71,8 +71,8 @@ def _as_dict(done: Any) -> dict[str, Any]:  # noqa: ANN401 - imported late
         "sent_bytes": done.sent_bytes,
         "val_accuracy": done.student.val_accuracy,
         "test_accuracy": done.student.test_accuracy,
-        "alone_val_accuracy": done.alone.val_accuracy,
-        "alone_test_accuracy": done.alone.test_accuracy,
+        "alone_val_accuracy": done.alone and done.alone.val_accuracy,
+        "alone_test_accuracy": done.alone and done.alone.test_accuracy,
         "gain": done.gain,
         "export": bundle_as_dict(done.bundle),
     }
@@ -93,10 +93,13 @@ def _print_rounds(done: Any) -> None:  # noqa: ANN401 - imported late
         sent = f"{one.sent_bytes / 1000:.1f}" if one.sent_bytes else ""
         table.add_row(str(one.number), heard, f"{one.val_accuracy:.2%}", test, sent)
     alone = done.alone
-    table.add_row("-", "alone", f"{alone.val_accuracy:.2%}", f"{alone.test_accuracy:.2%}", "")
+    gain = "the student alone diverged, so that there is no gain to tell"
+    if alone is not None:
+        table.add_row("-", "alone", f"{alone.val_accuracy:.2%}", f"{alone.test_accuracy:.2%}", "")
+        gain = (
+            f"gain by the other sites {100 * done.gain:+.2f} points on this site's test pictures, "
+            f"one seed; the last row has as many steps ({alone.epochs} epochs)"
+        )
     console = Console(highlight=False)
     console.print(table)
-    console.print(
-        f"gain by the other sites {100 * done.gain:+.2f} points on this site's test pictures, one "
-        f"seed; the last row has as many steps ({alone.epochs} epochs)"
-    )
+    console.print(gain)

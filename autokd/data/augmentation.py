@@ -83,18 +83,22 @@ def as_view(images: UInt8[Tensor, "b c h w"]) -> Float32[Tensor, "b c h w"]:
     return images.to(torch.float32).div_(255)
 
 
-def build_viewer(recipe: Recipe, *, n_pictures: int, n_views: int = N_VIEWS) -> "Viewer":
+def build_viewer(
+    recipe: Recipe, *, n_pictures: int, n_views: int = N_VIEWS, is_exact: bool = False
+) -> "Viewer":
     """The views of a recipe.
 
     Args:
         recipe: Its `augmentation` and `magnitude`.
         n_pictures: Of the data set.
         n_views: Of each picture; one where nothing is done to it.
+        is_exact: Whether RandAugment, which rounds differently on a GPU, is done on the CPU
+            wherever the pictures are, so that one version of torchvision gives the same pixels.
 
     Returns:
         What makes view `v` of picture `i`.
     """
-    return Viewer(recipe, n_pictures=n_pictures, n_views=n_views)
+    return Viewer(recipe, n_pictures=n_pictures, n_views=n_views, is_exact=is_exact)
 
 
 @final
@@ -105,7 +109,9 @@ class Viewer:
         n_views: How many different ones there are.
     """
 
-    def __init__(self, recipe: Recipe, *, n_pictures: int, n_views: int) -> None:
+    def __init__(
+        self, recipe: Recipe, *, n_pictures: int, n_views: int, is_exact: bool = False
+    ) -> None:
         self.n_views = 1 if recipe.augmentation == "none" else n_views
         self._n_pictures = n_pictures
         self._is_shifted = recipe.augmentation != "none"
@@ -118,6 +124,7 @@ class Viewer:
         self._draws = _Draws.of(0, n_pictures=n_pictures)
         self._view = 0
         magnitude = recipe.magnitude if self._randaugment is not None else 0
+        self._is_exact = is_exact
         self._key = f"{recipe.augmentation} {magnitude} {_SHIFT_SHARE} {_N_DRAWS} 2"
 
     def __str__(self) -> str:
@@ -146,7 +153,9 @@ class Viewer:
         if self._is_shifted:
             images = self._shift(images, indices)
         if self._randaugment is not None:
-            images = self._augment(images, self._draws.part[indices], self._randaugment)
+            device = images.device
+            images = images.cpu() if self._is_exact else images
+            images = self._augment(images, self._draws.part[indices], self._randaugment).to(device)
         return as_view(images)
 
     def _shift(

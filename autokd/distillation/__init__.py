@@ -38,7 +38,12 @@ from autokd.distillation.logit_losses import (
     soft_target_loss,
     standardise,
 )
-from autokd.distillation.losses import distillation_loss, label_loss, teacher_loss
+from autokd.distillation.losses import (
+    consensus_loss,
+    distillation_loss,
+    label_loss,
+    teacher_loss,
+)
 from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
 from autokd.distillation.quantization import QuantizedStudent, build_quantized_student
 from autokd.distillation.retrieval import Retrieval, measure_retrieval, measure_zero_shot
@@ -98,6 +103,7 @@ __all__ = [
     "build_quantized_student",
     "clamp_threads",
     "clip_loss",
+    "consensus_loss",
     "contrastive_loss",
     "count_cores",
     "dist_loss",

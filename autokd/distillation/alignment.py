@@ -18,6 +18,7 @@ from autokd.distillation.contrastive import (
     interactive_loss,
     relational_loss,
 )
+from autokd.distillation.engine import Engine
 from autokd.distillation.optimiser import build_optimiser, build_schedule
 from autokd.distillation.plan import OnEpoch, Plan
 from autokd.distillation.retrieval import Retrieval
@@ -109,11 +110,13 @@ class Alignment:
         curve: One row per epoch; `val_accuracy` is the mean recall at 1 of both directions.
         seconds: Wall time, that before the checkpoint included.
         is_stopped: Whether it was ended before its last epoch.
+        engine: How the steps were computed.
     """
 
     curve: tuple[EpochLog, ...]
     seconds: float
     is_stopped: bool
+    engine: str
 
     @property
     def val_recall(self) -> float:
@@ -139,7 +142,8 @@ def align(
         losses: `contrastive`, `feature`, `interactive`, `relational`; all but the first need a
             teacher.
         recipe: Its optimiser, learning rate and weight decay.
-        plan: Epochs, batch, seed and device.
+        plan: Epochs, batch, seed, device and engine, of which the number type alone counts: that
+            of the checkpoint where there is one, else bfloat16 on a GPU if there is no engine.
         on_epoch: Called after each epoch; ends the training if it gives `False`.
         keeper: Keeps the training after each epoch; where it has kept one, that goes on.
 
@@ -163,6 +167,7 @@ def align(
         curve=tuple(learning.curve),
         seconds=before + time.perf_counter() - start,
         is_stopped=is_stopped and len(learning.curve) < plan.epochs,
+        engine=str(learning.engine),
     )
 
 
@@ -181,6 +186,7 @@ class _Learning:
     ) -> None:
         self.curve: list[EpochLog] = []
         self._towers, self._lesson, self._losses, self._plan = towers, lesson, losses, plan
+        self.engine = _choose_engine(plan, kept=kept)
         self._is_taught = bool(set(losses) - {"contrastive"})
         self._batch_size = min(plan.batch_size, lesson.n_pictures)
         self._n_steps = lesson.n_pictures // self._batch_size
@@ -239,8 +245,8 @@ class _Learning:
 
     def _step(self, batch: PairBatch) -> Tensor:
         """One step on these pairs; gives its loss."""
-        towers, device = self._towers, self._plan.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        towers, engine = self._towers, self.engine
+        with torch.autocast(engine.device.type, torch.bfloat16, enabled=engine.is_bf16):
             images, texts = towers(batch.pictures, batch.tokens)
         images, texts, scale = images.float(), texts.float(), towers.scale
         positives = batch.meanings[:, None] == batch.meanings[None, :]
@@ -291,9 +297,17 @@ class _Learning:
             beside=[],
             optimiser=self._optimiser.state_dict(),
             schedule=self._schedule.state_dict(),
-            engine="",
+            engine=str(self.engine),
             seconds=seconds,
         )
+
+
+def _choose_engine(plan: Plan, *, kept: Checkpoint | None) -> Engine:
+    """The number type of a training, which it keeps to on a device of another kind."""
+    is_bf16 = plan.device.type == "cuda" if plan.engine is None else plan.engine.is_bf16
+    if kept is not None and kept.engine:
+        is_bf16 = Engine.parse(kept.engine).is_bf16
+    return Engine(device=plan.device, is_bf16=is_bf16)
 
 
 def _rank(row: EpochLog) -> tuple[float, float]:

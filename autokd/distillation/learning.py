@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from autokd.distillation.checkpoint import Checkpoint
 from autokd.distillation.evaluation import evaluate
-from autokd.distillation.losses import distillation_loss
+from autokd.distillation.losses import consensus_loss, distillation_loss
 from autokd.distillation.optimiser import build_optimiser, build_schedule
 from autokd.distillation.plan import Augment, Plan, TrainingData
 from autokd.distillation.schedules import (
@@ -72,6 +72,7 @@ class Learning:
         self._student, self._recipe = student, recipe
         self._plan, self._engine, self._augment = plan, engine, augment
         self._teaching = teaching
+        self._loss = consensus_loss if teaching.is_of_unlabelled else distillation_loss
         self._images = data.train_images.to(plan.device)
         self._labels = data.train_labels.to(plan.device)
         self._held_out = (data.val_images.to(plan.device), data.val_labels.to(plan.device))
@@ -165,7 +166,7 @@ class Learning:
             if teaching.logits is not None and (alpha > 0 or feature_weight > 0):
                 teacher_logits = teaching.logits(views)
             student_logits = self._run(pictures)
-        loss = distillation_loss(
+        loss = self._loss(
             student_logits.float(),
             views.targets,
             teacher_logits=teacher_logits,

@@ -15,7 +15,7 @@ from autokd.distillation.logit_losses import (
 )
 from autokd.types import Recipe
 
-__all__ = ["distillation_loss", "label_loss", "teacher_loss"]
+__all__ = ["consensus_loss", "distillation_loss", "label_loss", "teacher_loss"]
 
 
 def label_loss(
@@ -125,6 +125,49 @@ def distillation_loss(
         student_logits, teacher_logits, targets=targets, recipe=recipe, temperature=temperature
     )
     return soft * alpha + hard * (1 - alpha)
+
+
+def consensus_loss(
+    student_logits: Float[Tensor, "batch classes"],
+    targets: Float[Tensor, "batch classes"],
+    *,
+    teacher_logits: Float[Tensor, "batch classes"] | None,
+    recipe: Recipe,
+    alpha: float,
+    temperature: float,
+    log_prior: Float[Tensor, " classes"] | None = None,
+) -> Float[Tensor, ""]:
+    """The objective where the teacher is heard of pictures without a label alone.
+
+    Those weigh `alpha` times their share of the batch; all the rest is of the labels' loss, so
+    that a picture with a label is taught as in a training without a teacher.
+
+    Args:
+        student_logits: Unnormalised scores.
+        targets: A probability for each class; all 0 where a picture has no label. Of two that are
+            mixed the one of the larger share counts.
+        teacher_logits: Of the same views; may be none where `alpha` is 0.
+        recipe: Which loss on logits.
+        alpha: Weight of the teacher, in [0, 1].
+        temperature: Softens teacher and student; positive.
+        log_prior: Of the classes, for the labels' loss.
+
+    Returns:
+        The mean over the batch, in nats.
+    """
+    hard = label_loss(student_logits, targets, log_prior=log_prior)
+    is_heard = targets.sum(dim=1) < 0.5
+    if teacher_logits is None or alpha == 0 or not is_heard.any():
+        return hard
+    soft = teacher_loss(
+        student_logits[is_heard],
+        teacher_logits[is_heard],
+        targets=targets[is_heard],
+        recipe=recipe,
+        temperature=temperature,
+    )
+    weight = alpha * is_heard.float().mean()
+    return soft * weight + hard * (1 - weight)
 
 
 def _logit_loss(

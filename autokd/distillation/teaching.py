@@ -175,12 +175,14 @@ class Teaching:
 
     Attributes:
         logits: The teacher's, of a batch, if there is a teacher.
+        is_of_unlabelled: Whether that teacher is heard of pictures without a label alone.
         features: The loss on features, if there is one.
         exits: Classifiers on the student's earlier layers, if there are any.
         original: The student before its numbers were rounded, if they are.
     """
 
     logits: LiveTeacher | RememberedTeacher | None = None
+    is_of_unlabelled: bool = False
     features: FeatureTeaching | None = None
     exits: ExitTeaching | None = None
     original: OriginalTeaching | None = None

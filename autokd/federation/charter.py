@@ -87,7 +87,11 @@ _TERMS = {
         "pictures in colour or all in grey: the public ones take the channels of a site's own",
     ),
     "public_digest": ("digest of the `--public` pictures", _PICTURES),
-    "policy": ("augmentation of the recipe", "pass the same --recipe and --fix at all sites"),
+    "policy": (
+        "augmentation of the recipe",
+        "pass the same --recipe and --fix at all sites, and for randaugment install the same "
+        "torchvision",
+    ),
     "views": ("`--views`", "pass the same at all sites"),
     "rounds": ("`--rounds`", "pass the same at all sites"),
     "vote": ("`--vote`", "pass the same at all sites"),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from autokd.errors import CharterError, MeetingError
 from autokd.federation.answers import Answers
 from autokd.federation.charter import Charter
-from autokd.federation.files import remove_leavings, write_new
+from autokd.federation.files import list_names, remove_leavings, write_new
 from autokd.federation.hearing import Hearing
 from autokd.federation.patience import Patience
 from autokd.federation.places import Places
@@ -26,6 +26,7 @@ QUORUM = 2
 
 _TRANSIT_S = 30.0  # for which a file may be broken because it is still on its way
 _CHARTER = "charter.json"
+_RECORD = ".sha256"
 
 
 @final
@@ -66,10 +67,12 @@ class Meeting:
             The meeting.
 
         Raises:
-            CharterError: The site differs from the charter, its name is taken, all places are, or
-                the folder cannot be used.
+            CharterError: The site differs from the charter, its name is taken, all places are, the
+                folder cannot be used, or the site has published in another meeting.
         """
         try:
+            if _has_published(home):
+                Places(path=path, charter=wanted).find_again(site)
             charter = _agree(path, wanted)
             Places(path=path, charter=charter).take(site, token=token)
         except OSError as error:
@@ -215,7 +218,7 @@ class Meeting:
             )
 
     def _record(self, number: int) -> Path:
-        return self.home / f"{number:02d}.sha256"
+        return self.home / f"{number:02d}{_RECORD}"
 
     def _remember(self, content: bytes, *, number: int) -> None:
         """Keeps at home what is about to be published."""
@@ -251,6 +254,11 @@ class Meeting:
             return patience.keep_trying(act, title=f"round {number}", waiting_for=waiting_for)
         except OSError as error:
             raise MeetingError(_describe(self.path, error)) from error
+
+
+def _has_published(home: Path) -> bool:
+    """Whether a site has spoken, so that it is known in a meeting."""
+    return bool(list_names(home, ending=_RECORD))
 
 
 def _agree(path: Path, wanted: Charter) -> Charter:

@@ -55,6 +55,23 @@ class Places:
         names = list_names(self.path / "sites", ending=".json")
         return {name for name in names if self._may_be(name) and self._has_card(name)}
 
+    def find_again(self, site: str) -> None:
+        """Makes sure that this is the meeting in which a site has spoken before.
+
+        What it has heard there would be told as new in another one.
+
+        Args:
+            site: Its name.
+
+        Raises:
+            CharterError: It has no card here, be it that the folder is not mounted.
+        """
+        if not self._file(site).exists():
+            raise CharterError(
+                f"`--meeting` must be the one in which site {site} has published before, got "
+                f"{self.path}, which has no card of it; mount that one, or pass another --study"
+            )
+
     def take(self, site: str, *, token: str) -> None:
         """Takes a place, or comes back to it.
 

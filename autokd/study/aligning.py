@@ -13,15 +13,18 @@ from autokd.candidate import CheckpointFolder, PairLesson, build_towers, save_st
 from autokd.config import TowerConfig
 from autokd.data import NamedPictures, load_named_pictures, load_pairs
 from autokd.distillation import Alignment, DualTower, Plan, align
-from autokd.errors import ConfigError, DivergedError, StudyError, TrackingError
+from autokd.errors import ConfigError, DivergedError, TrackingError
 from autokd.exporters import check_folder, export_towers
 from autokd.latency import FINAL, SCREENING, Form
 from autokd.reports import draw_recalls
+from autokd.study.announcements import explain_namesake
 from autokd.study.finalists import estimate
-from autokd.study.folder import TOWERS, StudyFolder
+from autokd.study.folder import StudyFolder
 from autokd.study.interrupts import ending_gently
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
+from autokd.study.records import keep_mark
+from autokd.study.tower_records import TowerRecords
 from autokd.study.tower_results import (
     AlignedTowers,
     TowerRow,
@@ -33,7 +36,7 @@ from autokd.study.tower_results import (
 from autokd.study.tower_times import TowerTimes, measure_towers, open_tower_target
 from autokd.teachers import ClipTeacher, load_clip
 from autokd.trackers import TrainedTowers, log_towers
-from autokd.types import EpochLog, Estimate, Recipe, dump_json, load_json
+from autokd.types import EpochLog, Estimate, Recipe
 
 __all__ = ["distill_clip"]
 
@@ -122,10 +125,10 @@ class _Session:
         if self.classes is not None:
             self.classes.read(side=self.teacher.side)  # can be read
             digests["zero_shot"] = self.classes.digest
-        settings = self._check_settings(digests)
-        kept = {"config": config.model_dump(mode="json"), "settings": settings}
-        text = json.dumps(kept, indent=1) + "\n"
-        (folder.path / TOWERS).write_text(text, encoding="utf-8")
+        self.records = TowerRecords(folder)
+        settings = self.records.check_settings(config, digests=digests)
+        self.engine = self.records.find_engine(self.device)
+        self.records.keep_settings(config, settings=settings, engine=self.engine)
         self.checkpoints = CheckpointFolder(folder.checkpoints, limit_bytes=_CHECKPOINT_BYTES)
         self.is_halted = False
 
@@ -150,35 +153,6 @@ class _Session:
     @property
     def _has_twin(self) -> bool:
         return self.config.baseline and self.config.losses != _ALONE
-
-    def _check_settings(self, digests: Mapping[str, str]) -> dict[str, Any]:
-        """Holds a known study to its settings.
-
-        Args:
-            digests: Of pairs and teacher.
-
-        Returns:
-            Those of this session, to be kept once all that they name has been found good.
-
-        Raises:
-            StudyError: It was made with others, or is a study of another command.
-        """
-        if self.folder.is_known:
-            raise StudyError(
-                f"study `{self.config.study_name}` must be one of `autokd distill-clip`, got one "
-                "that was searched or distilled; pass another --study"
-            )
-        file = self.folder.path / TOWERS
-        now = json.loads(json.dumps({**self.config.settings(), "digests": dict(digests)}))
-        if file.exists():
-            known = json.loads(file.read_text(encoding="utf-8"))["settings"]
-            for key, value in now.items():
-                if known.get(key) != value:
-                    raise StudyError(
-                        f"study `{self.config.study_name}` was made with {key}={known.get(key)}, "
-                        f"got {value}; pass another --study"
-                    )
-        return now
 
     def _build(self, seed: int) -> DualTower:
         return build_towers(
@@ -209,9 +183,9 @@ class _Session:
     def _train(self, seed: int, *, is_twin: bool) -> TowerTraining:
         """A training, unless it is done."""
         name = name_training(seed, is_twin=is_twin)
-        file = self.folder.path / "trainings" / f"{name}.json"
-        if file.exists():
-            return load_json(TowerTraining, file.read_text(encoding="utf-8"))
+        known = self.records.load(name)
+        if known is not None:
+            return known
         towers, config = self._build(seed), self.config
         training = align(
             towers,
@@ -223,14 +197,18 @@ class _Session:
                 weight_decay=config.weight_decay,
             ),
             plan=Plan(
-                epochs=config.epochs, batch_size=config.batch_size, seed=seed, device=self.device
+                epochs=config.epochs,
+                batch_size=config.batch_size,
+                seed=seed,
+                device=self.device,
+                engine=self.engine,
             ),
             on_epoch=lambda row: self._take(name, row),
             keeper=self.checkpoints.keepers(name)(0),
         )
         if training.is_stopped:
             raise KeyboardInterrupt
-        return self._keep(towers, training, seed=seed, is_twin=is_twin, file=file)
+        return self._keep(towers, training, seed=seed, is_twin=is_twin)
 
     def _take(self, name: str, row: EpochLog) -> bool:
         self.progress.epoch(name, row, epochs=self.config.epochs)
@@ -241,7 +219,7 @@ class _Session:
         self.progress.say("ending after this epoch; Ctrl-C again ends at once")
 
     def _keep(
-        self, towers: DualTower, training: Alignment, *, seed: int, is_twin: bool, file: Path
+        self, towers: DualTower, training: Alignment, *, seed: int, is_twin: bool
     ) -> TowerTraining:
         """The towers' weights, and what they do on the test split, read once."""
         done = TowerTraining(
@@ -251,14 +229,10 @@ class _Session:
             seconds=training.seconds,
             test=self.lesson.report(towers),
             zero_shot=self._tell_classes(towers),
+            engine=training.engine,
         )
         save_student(towers, self.folder.weights / f"{done.name}.safetensors")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(dump_json(done), encoding="utf-8")
-        temporary.replace(file)
-        for old in self.folder.checkpoints.glob(f"{done.name}.*"):
-            old.unlink()
+        self.records.keep(done)
         self.progress.say(
             f"{done.name}: recall at 1 {done.val_recall:.1%} on validation, {done.seconds:.0f} s"
         )
@@ -374,14 +348,19 @@ class _Session:
                 params={
                     "seed": str(one.seed),
                     "loss": "+".join(_ALONE if one.is_twin else self.config.losses),
+                    **({"engine": one.engine} if one.engine else {}),
                 },
             )
             for one in done
         ]
         try:
-            log_towers(self.config, trainings, metrics=figures, files=files)
+            mark = keep_mark(self.folder.path)
+            is_beside = log_towers(self.config, trainings, mark=mark, metrics=figures, files=files)
         except TrackingError as error:
             self.progress.say(f"warning: {error}; the same command logs it")
+        else:
+            if is_beside:
+                self.progress.say(explain_namesake(self.config.study_name))
 
 
 def _describe(towers: DualTower) -> str:

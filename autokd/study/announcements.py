@@ -9,7 +9,7 @@ from autokd.spaces import Space
 from autokd.study.progress import SearchProgress
 from autokd.types import Sample, Scalar, StudyClosed, StudyOpened, TeacherCard, Tracker
 
-__all__ = ["announce", "dismiss", "tell_choice"]
+__all__ = ["announce", "dismiss", "explain_namesake", "tell_choice"]
 
 
 def announce(
@@ -95,3 +95,11 @@ def dismiss(tracker: Tracker, event: StudyClosed, *, progress: SearchProgress) -
             f"{n_unsent} records are kept for MLflow, which cannot be reached; "
             "the same command sends them"
         )
+
+
+def explain_namesake(study: str) -> str:
+    """What to say where MLflow has another study of this name, whose runs are left alone."""
+    return (
+        f"warning: MLflow has a study `{study}` of another folder (another site, or one that was "
+        "removed); this one has a run of its own beside it"
+    )

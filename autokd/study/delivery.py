@@ -318,6 +318,7 @@ def register_bundle(
     pictures: UInt8[Tensor, "n c h w"],
     aliases: Sequence[str],
     progress: SearchProgress,
+    mark: str = "",
 ) -> None:
     """Logs a student to MLflow; a server that is away costs this, not the files.
 
@@ -327,6 +328,7 @@ def register_bundle(
         pictures: A few of them are uploaded as an example.
         aliases: What the registered version is called.
         progress: Where to tell how it went.
+        mark: Of the study's folder, where its run in MLflow has one.
     """
     deployed = "model.onnx" if bundle.int8_test_accuracy is None else "model.int8.onnx"
     model = next(path for path in bundle.files if path.name == deployed)
@@ -341,6 +343,7 @@ def register_bundle(
             aliases=aliases,
             card=bundle.card,
             example=(inputs, outputs),
+            mark=mark,
         )
     except TrackingError as error:
         progress.say(f"not registered in MLflow: {error}")

@@ -6,6 +6,7 @@ laid into the meeting's folder by `federation.Meeting`, and nothing else is.
 """
 
 import dataclasses
+import re
 import time
 import uuid
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from autokd.candidate import describe_views
 from autokd.config import DEFAULTS, Config, check_options, check_student
 from autokd.data import load_data, load_public
-from autokd.errors import BuildError, ConfigError, SpaceError
+from autokd.errors import BuildError, ConfigError, SpaceError, StudyError
 from autokd.exporters import Bundle, check_folder
 from autokd.federation import Charter, Meeting
 from autokd.study.announcements import tell_choice
@@ -22,11 +23,14 @@ from autokd.study.handover import describe_site, hand_over, log_site, register_s
 from autokd.study.interrupts import ending_gently
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
+from autokd.study.records import write_file
 from autokd.study.refits import Refit
 from autokd.study.rounds import Round
 from autokd.study.sites import Site, choose_sample
 
 __all__ = ["Federated", "federate"]
+
+_TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ class Federated:
         site: Its name in the meeting.
         rounds: From the training alone to the last one.
         student: As it came out of the last round.
-        alone: The same student trained as many steps without the others.
+        alone: The same student trained as many steps without the others; none if that diverged.
         bundle: The exported files of the student and what was found when they were checked.
     """
 
@@ -46,13 +50,13 @@ class Federated:
     site: str
     rounds: tuple[Round, ...]
     student: Refit
-    alone: Refit
+    alone: Refit | None
     bundle: Bundle
 
     @property
-    def gain(self) -> float:
-        """By the other sites: test accuracy less that of the student trained alone."""
-        return self.student.test_accuracy - self.alone.test_accuracy
+    def gain(self) -> float | None:
+        """By the other sites: test accuracy less that of the student trained alone, if it was."""
+        return None if self.alone is None else self.student.test_accuracy - self.alone.test_accuracy
 
     @property
     def sent_bytes(self) -> int:
@@ -214,8 +218,24 @@ def _open_site(config: Config, folder: StudyFolder, *, progress: SearchProgress)
 
 
 def _find_token(folder: StudyFolder) -> str:
-    """What tells this site from another of its name; drawn once, before it is first shown."""
+    """What tells this site from another of its name; drawn once, before it is first shown.
+
+    Args:
+        folder: Of the study.
+
+    Returns:
+        A random number in hexadecimal.
+
+    Raises:
+        StudyError: It is not whole, so that no meeting would know the site.
+    """
     file = folder.path / "token"
     if not file.exists():
-        file.write_text(uuid.uuid4().hex, encoding="ascii")
-    return file.read_text(encoding="ascii")
+        write_file(file, uuid.uuid4().hex)
+    token = file.read_text(encoding="ascii", errors="replace").strip()
+    if not _TOKEN.fullmatch(token):
+        raise StudyError(
+            f"study `{folder.path.name}` must have its 32 characters in {file}, got {token!r}; put "
+            "a copy back, remove it if the site has come to no meeting yet, or pass another --study"
+        )
+    return token

@@ -3,9 +3,7 @@
 import contextlib
 import hashlib
 import json
-import os
 import re
-import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +13,7 @@ from autokd.config import Config, TowerConfig, build_config
 from autokd.errors import StudyError
 from autokd.latency import is_same_device
 from autokd.study.locks import held_file
+from autokd.study.records import read_record, write_file, write_record
 from autokd.types import Dimension, Front, dump_json, load_json
 
 __all__ = ["TOWERS", "StudyFolder", "find_study", "find_tracked", "list_studies", "load_front"]
@@ -287,15 +286,13 @@ class StudyFolder:
         return "" if name == first else name
 
     def _read(self, name: str) -> dict[str, Any]:
-        return json.loads((self.path / name).read_text(encoding="utf-8"))
+        return read_record(self.path / name)
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
-        self._write_text(name, json.dumps(values, indent=1))
+        write_record(self.path / name, values)
 
     def _write_text(self, name: str, text: str) -> None:
-        temporary = self.path / f".{name.replace('/', '-')}.{os.getpid()}.{time.monotonic_ns()}"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.path / name)
+        write_file(self.path / name, text + "\n")
 
 
 def _front_name(target: str) -> str:
@@ -358,7 +355,7 @@ def find_tracked(name: str | None, *, runs_dir: Path) -> Config | TowerConfig:
     if not chosen or name in known or (name is None and known and _is_later(known[0], chosen[0])):
         config = find_study(name, runs_dir=runs_dir).load_config()
         return config.model_copy(update={"runs_dir": runs_dir})
-    kept = json.loads(chosen[0].read_text(encoding="utf-8"))["config"]
+    kept = read_record(chosen[0])["config"]
     return TowerConfig.model_validate({**kept, "runs_dir": runs_dir})
 
 

@@ -16,9 +16,11 @@ from autokd.distillation import Student
 from autokd.errors import TrackingError
 from autokd.exporters import Bundle, export_bundle
 from autokd.latency import FINAL, device_fingerprint, library_versions
+from autokd.study.announcements import explain_namesake
 from autokd.study.appraisal import JUDGED, judge_student, predict
 from autokd.study.delivery import register_bundle
 from autokd.study.progress import SearchProgress
+from autokd.study.records import keep_mark
 from autokd.study.refits import Refit
 from autokd.study.rounds import Round
 from autokd.study.targets import build_target
@@ -99,7 +101,14 @@ def register_site(
             f"{redacted(tracking_uri(config))}; pass --register to have them there"
         )
     elif is_registered is not False:
-        register_bundle(config, bundle, pictures=public, aliases=[_ALIAS], progress=progress)
+        register_bundle(
+            config,
+            bundle,
+            pictures=public,
+            aliases=[_ALIAS],
+            progress=progress,
+            mark=keep_mark(config.study_dir),
+        )
 
 
 def describe_site(
@@ -110,7 +119,7 @@ def describe_site(
     test: TestData,
     rounds: Sequence[Round],
     student: Refit,
-    alone: Refit,
+    alone: Refit | None,
 ) -> dict[str, Any]:
     """What the card tells of a site's student.
 
@@ -121,12 +130,20 @@ def describe_site(
         test: The test split.
         rounds: All of them.
         student: What came of the last.
-        alone: What came of the same student without the others.
+        alone: What came of the same student without the others; none if it diverged.
 
     Returns:
         Plain values.
     """
     data = test.card
+    beside: dict[str, Any] = {"why_no_gain": "the training of the student alone diverged"}
+    if alone is not None:
+        beside = {
+            "alone_val_accuracy": alone.val_accuracy,
+            "alone_test_accuracy": alone.test_accuracy,
+            "alone_epochs": alone.epochs,
+            "federated_gain": student.test_accuracy - alone.test_accuracy,
+        }
     return {
         "study": config.study_name,
         "site": config.site,
@@ -135,10 +152,7 @@ def describe_site(
         "n_rounds": len(rounds) - 1,
         "vote": config.vote,
         "val_accuracy": student.val_accuracy,
-        "alone_val_accuracy": alone.val_accuracy,
-        "alone_test_accuracy": alone.test_accuracy,
-        "alone_epochs": alone.epochs,
-        "federated_gain": student.test_accuracy - alone.test_accuracy,
+        **beside,
         "architecture": sample,
         "recipe": dataclasses.asdict(recipe),
         # No digest of private pictures: who has a guess could make sure by it.
@@ -161,7 +175,7 @@ def log_site(
     *,
     rounds: Sequence[Round],
     student: Refit,
-    alone: Refit,
+    alone: Refit | None,
     progress: SearchProgress,
 ) -> None:
     """Logs the rounds of a site to MLflow; a server that is away costs this alone.
@@ -170,16 +184,17 @@ def log_site(
         config: Of the study.
         rounds: All of them.
         student: What came of the last.
-        alone: What came of the same student without the others.
+        alone: What came of the same student without the others; none if it diverged.
         progress: Where to tell that it did not work.
     """
     figures = {"test_accuracy": student.test_accuracy, "val_accuracy": student.val_accuracy}
-    figures |= {
-        "alone_test_accuracy": alone.test_accuracy,
-        "alone_val_accuracy": alone.val_accuracy,
-        "federated_gain": student.test_accuracy - alone.test_accuracy,
-        "sent_bytes": float(sum(one.sent_bytes for one in rounds)),
-    }
+    figures["sent_bytes"] = float(sum(one.sent_bytes for one in rounds))
+    if alone is not None:
+        figures |= {
+            "alone_test_accuracy": alone.test_accuracy,
+            "alone_val_accuracy": alone.val_accuracy,
+            "federated_gain": student.test_accuracy - alone.test_accuracy,
+        }
     told = [
         {
             "val_accuracy": one.val_accuracy,
@@ -191,6 +206,15 @@ def log_site(
     ]
     try:
         config.runs_dir.mkdir(parents=True, exist_ok=True)
-        add_rounds(config, params=config.model_dump(mode="json"), rounds=told, metrics=figures)
+        is_beside = add_rounds(
+            config,
+            mark=keep_mark(config.study_dir),
+            params=config.model_dump(mode="json"),
+            rounds=told,
+            metrics=figures,
+        )
     except TrackingError as error:
         progress.say(f"not logged to MLflow: {error}")
+    else:
+        if is_beside:
+            progress.say(explain_namesake(config.study_name))

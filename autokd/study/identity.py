@@ -4,9 +4,7 @@ Files in the folder go by the numbers of the trials. Beside trials of another st
 at 0, weights and accuracies of one student would be taken for another's.
 """
 
-import os
 import re
-import uuid
 from dataclasses import dataclass
 
 from optuna.storages import BaseStorage
@@ -15,11 +13,11 @@ from optuna.trial import TrialState
 from autokd.config import Config, redacted
 from autokd.errors import StudyError
 from autokd.study.folder import StudyFolder
+from autokd.study.records import keep_mark, read_mark
 from autokd.study.storages import open_storage
 
 __all__ = ["keep_identity", "open_own_storage"]
 
-_FILE = "identity"
 _ATTRIBUTE = "autokd_identity"
 _NUMBERED = re.compile(r"(?:trial-|final-)?(\d+)[-.]")
 
@@ -58,7 +56,7 @@ def open_own_storage(config: Config, *, folder: StudyFolder) -> BaseStorage:
     storage = open_storage(config.storage, runs_dir=config.runs_dir)
     if folder.is_known and folder.load_config().student is not None:
         return storage  # of `autokd distill`, whose settings are no search's: told in those words
-    mark, trials = _read_mark(folder), _read_trials(config.study_name, storage=storage)
+    mark, trials = read_mark(folder.path), _read_trials(config.study_name, storage=storage)
     if mark and trials.mark:
         is_ours = mark == trials.mark
     else:
@@ -76,20 +74,10 @@ def keep_identity(folder: StudyFolder, config: Config, *, storage: BaseStorage) 
         config: Of this session.
         storage: In which the study has been made.
     """
-    mark = _read_mark(folder)
-    if not mark:
-        mark = uuid.uuid4().hex
-        temporary = folder.path / f".{_FILE}.{os.getpid()}"
-        temporary.write_text(mark + "\n", encoding="ascii")
-        temporary.replace(folder.path / _FILE)
+    mark = keep_mark(folder.path)
     if not _read_trials(config.study_name, storage=storage).mark:
         study_id = storage.get_study_id_from_name(config.study_name)
         storage.set_study_user_attr(study_id, _ATTRIBUTE, mark)
-
-
-def _read_mark(folder: StudyFolder) -> str:
-    path = folder.path / _FILE
-    return path.read_text(encoding="ascii").strip() if path.exists() else ""
 
 
 def _read_trials(study: str, *, storage: BaseStorage) -> _Trials:

@@ -22,7 +22,7 @@ from autokd.candidate import (
 from autokd.config import Config
 from autokd.data import SearchData, TestData, load_test
 from autokd.distillation import Engine, OnEpoch, Plan, Student, Training
-from autokd.errors import ConfigError
+from autokd.errors import ConfigError, DivergedError
 from autokd.federation import Answers, Meeting, Patience, build_consensus
 from autokd.spaces import Space
 from autokd.study.crew import InlineCrew, Job
@@ -87,8 +87,12 @@ class Site:
         """The test split, read when all is trained."""
         return load_test(self._config)
 
-    def run(self) -> tuple[Refit, Refit]:
-        """All rounds, then the student alone; nothing that is done already is done again."""
+    def run(self) -> tuple[Refit, Refit | None]:
+        """All rounds, then the student alone; nothing that is done already is done again.
+
+        Returns:
+            Both; none of the student alone where that training diverges, which it would do again.
+        """
         self._checkpoints.collect(needed=())
         card, charter = self.data.card, self.meeting.charter
         self._progress.say(
@@ -107,7 +111,12 @@ class Site:
                 f"round {number}: {done.val_accuracy:.2%} on validation, "
                 f"{f'taught by {len(done.heard)} sites' if done.heard else 'alone'}"
             )
-        student, alone = self._finish(), self._train_alone()
+        student = self._finish()
+        try:
+            alone = self._train_alone()
+        except DivergedError as error:
+            self._progress.say(f"warning: the student alone is left out, and so is a gain: {error}")
+            return student, None
         if alone.val_accuracy > student.val_accuracy:
             self._progress.say(
                 f"trained alone it is better on validation, {alone.val_accuracy:.2%} against "
@@ -281,9 +290,11 @@ class Site:
         self._progress.begin(f"epochs of {title}", total=epochs)
         work: Callable[[OnEpoch], Training] = lambda on_epoch: train(on_epoch=on_epoch)  # noqa: E731
         self._crew.start(Job(key=None, title=title, epochs=epochs, work=work, is_wide=True))
-        training: Training = self._crew.wait(show).result
-        self._progress.end()
-        self.training_s += time.monotonic() - start
+        try:
+            training: Training = self._crew.wait(show).result
+        finally:
+            self._progress.end()
+            self.training_s += time.monotonic() - start
         if training.is_stopped:
             raise KeyboardInterrupt
         return training

@@ -83,6 +83,7 @@ class TowerTraining:
         seconds: Wall time.
         test: Recalls on the test split, read once.
         zero_shot: Top-1 on the folder of `--zero-shot`, if one was named.
+        engine: How the steps were computed; empty of a study of before it was kept.
     """
 
     seed: int
@@ -91,6 +92,7 @@ class TowerTraining:
     seconds: float
     test: Retrieval
     zero_shot: float | None
+    engine: str = ""
 
     @property
     def name(self) -> str:

@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from autokd.config import Config, redacted
+from autokd.trackers.batches import add_figures, add_metrics, add_params, build_metrics
 from autokd.trackers.connection import build_client, translated_errors
 from autokd.trackers.runs import StudyRuns
 from autokd.trackers.stores import artifact_folder, tracking_uri
 
 __all__ = ["add_rounds", "add_to_trial"]
-
-_MAX_VALUE = 6000  # characters of a param, as MLflow limits them
 
 
 def add_to_trial(
@@ -47,38 +46,45 @@ def add_to_trial(
 def add_rounds(
     config: Config,
     *,
+    mark: str,
     params: Mapping[str, object],
     rounds: Sequence[Mapping[str, float]],
     metrics: Mapping[str, float],
-) -> None:
+) -> bool:
     """Adds the rounds of a site to the run of its study; a `TrackingError` where MLflow is away.
+
+    Told twice, nothing is there twice.
 
     Args:
         config: Of the study.
+        mark: Of its folder. What stands under the same name with another mark is left alone.
         params: Name to value.
         rounds: Of each, name to number; the first is round 0.
-        metrics: What came of all of them; where the run has them, nothing is added twice.
-    """
-    from mlflow.entities import Metric, Param
+        metrics: What came of all of them.
 
+    Returns:
+        Whether a run was begun for it beside those of others of its name.
+    """
     uri, time_ms = tracking_uri(config), time.time_ns() // 1_000_000
-    client = build_client(uri)
+    client, fresh = build_client(uri), []
     with translated_errors(uri):
-        runs = StudyRuns(client, study=config.study_name, artifacts=artifact_folder(config))
-        run_id = runs.parent_id
-        if client.get_run(run_id).data.metrics.keys() >= metrics.keys():
-            return
-        told = [
-            (f"round_{name}", value, step)
-            for step, row in enumerate(rounds)
-            for name, value in row.items()
-        ]
-        told += [(name, value, 0) for name, value in metrics.items()]
-        client.log_batch(
-            run_id,
-            metrics=[Metric(name, float(value), time_ms, step) for name, value, step in told],
-            params=[
-                Param(name, redacted(str(value))[:_MAX_VALUE]) for name, value in params.items()
-            ],
+        runs = StudyRuns(
+            client,
+            study=config.study_name,
+            artifacts=artifact_folder(config),
+            mark=mark,
+            proof=metrics,
         )
+        run_id = runs.parent_id
+        for name in rounds[0]:
+            key = f"round_{name}"
+            told = {one.step for one in client.get_metric_history(run_id, key)}
+            for step, row in enumerate(rounds):
+                if step not in told:
+                    fresh += build_metrics({key: row[name]}, time_ms=time_ms, step=step)
+        add_metrics(client, run_id, metrics=fresh)
+        add_figures(client, run_id, values=metrics, time_ms=time_ms)
+        values = {name: redacted(str(value)) for name, value in params.items()}
+        add_params(client, run_id, values=values)
         client.set_terminated(run_id, status="FINISHED")  # begun here, if it is the first
+    return runs.is_new_beside_others

@@ -1,18 +1,18 @@
 """A study in MLflow: one experiment, a parent run for the search, a child run per trial."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TYPE_CHECKING, final
 
 from autokd.config import redacted
 from autokd.errors import TrackingError
+from autokd.trackers.batches import add_metrics, add_params, add_tags, build_metrics
 from autokd.trackers.connection import build_client, translated_errors
 from autokd.trackers.entries import (
     data_profile,
     epoch_metrics,
     front_metrics,
-    key_of,
     result_metrics,
     result_params,
     result_tags,
@@ -36,13 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowTracker"]
 
-T = TypeVar("T")
-
 _STATUS = {"complete": "FINISHED", "stopped": "KILLED", "pruned": "KILLED", "failed": "FAILED"}
-_MAX_METRICS = 1000  # MLflow's limits of one batch
-_MAX_ENTRIES = 100
-_MAX_VALUE = 6000
-_MAX_TAG = 5000
 _MAX_DIGEST = 36
 
 
@@ -107,18 +101,18 @@ class MlflowTracker:
                 self._open(event)
             case TrialStarted():
                 run_id = self._runs.restart_trial(event.trial, time_ms=event.time_ms)
-                self._add_params(run_id, values=event.sample)
+                add_params(self._client, run_id, values=event.sample)
             case TrialResumed():
                 run_id = self._runs.build_trial(event.trial, time_ms=event.time_ms)
                 self._client.update_run(run_id, status="RUNNING")
-                self._add_tags(run_id, values={"autokd.state": "running"})
+                add_tags(self._client, run_id, values={"autokd.state": "running"})
             case EpochEnded():
                 self._add_epochs(event.trial, epochs=[event])
             case TrialEnded():
                 self._end(event)
             case TrialInterrupted():
                 run_id = self._runs.build_trial(event.trial, time_ms=event.time_ms)
-                self._add_tags(run_id, values={"autokd.state": event.state})
+                add_tags(self._client, run_id, values={"autokd.state": event.state})
                 self._client.set_terminated(run_id, status="KILLED", end_time=event.time_ms)
             case StudyClosed():
                 self._close_study(event)
@@ -127,13 +121,13 @@ class MlflowTracker:
         run_id = self._runs.parent_id
         self._client.update_run(run_id, status="RUNNING")
         settings = {name: redacted(value) for name, value in event.settings.items()}
-        self._add_params(run_id, values=settings)
-        self._add_tags(run_id, values=study_tags(event))
+        add_params(self._client, run_id, values=settings)
+        add_tags(self._client, run_id, values=study_tags(event))
         teacher = {
             "teacher_val_accuracy": event.teacher.val_accuracy,
             "teacher_latency_ms": event.teacher.latency_ms,
         }
-        self._add_metrics(run_id, metrics=_metrics(teacher, time_ms=event.time_ms))
+        add_metrics(self._client, run_id, metrics=build_metrics(teacher, time_ms=event.time_ms))
         self._add_data(run_id, event=event)
 
     def _add_data(self, run_id: str, *, event: StudyOpened) -> None:
@@ -156,9 +150,9 @@ class MlflowTracker:
         for event in epochs:
             if isinstance(event, EpochEnded) and event.epoch.epoch not in told:
                 row = event.epoch
-                metrics += _metrics(epoch_metrics(row), time_ms=event.time_ms, step=row.epoch)
+                metrics += build_metrics(epoch_metrics(row), time_ms=event.time_ms, step=row.epoch)
                 told.add(row.epoch)
-        self._add_metrics(run_id, metrics=metrics)
+        add_metrics(self._client, run_id, metrics=metrics)
 
     def _told_epochs(self, run_id: str) -> set[int]:
         """Those that a run has; trained again after a power cut, they are the same."""
@@ -172,16 +166,18 @@ class MlflowTracker:
         spent_ms = round(1000 * (result.training_s + result.overhead_s))
         run_id = self._runs.build_trial(result.trial, time_ms=event.time_ms - spent_ms)
         self._add_missing_curve(run_id, event=event)
-        self._add_params(run_id, values=result_params(result))
-        metrics = _metrics(result_metrics(result), time_ms=event.time_ms)
-        self._add_metrics(run_id, metrics=metrics)
-        self._add_tags(run_id, values={**result_tags(result), ENDED_TAG: str(event.time_ms)})
+        add_params(self._client, run_id, values=result_params(result))
+        metrics = build_metrics(result_metrics(result), time_ms=event.time_ms)
+        add_metrics(self._client, run_id, metrics=metrics)
+        add_tags(
+            self._client, run_id, values={**result_tags(result), ENDED_TAG: str(event.time_ms)}
+        )
         self._client.set_terminated(run_id, status=_STATUS[result.state], end_time=event.time_ms)
         n_trials = self._runs.end_trial(result.trial, time_ms=event.time_ms)
         # Trials that run side by side do not end in the order of their numbers.
         values = {"hypervolume": event.hypervolume, "n_trials": float(n_trials)}
-        progress = _metrics(values, time_ms=event.time_ms, step=n_trials)
-        self._add_metrics(self._runs.parent_id, metrics=progress)
+        progress = build_metrics(values, time_ms=event.time_ms, step=n_trials)
+        add_metrics(self._client, self._runs.parent_id, metrics=progress)
 
     def _add_missing_curve(self, run_id: str, *, event: TrialEnded) -> None:
         """The epochs of a trial that were never told, as if they had been."""
@@ -194,58 +190,22 @@ class MlflowTracker:
         for row in curve:
             time_ms += round(1000 * row.seconds)
             if row.epoch not in told:
-                metrics += _metrics(epoch_metrics(row), time_ms=time_ms, step=row.epoch)
-        self._add_metrics(run_id, metrics=metrics)
+                metrics += build_metrics(epoch_metrics(row), time_ms=time_ms, step=row.epoch)
+        add_metrics(self._client, run_id, metrics=metrics)
 
     def _close_study(self, event: StudyClosed) -> None:
         run_id = self._runs.parent_id
         if event.front is not None:
             self._client.log_dict(run_id, front_as_dict(event.front), "front.json")
-            metrics = _metrics(front_metrics(event.front), time_ms=event.time_ms)
-            self._add_metrics(run_id, metrics=metrics)
+            metrics = build_metrics(front_metrics(event.front), time_ms=event.time_ms)
+            add_metrics(self._client, run_id, metrics=metrics)
         for file in event.files:
             if file.is_file():  # told again after the study's folder was tidied up
                 self._client.log_artifact(run_id, str(file), "front")
         status = "FINISHED" if event.is_finished else "KILLED"
         self._client.set_terminated(run_id, status=status, end_time=event.time_ms)
 
-    def _add_metrics(self, run_id: str, *, metrics: Sequence["Metric"]) -> None:
-        for page in _pages(metrics, size=_MAX_METRICS):
-            self._client.log_batch(run_id, metrics=page)
-
-    def _add_params(self, run_id: str, *, values: Mapping[str, object]) -> None:
-        """Log what is not there yet; a param cannot be changed, so a change becomes a tag."""
-        from mlflow.entities import Param
-
-        given = {key_of(name): str(value)[:_MAX_VALUE] for name, value in values.items()}
-        there: dict[str, str] = self._client.get_run(run_id).data.params
-        fresh = [Param(name, value) for name, value in given.items() if name not in there]
-        for page in _pages(fresh, size=_MAX_ENTRIES):
-            self._client.log_batch(run_id, params=page)
-        changed = {name: value for name, value in given.items() if there.get(name, value) != value}
-        self._add_tags(run_id, values={f"changed.{key}": value for key, value in changed.items()})
-
-    def _add_tags(self, run_id: str, *, values: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        tags = [RunTag(key_of(name), value[:_MAX_TAG]) for name, value in values.items()]
-        for page in _pages(tags, size=_MAX_ENTRIES):
-            self._client.log_batch(run_id, tags=page)
-
 
 def _trial_of_epoch(event: Event) -> int | None:
     """The trial of an epoch; none for every other event."""
     return event.trial if isinstance(event, EpochEnded) else None
-
-
-def _metrics(values: Mapping[str, float], *, time_ms: int, step: int = 0) -> "list[Metric]":
-    from mlflow.entities import Metric
-
-    return [Metric(name, float(value), time_ms, step) for name, value in values.items()]
-
-
-def _pages(entries: Iterable[T], *, size: int) -> Iterator[list[T]]:
-    """The entries in lists of at most `size`."""
-    rest = list(entries)
-    for start in range(0, len(rest), size):
-        yield rest[start : start + size]

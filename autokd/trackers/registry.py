@@ -35,6 +35,7 @@ def register_model(
     aliases: Sequence[str],
     card: Mapping[str, Any],
     example: tuple[NDArray[np.float32], NDArray[np.float32]],
+    mark: str = "",
 ) -> str:
     """Log an exported student and register it under the study's name.
 
@@ -49,6 +50,7 @@ def register_model(
             hyphens.
         card: Facts of the student; plain numbers and texts become tags of the version.
         example: A batch of inputs and the outputs for it; the batch size is free.
+        mark: Of the study's folder, where its run has one.
 
     Returns:
         The URI of the model, `models:/NAME@ALIAS`, by its first alias; dots of the study's name
@@ -59,7 +61,9 @@ def register_model(
     uri, name = tracking_uri(config), config.study_name.replace(".", "_")  # MLflow allows no dot
     client = build_client(uri)
     with translated_errors(uri):
-        runs = StudyRuns(client, study=config.study_name, artifacts=artifact_folder(config))
+        runs = StudyRuns(
+            client, study=config.study_name, artifacts=artifact_folder(config), mark=mark
+        )
         tags = {"autokd.alias": ",".join(aliases)}
         run_id = runs.create("export", kind="export", **tags).info.run_id
         with _ended(client, run_id):

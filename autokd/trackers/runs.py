@@ -1,7 +1,11 @@
 """The MLflow runs of one study, found again by their tags after a restart."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, final
+
+from autokd.trackers.batches import is_same
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -14,6 +18,7 @@ _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 _KIND_TAG = "autokd.kind"
 _TRIAL_TAG = "autokd.trial"
 _PARENT_TAG = "mlflow.parentRunId"
+_MARK_TAG = "autokd.mark"
 ENDED_TAG = "autokd.ended_ms"
 """On the run of a trial that is over: when."""
 
@@ -25,16 +30,34 @@ class StudyRuns:
     What was found is kept; `forget` makes it look again, for example after somebody has
     deleted a run by hand.
 
+    Attributes:
+        is_new_beside_others: Whether a parent run was made here though the study's experiment has
+            others, of studies of the same name.
+
     Args:
         client: Of the store.
         study: Its name is the experiment's.
         artifacts: Folder of the artefacts, or none to leave it to the server.
+        mark: Of the study's folder, where several folders may have studies of this name here: each
+            gets a parent run of its own.
+        proof: Figures of the study. A parent run that has no mark, of before there were marks, is
+            its own if it has some of them and no other number under those names.
     """
 
-    def __init__(self, client: "MlflowClient", *, study: str, artifacts: Path | None) -> None:
+    def __init__(
+        self,
+        client: "MlflowClient",
+        *,
+        study: str,
+        artifacts: Path | None,
+        mark: str = "",
+        proof: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self._client = client
         self._study = study
         self._artifacts = artifacts
+        self._mark, self._proof = mark, proof
+        self.is_new_beside_others = False
         self._experiment_id: str | None = None
         self._parent_id: str | None = None
         self._children: dict[int, str] | None = None
@@ -110,8 +133,23 @@ class StudyRuns:
 
     def _find_parent(self) -> str:
         found = self._find(f"tags.`{_KIND_TAG}` = 'search'")
-        run = found[0] if found else self.create("search", kind="search")
-        return str(run.info.run_id)
+        ours = [run for run in found if self._is_ours(run)]
+        tags = {_MARK_TAG: self._mark} if self._mark else {}
+        if not ours:
+            self.is_new_beside_others = bool(found)
+            return str(self.create("search", kind="search", **tags).info.run_id)
+        for key, value in tags.items() - ours[0].data.tags.items():
+            self._client.set_tag(ours[0].info.run_id, key, value)
+        return str(ours[0].info.run_id)
+
+    def _is_ours(self, run: "Run") -> bool:
+        """Whether a parent run is that of this study, rather than of another one of its name."""
+        mark = run.data.tags.get(_MARK_TAG, "")
+        if mark or not self._mark:
+            return mark == self._mark
+        there = run.data.metrics
+        known = self._proof.keys() & there.keys()
+        return bool(known) and all(is_same(there[name], self._proof[name]) for name in known)
 
     def _find_experiment(self) -> str | None:
         found = self._client.get_experiment_by_name(self._study)

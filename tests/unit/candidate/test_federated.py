@@ -16,8 +16,9 @@ from autokd.candidate import (
 from autokd.candidate import federated as federated_module
 from autokd.config import Config
 from autokd.data import N_VIEWS as N_VIEWS_ALONE
-from autokd.data import load_data
-from autokd.distillation import Engine, Plan
+from autokd.data import build_viewer, load_data
+from autokd.distillation import Engine, Plan, distillation_loss
+from autokd.distillation import learning as learning_module
 from autokd.spaces import build_space
 from autokd.types import Recipe
 
@@ -81,6 +82,27 @@ def test_private_pictures_are_taught_by_their_labels_and_public_ones_by_all(data
     assert (seen["logits"][2:].argmax(1) == 3).all()
     assert (seen["labels"][2:] == -1).all()
     assert (seen["views"].targets[2:] == 0).all()
+
+
+def test_a_round_without_public_pictures_in_a_batch_is_a_training_alone(data, monkeypatch):
+    """All labels are learnt as the twin learns them, be they balanced: else no gain is one."""
+    losses, genuine = [], learning_module.consensus_loss
+
+    def compare(student_logits, targets, **options):
+        labelled = targets.sum(1) > 0
+        only = {**options, "teacher_logits": options["teacher_logits"][labelled]}
+        alone = {**only, "alpha": 0.0, "teacher_logits": None}
+        rows = student_logits[labelled], targets[labelled]
+        losses.append((genuine(*rows, **only), distillation_loss(*rows, **alone)))
+        assert options["log_prior"] is not None
+        return genuine(student_logits, targets, **options)
+
+    monkeypatch.setattr(learning_module, "consensus_loss", compare)
+    recipe = dataclasses.replace(RECIPE, is_balanced=True)
+    plan = dataclasses.replace(PLAN, epochs=1)
+    train_round(build(data), recipe, number=1, data=data, consensus=say(3), plan=plan)
+    assert losses
+    assert all(one == two for one, two in losses)
 
 
 def test_views_of_public_pictures_are_the_same_at_every_site(data):
@@ -177,3 +199,39 @@ def test_views_are_alike_where_their_policy_is():
         dataclasses.replace(RECIPE, augmentation="none"), n_pictures=5, n_views=4
     )
     assert (none != crop, n_views) == (True, 1)
+
+
+def test_views_of_randaugment_are_those_of_one_torchvision_on_the_cpu(data, monkeypatch):
+    recipe = dataclasses.replace(RECIPE, augmentation="randaugment", magnitude=3)
+    policies = []
+    for version in ("0.99.1+cu999", "0.99.1+cpu", "0.99.2"):
+        monkeypatch.setattr(federated_module.torchvision, "__version__", version)
+        policies.append(describe_views(recipe, n_pictures=5, n_views=4)[0])
+    assert policies[0] == policies[1] != policies[2]
+    crops = {describe_views(RECIPE, n_pictures=5, n_views=4)[0]}
+    monkeypatch.setattr(federated_module.torchvision, "__version__", "0.99.3")
+    assert {describe_views(RECIPE, n_pictures=5, n_views=4)[0]} == crops
+    genuine, asked = torch.Tensor.cpu, []
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: asked.append(self.dtype) or genuine(self))
+    images, indices = data.val_images[:9], torch.arange(9)
+    for is_exact in (False, True):
+        viewer = build_viewer(recipe, n_pictures=9, is_exact=is_exact)
+        views = viewer(images, indices, view=1)
+        assert (torch.uint8 in asked) == is_exact
+    assert torch.equal(views, build_viewer(recipe, n_pictures=9)(images, indices, view=1))
+
+
+def test_public_views_are_exact_where_they_are_learnt_and_where_they_are_answered(
+    data, monkeypatch
+):
+    seen = []
+
+    def build_and_note(recipe, *, n_pictures, is_exact=False, **options):
+        seen.append((n_pictures, is_exact))
+        return build_viewer(recipe, n_pictures=n_pictures, is_exact=is_exact, **options)
+
+    monkeypatch.setattr(federated_module, "build_viewer", build_and_note)
+    student, public = build(data), data.unlabelled_images
+    train(student, data, plan=dataclasses.replace(PLAN, epochs=1))
+    answer_public(student, RECIPE, public, n_views=N_VIEWS, device=CPU)
+    assert seen == [(len(data.train_images), False), (N_PUBLIC, True), (N_PUBLIC, True)]

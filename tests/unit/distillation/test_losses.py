@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from autokd.distillation import (
     adaptive_temperature,
+    consensus_loss,
     dist_loss,
     distillation_loss,
     dkd_loss,
@@ -45,6 +46,47 @@ def test_alpha_must_be_a_share_and_needs_a_teacher():
         distillation_loss(draw(0), targets, teacher_logits=draw(1), alpha=1.5, **options)
     with pytest.raises(ValueError, match="teacher"):
         distillation_loss(draw(0), targets, teacher_logits=None, alpha=0.5, **options)
+
+
+PRIOR = torch.tensor([0.6, 0.2, 0.1, 0.09, 0.01]).log()
+HALF = torch.cat([TARGETS[:2], torch.zeros(4, 5)])
+
+
+def hear(student, targets, teacher, **fields):
+    options = {"alpha": 0.5, "temperature": 1.0, "log_prior": PRIOR, **fields}
+    recipe = Recipe(loss=options.pop("loss", "soft_targets"))
+    return consensus_loss(student, targets, teacher_logits=teacher, recipe=recipe, **options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_pictures_with_a_label_are_taught_as_without_a_consensus(loss):
+    student = draw(0)
+    alone = label_loss(student, TARGETS, log_prior=PRIOR)
+    assert hear(student, TARGETS, draw(1), loss=loss) == alone
+    assert hear(student, TARGETS, None, loss=loss, alpha=0.0) == alone
+    # Whatever a teacher would say of the first two, which have a label, is not heard.
+    other = torch.cat([draw(2)[:2], draw(1)[2:]])
+    assert hear(student, HALF, draw(1), loss=loss) == hear(student, HALF, other, loss=loss)
+
+
+def test_a_consensus_weighs_alpha_times_the_share_of_its_pictures():
+    student, teacher = draw(0), draw(1)
+    soft = soft_target_loss(student[2:], teacher[2:], temperature=1.0)
+    hard = label_loss(student[:2], TARGETS[:2], log_prior=PRIOR)
+    share = 0.5 * 4 / 6
+    assert hear(student, HALF, teacher) == pytest.approx(share * soft + (1 - share) * hard)
+    none = torch.zeros(6, 5)
+    heard = hear(student, none, teacher)
+    assert heard == pytest.approx(0.5 * soft_target_loss(student, teacher, temperature=1.0))
+
+
+def test_two_mixed_pictures_are_taught_by_the_one_of_the_larger_share():
+    student, teacher = draw(0), draw(1)
+    for ratio in (0.4, 0.6):
+        mixed = torch.cat([TARGETS[:2] * ratio, torch.zeros(4, 5)])
+        changed = torch.cat([teacher[:2] + draw(2)[:2], teacher[2:]])
+        is_alike = hear(student, mixed, teacher) == hear(student, mixed, changed)
+        assert is_alike == (ratio > 0.5)
 
 
 def ask(student, teacher, targets=TARGETS, *, temperature=4.0, **fields):

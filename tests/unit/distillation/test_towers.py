@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from autokd.distillation import (
     DualTower,
+    Engine,
     Exam,
     ImageTower,
     PairBatch,
@@ -89,9 +90,9 @@ class Drawer:
         self.kept = type(checkpoint)(**copied)
 
 
-def run(towers, *, losses=("contrastive",), epochs=4, rate=0.01, **options):
+def run(towers, *, losses=("contrastive",), epochs=4, rate=0.01, engine=None, **options):
     recipe = Recipe(optimiser="adamw", learning_rate=rate, weight_decay=0.1)
-    plan = Plan(epochs=epochs, batch_size=8, seed=3, device=CPU)
+    plan = Plan(epochs=epochs, batch_size=8, seed=3, device=CPU, engine=engine)
     book = Book()
     return align(towers, book, losses=losses, recipe=recipe, plan=plan, **options), book
 
@@ -118,6 +119,18 @@ def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been():
     assert [row.val_loss for row in rest.curve] == [row.val_loss for row in full.curve]
     for name, value in whole.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_a_training_keeps_to_the_number_type_that_it_was_begun_with():
+    drawer, engine = Drawer(), Engine(device=CPU, is_bf16=True)
+    first, _ = run(build(), keeper=drawer, engine=engine, on_epoch=lambda row: row.epoch < 2)
+    rest, _ = run(build(), keeper=drawer)
+    assert first.engine == rest.engine == "bf16 contiguous cpu x1"
+    whole, _ = run(build(), engine=engine)
+    plain, _ = run(build())
+    assert plain.engine == "fp32 contiguous cpu x1"
+    assert [row.val_loss for row in rest.curve] == [row.val_loss for row in whole.curve]
+    assert rest.curve[-1].val_loss != plain.curve[-1].val_loss
 
 
 def test_the_twin_sees_the_same_pictures_in_the_same_order():

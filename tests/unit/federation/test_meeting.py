@@ -73,6 +73,23 @@ def test_a_name_is_of_one_site_and_there_are_so_many_places(folder):
         join(folder, "d")
 
 
+def test_who_has_published_comes_back_to_the_same_meeting_only(folder, tmp_path):
+    join(folder, "a", n_sites=2)
+    moved = tmp_path / "mounted elsewhere"
+    folder.rename(moved)
+    publish(join(moved, "a", n_sites=2))  # nothing was published in the first place: free to move
+    again = tmp_path / "again"
+    moved.rename(again)
+    join(again, "a", n_sites=2)  # under another name the same meeting
+    folder.mkdir()
+    with pytest.raises(CharterError, match="must be the one in which site a has published before"):
+        join(folder, "a", n_sites=2)
+    assert not list(folder.iterdir())  # of a folder that is not mounted nothing is written
+    join(folder, "b", n_sites=2)
+    with pytest.raises(CharterError, match="has no card of it; mount that one, or pass another"):
+        join(folder, "a", n_sites=2)
+
+
 def test_a_charter_that_cannot_be_read_is_told(folder):
     (folder / "charter.json").write_text("{")
     with pytest.raises(CharterError, match="`--meeting` must hold a readable charter"):

@@ -150,6 +150,25 @@ def test_a_training_that_was_cut_off_goes_on(build, monkeypatch):
     assert not list(Path("mlruns/studies/tiles/checkpoints").glob("*"))
 
 
+def test_student_and_twin_compute_with_the_same_numbers_on_another_device(build, monkeypatch):
+    config, real, seen = build(epochs=1, seeds=1), aligning.align, []
+
+    def watch(*args, plan, **options):
+        seen.append(str(plan.engine))
+        return real(*args, plan=plan, **options)
+
+    monkeypatch.setattr(aligning, "align", watch)
+    distill_clip(config)
+    file = config.study_dir / "towers.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "engine": "bf16 contiguous cuda"}))  # as on a GPU
+    (config.study_dir / "trainings" / "twin-seed-0.json").unlink()
+    distill_clip(config)
+    assert seen == ["fp32 contiguous cpu x1"] * 2 + ["bf16 contiguous cpu x1"]
+    done = json.loads((config.study_dir / "trainings" / "twin-seed-0.json").read_text())
+    assert done["engine"] == json.loads(file.read_text())["engine"] == "bf16 contiguous cpu x1"
+
+
 def test_no_name_of_a_class_is_cut(build, pairs):
     config = build(zero_shot=pairs.parent / "named", epochs=1, seeds=1, baseline=False)
     distill_clip(config)

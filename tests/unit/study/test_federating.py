@@ -10,13 +10,14 @@ import torch
 from sklearn.datasets import load_digits
 
 import autokd
+from autokd.cli import federating
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.distillation import Plan
-from autokd.errors import CharterError, ConfigError, MeetingError, StudyError
+from autokd.errors import CharterError, ConfigError, DivergedError, MeetingError, StudyError
 from autokd.exporters import Bundle
 from autokd.federation import Answers, Charter
-from autokd.study import delivery, handover
+from autokd.study import delivery, handover, sites
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
 from autokd.study.rounds import RoundFolder
@@ -119,8 +120,8 @@ def test_a_site_waits_goes_on_and_is_handed_over(build, tmp_path, monkeypatch):
     again = federate(build(), out=tmp_path / "out")
     assert again.rounds == done.rounds
     assert again.student == done.student
-    logits, sites = RoundFolder(build().study_dir).load_consensus(1)
-    assert (logits.shape, sites) == ((2, 50, 10), ("a", "b"))
+    logits, names = RoundFolder(build().study_dir).load_consensus(1)
+    assert (logits.shape, names) == ((2, 50, 10), ("a", "b"))
 
 
 def test_the_rounds_are_in_mlflow_once(build, tmp_path):
@@ -141,6 +142,45 @@ def test_the_rounds_are_in_mlflow_once(build, tmp_path):
     assert run.data.metrics["federated_gain"] == done.gain
     assert run.data.metrics["alone_test_accuracy"] == done.alone.test_accuracy
     assert run.data.params["site"] == "a"
+    assert run.data.tags["autokd.mark"] == (build().study_dir / "identity").read_text().strip()
+
+
+def test_a_student_is_handed_over_though_the_one_alone_diverges(
+    build, tmp_path, monkeypatch, capsys
+):
+    with pytest.raises(MeetingError):
+        federate(build())
+    answer_as_b(tmp_path, numbers=[0, 1])
+
+    def diverge(*_, **__):
+        raise DivergedError("loss is nan in epoch 1 of 4")
+
+    lines, progress = [], SearchProgress(is_silent=True)
+    monkeypatch.setattr(progress, "say", lines.append)
+    monkeypatch.setattr(sites, "train_student", diverge)
+    done = federate(build(), out=tmp_path / "out", progress=progress)
+    assert "warning: the student alone is left out, and so is a gain: loss is nan in" in str(lines)
+    assert (done.alone, done.gain) == (None, None)
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    assert card["test_accuracy"] == pytest.approx(done.student.test_accuracy)
+    assert card["why_no_gain"] == "the training of the student alone diverged"
+    federating._print_rounds(done)
+    assert "there is no gain to tell" in capsys.readouterr().out
+    assert federating._as_dict(done)["alone_test_accuracy"] is None
+
+
+@pytest.mark.parametrize("left", ["", "0123"])
+def test_a_token_that_is_not_whole_is_told_before_the_site_shows_itself(build, tmp_path, left):
+    config = build()
+    config.study_dir.mkdir(parents=True)
+    (config.study_dir / "token").write_text(left)
+    with pytest.raises(StudyError, match=r"must have its 32 characters in .*token, got '"):
+        federate(config)
+    assert not (tmp_path / "meeting").exists()
+    (config.study_dir / "token").unlink()
+    with pytest.raises(MeetingError):
+        federate(config)
+    assert len((config.study_dir / "token").read_text()) == 32
 
 
 @pytest.mark.parametrize(
@@ -285,6 +325,18 @@ def test_the_same_name_with_other_data_is_refused(build, tmp_path):
         federate(build(seed=1, runs_dir=tmp_path / "elsewhere"))
     with pytest.raises(StudyError, match="was made with seed=0, got 1"):
         federate(build(seed=1))
+
+
+def test_a_study_does_not_go_on_in_another_meeting(build, tmp_path):
+    with pytest.raises(MeetingError):
+        federate(build())
+    answer_as_b(tmp_path, numbers=[0, 1])
+    federate(build())
+    with pytest.raises(CharterError, match="must be the one in which site a has published before"):
+        federate(build(meeting=tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "meeting").rename(tmp_path / "mounted")
+    assert federate(build(meeting=tmp_path / "mounted")).rounds[-1].heard == ("a", "b")
 
 
 def test_other_public_pictures_are_refused(build, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from autokd.config import Config
 from autokd.errors import TrackingError
-from autokd.trackers import add_to_trial
+from autokd.trackers import add_rounds, add_to_trial
 from tests.contracts.tracker_contract import copy_store
 
 
@@ -39,3 +39,53 @@ def test_a_store_that_is_away_is_a_tracking_error(tmp_path):
     config = Config(tracking_uri=f"sqlite:///{tmp_path}/file/place.db", study="digits")
     with pytest.raises(TrackingError):
         add_to_trial(config, trial=0, metrics={}, files=[], folder="f")
+
+
+ROUNDS = [{"val_accuracy": 0.25}, {"val_accuracy": 0.5}]
+
+
+@pytest.fixture
+def tell(config, tmp_path):
+    """Logs the rounds of a site, and gives the runs there are."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def tell(mark, *, rounds=ROUNDS, **params):
+        metrics = {"test_accuracy": rounds[-1]["val_accuracy"]}
+        tell.is_beside = add_rounds(
+            config, mark=mark, params=params, rounds=rounds, metrics=metrics
+        )
+        found = client.get_experiment_by_name("digits").experiment_id
+        return list(client.search_runs([found], order_by=["start_time ASC"]))
+
+    tell.client = client
+    return tell
+
+
+def test_two_sites_of_one_name_have_runs_of_their_own(tell):
+    tell("of a", site="a")
+    better = [*ROUNDS, {"val_accuracy": 0.75}]
+    for is_first in (True, False):
+        one, two = tell("of b", rounds=better, site="b")
+        assert tell.is_beside == is_first
+    assert (one.data.params["site"], one.data.metrics["test_accuracy"]) == ("a", 0.5)
+    assert (two.data.params["site"], two.data.metrics["test_accuracy"]) == ("b", 0.75)
+    told = tell.client.get_metric_history(two.info.run_id, "round_val_accuracy")
+    assert [(row.step, row.value) for row in told] == [(0, 0.25), (1, 0.5), (2, 0.75)]
+
+
+def test_rounds_that_were_told_to_their_half_are_told_to_their_end(tell):
+    tell("of a", rounds=ROUNDS[:1], wait_s=1)
+    (run,) = tell("of a", wait_s=2)
+    assert run.data.metrics == {"round_val_accuracy": 0.5, "test_accuracy": 0.5}
+    assert (run.data.params["wait_s"], run.data.tags["changed.wait_s"]) == ("1", "2")
+
+
+@pytest.mark.parametrize(("accuracy", "n_runs"), [(0.5, 1), (0.75, 2)])
+def test_a_run_of_before_there_were_marks_is_believed_by_its_figures(tell, accuracy, n_runs):
+    (run,) = tell("of a")
+    tell.client.delete_tag(run.info.run_id, "autokd.mark")
+    rounds = [ROUNDS[0], {"val_accuracy": accuracy}]
+    assert len(tell("of a", rounds=rounds)) == n_runs
+    assert len(tell("of a", rounds=rounds)) == n_runs
