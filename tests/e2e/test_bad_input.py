@@ -72,6 +72,11 @@ CASES = [
     (["search", "--unlabelled", "npz:cut.npz"], "`--unlabelled npz:cut.npz` must be", make_npz),
     (["search", "--unlabelled", "npz:flat.npz"], "`x` must be NHW or NHWC", make_npz),
     (["search", "--unlabelled", "npz:other.npz"], "must hold `x` or `x_train`", make_npz),
+    (
+        ["worker", "--study", "s", "--storage", "sqlite:///nowhere/jobs.db"],
+        "`--storage` must be a database that can be reached from here",
+        None,
+    ),
     (["search", "--unlabelled-limit", "0"], "`--unlabelled-limit` must be", None),
     (["search", "--unlabelled-limit", "9"], "must go with `--unlabelled`, got 9", None),
     (["search", "--cpus-per-trial", "2"], "must go with `--ray`, got 2.0", None),
