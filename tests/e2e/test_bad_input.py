@@ -53,7 +53,12 @@ def make_files(folder):
     (folder / "assisted.yaml").write_text("taught_by: both\n")
 
 
+def make_table(folder):
+    (folder / "phone.csv").write_text("width,depth,ms,notes\n16,2,1.5,slow\n")
+
+
 CASES = [
+    (["search", "--latency-table", "phone.csv"], "got phone.csv with 'depth', 'notes'", make_table),
     (["search", "--data", "digts"], "--data", None),
     (["search", "--data", "folder:none"], "none", make_empty),
     (["search", "--data", "folder:nowhere"], "nowhere", None),
