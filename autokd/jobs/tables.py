@@ -130,12 +130,23 @@ def open_engine(url: str | None) -> Engine:
 
 
 def make_tables(engine: Engine) -> None:
-    """Makes the tables that are not there yet; others may be doing the same."""
+    """Makes the tables that are not there yet; others may be doing the same.
+
+    Args:
+        engine: Of `open_engine`.
+
+    Raises:
+        ConfigError: The database does not let it.
+    """
     make = patiently(_TABLES.create_all)
     try:
         make(engine)
     except SQLAlchemyError:  # somebody was faster between the look and the making
-        make(engine)
+        try:
+            make(engine)
+        except SQLAlchemyError as error:
+            text = _explain(engine, error, rule="a database that may be written to")
+            raise ConfigError(text) from error
 
 
 def check_reachable(engine: Engine) -> None:
@@ -150,12 +161,14 @@ def check_reachable(engine: Engine) -> None:
     try:
         engine.connect().close()
     except SQLAlchemyError as error:
-        url, reason = engine.url.render_as_string(), " ".join(str(error).split())
-        raise ConfigError(
-            redacted(
-                f"`--storage` must be a database that can be reached from here, got {url}: {reason}"
-            )
-        ) from error
+        text = _explain(engine, error, rule="a database that can be reached from here")
+        raise ConfigError(text) from error
+
+
+def _explain(engine: Engine, error: SQLAlchemyError, *, rule: str) -> str:
+    """What is said of a database that does not serve, in a line."""
+    url, reason = engine.url.render_as_string(), " ".join(str(error).split())
+    return redacted(f"`--storage` must be {rule}, got {url}: {reason}")
 
 
 def _settle_sqlite(connection: object, _record: object) -> None:

@@ -70,6 +70,7 @@ def work(
 
     Raises:
         KeyboardInterrupt: The user stopped it; what was running is back in the queue.
+        StorageError: The database went away, and was waited for in vain.
     """
     engine = open_engine(storage)
     check_reachable(engine)
@@ -83,15 +84,20 @@ def work(
         queue.greet(study, name, slots=crew.size)
         worker = _Worker(name, study, queue=queue, bench=bench, crew=crew, say=say)
         say(f"worker {name}: {crew.size} side by side for study {study}")
+        is_heard = True
         try:
             with (
                 _beating(name, study, storage=storage, slots=crew.size),
                 ending_gently(worker.halt),
             ):
                 worker.run()
+        except StorageError:
+            is_heard = False  # or it would wait as long again to say that it goes
+            raise
         finally:
             crew.close()
-            queue.leave(name)
+            if is_heard:
+                queue.leave(name)
             engine.dispose()
     if crew.is_halting:
         raise KeyboardInterrupt

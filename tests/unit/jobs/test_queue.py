@@ -216,6 +216,12 @@ def test_what_cannot_be_reached_is_refused_at_once(url):
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "jobs.db").write_bytes(b"something else" * 100)
+    with pytest.raises(ConfigError, match=r"^`--storage` must be a database that may be written"):
+        JobQueue(open_engine(f"sqlite:///{tmp_path}/jobs.db"))
+
+
 def test_a_database_that_stays_away_is_waited_for_once(monkeypatch):
     monkeypatch.setattr(patience, "_PATIENCE_S", 0.3)
     begun = time.monotonic()
