@@ -16,6 +16,7 @@
         ├── MeasureError      a latency cannot be measured
         ├── TargetError       a target fails on one network after another
         ├── WorkerError       a process that trained was killed, three times
+        ├── StorageError      the database of a study is away, and was waited for in vain
         ├── MeetingError      other sites of a federation do not come, or give rubbish
         └── TrackingError     the tracking server cannot be used
 
@@ -37,6 +38,7 @@ __all__ = [
     "RequestError",
     "RunError",
     "SpaceError",
+    "StorageError",
     "StudyError",
     "TargetError",
     "TeacherError",
@@ -115,6 +117,10 @@ class TrackingError(RunError):
 
 class WorkerError(RunError):
     """A process that trained was killed, three times one after another."""
+
+
+class StorageError(RunError):
+    """The database of a study went away and was waited for in vain."""
 
 
 class MeetingError(RunError):

@@ -101,8 +101,8 @@ def load_pairs(
     """Pictures and captions that a file names; the pictures are not decoded yet.
 
     Args:
-        file: .csv or .tsv with a head, or .jsonl; `image` is a path relative to the file,
-            `caption` a text, in .jsonl a list of them too.
+        file: .csv or .tsv with a head and a line for each caption, or .jsonl; `image` is a path
+            relative to the file, `caption` a text, in .jsonl a list of them too.
         val_ratio: Share of the pictures that choose.
         test_ratio: Share that reports.
         limit: Pictures at the most, drawn at random; what a small limit keeps, a larger one
@@ -210,8 +210,10 @@ def _read_rows(file: Path, *, name: str) -> Iterator[tuple[int, Mapping[str, Any
         raise DataError(f"{name} must be a file that ends with one of {known}, got {file.name}")
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            rows = _parse_json(lines) if kind in _JSON_LINES else _parse_table(lines, kind=kind)
-            yield from rows
+            if kind in _JSON_LINES:
+                yield from _parse_json(lines)
+            else:
+                yield from _parse_table(lines, kind=kind, name=name)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise DataError(f"{name} must be readable, got {error}") from error
     except KeyError as error:
@@ -219,13 +221,58 @@ def _read_rows(file: Path, *, name: str) -> Iterator[tuple[int, Mapping[str, Any
                         "rename them in its first line") from error  # fmt: skip
 
 
-def _parse_table(lines: Iterable[str], *, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(lines, delimiter=_DELIMITERS[kind])
+def _parse_table(
+    lines: Iterable[str], *, kind: str, name: str
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Rows of a table, each of one line: a quotation mark that is never closed hides none."""
+    is_tabs = kind == ".tsv"
+    rows = _split_tabs(lines) if is_tabs else _split_commas(lines)
+    remedy = "take the tab out of its text" if is_tabs else "quote a text that holds a comma"
+    _, head = next(rows, (1, []))
     for wanted in ("image", "caption"):
-        if wanted not in (reader.fieldnames or ()):
+        if wanted not in head:
             raise KeyError(wanted)
-    for row in reader:
-        yield reader.line_num, row
+    for number, cells in rows:
+        row = dict(zip(head, cells, strict=False))
+        if any(_is_broken(row.get(wanted, "")) for wanted in ("image", "caption")):
+            raise DataError(f"{name} must have image and caption in one line, got a line break "
+                            f"between quotation marks in line {number}; close or double the "
+                            "quotation mark, or join the lines")  # fmt: skip
+        if any(cell.strip() for cell in cells[len(head) :]):
+            raise DataError(f"{name} must have {len(head)} cells in each line as in its first, got "
+                            f"{len(cells)} in line {number}; {remedy}")  # fmt: skip
+        yield number, row
+
+
+def _is_broken(cell: str) -> bool:
+    """Whether there is a line break within it."""
+    return any(end in cell.strip() for end in "\r\n")
+
+
+def _split_commas(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each row and where it begins; what is no CSV is a `csv.Error`."""
+    reader, number = csv.reader(lines, strict=True), 1
+    try:
+        for cells in reader:
+            if cells:
+                yield number, cells
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise csv.Error(f"{error} in what begins in line {number}") from error
+
+
+def _split_tabs(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each line; most such files quote nothing, and some what holds a quotation mark."""
+    for number, line in enumerate(lines, start=1):
+        if line.strip("\r\n"):
+            yield number, [_unquote(cell) for cell in line.strip("\r\n").split("\t")]
+
+
+def _unquote(cell: str) -> str:
+    """A cell without quotation marks, where it is all between two and each inside is doubled."""
+    inner = cell[1:-1]
+    is_quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', "")
+    return inner.replace('""', '"') if is_quoted else cell
 
 
 def _parse_json(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -77,11 +77,11 @@ class Bundle:
         test_accuracy: Of the trained student in torch, in [0, 1].
         onnx_test_accuracy: Of `model.onnx` in onnxruntime.
         top1_agreement: Share of the test pictures on which both say the same.
-        latency_ms: Median of what is deployed, measured now: of `model.int8.onnx` where there is
+        latency_ms: Of what is deployed, measured now: of `model.int8.onnx` where there is
             one, else of `model.onnx`.
         card: What `card.json` holds.
         int8_test_accuracy: Of `model.int8.onnx` in onnxruntime; none where there is none.
-        fp32_latency_ms: Median of `model.onnx`, by turns with `model.int8.onnx`.
+        fp32_latency_ms: Of `model.onnx`, by turns with `model.int8.onnx`.
     """
 
     files: tuple[Path, ...]
@@ -209,8 +209,14 @@ def check_folder(out: Path) -> None:
 
 def _describe_protocol(latency: Latency) -> str:
     """How the latency was found, in a line."""
+    if latency.runtime == "table":
+        return f"from the table {latency.device}"
+    if latency.runtime.partition(" ")[0] == "command":
+        what = f"median of {latency.n_runs} times that the program told"
+    else:
+        what = f"undisturbed time of one forward pass out of {latency.n_runs} runs"
     return (
-        f"median of {latency.n_runs} runs, batch {latency.batch}, {latency.threads} threads, "
+        f"{what}, batch {latency.batch}, {latency.threads} threads, "
         f"{latency.runtime} on {latency.device}"
     )
 

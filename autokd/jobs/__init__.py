@@ -5,7 +5,7 @@
 
 from autokd.jobs.patience import patiently
 from autokd.jobs.queue import Claim, JobQueue, JobState, LeaseLostError, Posting, Row
-from autokd.jobs.tables import open_engine
+from autokd.jobs.tables import check_reachable, open_engine
 
 __all__ = [
     "Claim",
@@ -14,6 +14,7 @@ __all__ = [
     "LeaseLostError",
     "Posting",
     "Row",
+    "check_reachable",
     "open_engine",
     "patiently",
 ]

@@ -8,6 +8,9 @@ from typing import ParamSpec, TypeVar, cast
 import tenacity
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from autokd.config import redacted
+from autokd.errors import StorageError
+
 __all__ = ["patiently"]
 
 _logger = logging.getLogger(__name__)
@@ -34,7 +37,7 @@ def patiently(
         cause_of: The error of the database behind what the method raises.
 
     Returns:
-        A function of the same arguments.
+        A function of the same arguments; a `StorageError` says that it has waited in vain.
     """
 
     def is_away(error: BaseException) -> bool:
@@ -47,16 +50,22 @@ def patiently(
             wait=tenacity.wait_exponential(multiplier=0.25, max=_LONGEST_PAUSE_S),
             stop=tenacity.stop_after_delay(_PATIENCE_S),
             before_sleep=_tell,
-            reraise=True,
         )
-        for attempt in attempts:
-            with attempt:
-                try:
-                    return method(*args, **options)
-                except Exception as error:
-                    if attempt.retry_state.attempt_number > 1 and when_heard_before(error):
-                        return cast("T", True)  # noqa: FBT003 - what the method gives then
-                    raise
+        try:
+            for attempt in attempts:
+                with attempt:
+                    try:
+                        return method(*args, **options)
+                    except Exception as error:
+                        if attempt.retry_state.attempt_number > 1 and when_heard_before(error):
+                            return cast("T", True)  # noqa: FBT003 - what the method gives then
+                        raise
+        except tenacity.RetryError as over:
+            error = over.last_attempt.exception()
+            raise StorageError(
+                f"the storage must be reachable, got {_PATIENCE_S / 60:.0f} minutes without it: "
+                f"{_reason(error)}; run the same command again when it is back"
+            ) from error
         raise AssertionError("tenacity gives back or raises")
 
     return call
@@ -71,8 +80,11 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _tell(state: tenacity.RetryCallState) -> None:
-    outcome = state.outcome
-    error = None if outcome is None else outcome.exception()
+    error = None if state.outcome is None else state.outcome.exception()
+    _logger.warning("the storage cannot be reached, trying again: %s", _reason(error))
+
+
+def _reason(error: BaseException | None) -> str:
+    """What the driver said, in a line."""
     cause = error.__cause__ or error if error is not None else None
-    line = " ".join(str(cause).split())[:200]
-    _logger.warning("the storage cannot be reached, trying again: %s", line)
+    return redacted(" ".join(str(cause).split())[:200])

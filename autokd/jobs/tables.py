@@ -23,7 +23,16 @@ from autokd.config import redacted
 from autokd.errors import ConfigError
 from autokd.jobs.patience import patiently
 
-__all__ = ["EPOCHS", "FILES", "JOBS", "STUDIES", "WORKERS", "make_tables", "open_engine"]
+__all__ = [
+    "EPOCHS",
+    "FILES",
+    "JOBS",
+    "STUDIES",
+    "WORKERS",
+    "check_reachable",
+    "make_tables",
+    "open_engine",
+]
 
 _NAME = String(190)  # MySQL indexes no longer ones
 _LONG_TEXT = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
@@ -121,11 +130,45 @@ def open_engine(url: str | None) -> Engine:
 
 
 def make_tables(engine: Engine) -> None:
-    """Makes the tables that are not there yet; others may be doing the same."""
+    """Makes the tables that are not there yet; others may be doing the same.
+
+    Args:
+        engine: Of `open_engine`.
+
+    Raises:
+        ConfigError: The database does not let it.
+    """
+    make = patiently(_TABLES.create_all)
     try:
-        patiently(_TABLES.create_all)(engine)
+        make(engine)
     except SQLAlchemyError:  # somebody was faster between the look and the making
-        patiently(_TABLES.create_all)(engine)
+        try:
+            make(engine)
+        except SQLAlchemyError as error:
+            text = _explain(engine, error, rule="a database that may be written to")
+            raise ConfigError(text) from error
+
+
+def check_reachable(engine: Engine) -> None:
+    """Asks once, so that a mistyped host or password is not waited for as a restart is.
+
+    Args:
+        engine: Of `open_engine`.
+
+    Raises:
+        ConfigError: The database cannot be reached.
+    """
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        text = _explain(engine, error, rule="a database that can be reached from here")
+        raise ConfigError(text) from error
+
+
+def _explain(engine: Engine, error: SQLAlchemyError, *, rule: str) -> str:
+    """What is said of a database that does not serve, in a line."""
+    url, reason = engine.url.render_as_string(), " ".join(str(error).split())
+    return redacted(f"`--storage` must be {rule}, got {url}: {reason}")
 
 
 def _settle_sqlite(connection: object, _record: object) -> None:

@@ -20,11 +20,14 @@ _LATENCIES = TypeAdapter(list[Latency])
 class CachedTarget:
     """Wraps a target; keeps what it measured in a folder, one small file a network.
 
-    The key is the network (structure and shapes, not weights) and all that the wrapped target
-    says of itself: runtime, version, threads, batch and device.
+    The key is the network (structure and shapes, not weights), the file that is timed in its
+    place if there is one, and all that the wrapped target says of itself: runtime, versions,
+    threads, batch and device.
     """
 
-    def __init__(self, target: Target, *, folder: Path, is_asked: bool = False) -> None:
+    def __init__(
+        self, target: Target, *, folder: Path, is_asked: bool = False, beside: str = ""
+    ) -> None:
         """Remembers beside the wrapped target.
 
         Args:
@@ -33,9 +36,11 @@ class CachedTarget:
             folder: Where to keep; made when the first latency is kept.
             is_asked: Whether the first networks are measured in any case, since only a latency
                 tells which device it is.
+            beside: What the name of a file ends with that the wrapped target times in the place of
+                the network, where it lies beside it.
         """
         self._target = target
-        self._folder = folder
+        self._folder, self._beside = folder, beside
         self._is_asked, self._device = is_asked, ""
 
     @property
@@ -51,10 +56,17 @@ class CachedTarget:
         """The latencies measured before, of these networks together, or the wrapped target's."""
         return self._recall(models, lambda: self._target.measure_together(models))
 
+    def _name(self, model: Path) -> str:
+        """What is timed of a network."""
+        beside = model.with_suffix(self._beside)
+        if not self._beside or not beside.exists():
+            return network_key(model)
+        return f"{network_key(model)}+{hashlib.sha256(beside.read_bytes()).hexdigest()}"
+
     def _recall(
         self, models: Sequence[Path], measure: Callable[[], list[Latency]]
     ) -> list[Latency]:
-        names = " ".join(network_key(model) for model in models)
+        names = " ".join(map(self._name, models))
         fresh: list[Latency] = []
         if self._is_asked and not self._device:
             fresh = measure()

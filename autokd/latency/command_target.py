@@ -160,7 +160,7 @@ class CommandTarget:
             n_runs=len(times),
             batch=self.batch,
             threads=self.threads,
-            runtime=str(answers[0].get("runtime") or "command"),
+            runtime=f"command {answers[0].get('runtime') or ''}".strip(),
             device=str(answers[0].get("device") or self.command),
             drift=1.0,
         )

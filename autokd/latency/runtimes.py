@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import shutil
+from collections.abc import Sequence
 
 from autokd.errors import ConfigError
 from autokd.latency.stopwatch.runners import RUNTIMES
@@ -16,6 +17,7 @@ _PACKAGES = {
     "torch": ("torch",),
     "tflite": ("ai-edge-litert",),
 }
+_CONVERTERS = {"tflite": ("onnx2tf", "tensorflow")}  # make what is timed of the ONNX file
 _PROVIDERS = {
     "onnxruntime:cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
     "onnxruntime:tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu and tensorrt"),
@@ -28,8 +30,18 @@ _MODULES = {
 
 
 def runtime_version(runtime: str) -> str:
-    """The version of the package that runs it; empty if it is not installed, or unknown."""
-    for package in _PACKAGES.get(runtime.split(":", maxsplit=1)[0], ()):
+    """The version of what runs it, and of what makes its files; empty if not here, or unknown."""
+    name = runtime.split(":", maxsplit=1)[0]
+    own = _find_version(_PACKAGES.get(name, ()))
+    if not own:
+        return ""
+    made_by = [(package, _find_version((package,))) for package in _CONVERTERS.get(name, ())]
+    return " ".join([own, *(f"{package} {version}" for package, version in made_by if version)])
+
+
+def _find_version(packages: Sequence[str]) -> str:
+    """That of the first one which is installed; empty if none is."""
+    for package in packages:
         try:
             return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

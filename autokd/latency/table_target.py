@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -22,6 +22,7 @@ ARCHITECTURE_SUFFIX = ".architecture.json"
 _TIMES = ("ms", "latency_ms", "median_ms")
 _NETWORK = "network"
 _CARD = "autokd"  # metadata of an exported student
+_SHOWN = 20  # labels of a space in an error; NNI's have hundreds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,36 @@ class TableTarget:
         """What makes two measurements comparable."""
         digest = hashlib.sha256(repr(self.rows).encode()).hexdigest()[:16]
         return f"table {self.name} {digest}, else {self.target}"
+
+    def check_labels(self, labels: Collection[str]) -> None:
+        """Refuses architectures none of which can be one of a space.
+
+        A table may hold those of several spaces, and networks by their hash.
+
+        Args:
+            labels: Of the space's architectures.
+
+        Raises:
+            ConfigError: Each row has a column more than the space has labels, or lacks one.
+        """
+        wanted, found = set(labels), [set(row.architecture) for row in self.rows]
+        described = [one for one in found if one]
+        if wanted in described or not described or (not wanted and len(described) < len(found)):
+            return
+        nearest = min(described, key=lambda one: len(wanted ^ one))
+        strange, missing = sorted(nearest - wanted), sorted(wanted - nearest)
+        faults = [
+            f"{word} {', '.join(map(repr, columns[:_SHOWN]))}"
+            for word, columns in (("with", strange), ("without", missing))
+            if columns
+        ]
+        shown = ", ".join(sorted(wanted)[:_SHOWN]) + (", ..." if len(wanted) > _SHOWN else "")
+        rule = f"ms and a column for each label of the space and no other ({shown})"
+        raise ConfigError(
+            f"`--latency-table` must have {rule if wanted else 'the network of each row'}, got "
+            f"{self.name} {' and '.join(faults)}; take out or add columns, where an empty cell "
+            "fits any value"
+        )
 
     def measure(self, model: Path) -> Latency:
         """The latency of one network; raises what `measure_together` raises."""

@@ -102,7 +102,7 @@ def _rank(text: str) -> int:
 
 
 def _set_labels(axes: "Axes", *, split: str) -> None:
-    axes.set_xlabel("Latency, median of one forward pass in ms (log)", fontsize=10.5)
+    axes.set_xlabel("Latency of one forward pass in ms (log)", fontsize=10.5)
     axes.set_ylabel(f"{split} accuracy in %", fontsize=10.5)
 
 

@@ -48,7 +48,7 @@ def draw_page(front: Front, *, trials: Mapping[int, Point], file: Path) -> Path:
         template="plotly_white",
         legend={"orientation": "h", "y": -0.18},
         hoverlabel={"align": "left"},
-        xaxis={"title": "Latency, median of one forward pass in ms", "type": "log"},
+        xaxis={"title": "Latency of one forward pass in ms", "type": "log"},
         yaxis={"title": f"{split_name(front)} accuracy in %"},
     )
     page.update_xaxes(tickvals=_plain_ticks(), ticktext=[f"{tick:g}" for tick in _plain_ticks()])

@@ -154,7 +154,7 @@ def summary(front: Front) -> str:
 
 
 def latency_errors(students: Sequence[FrontStudent]) -> list[list[float]]:
-    """Below and above the median; a median outside its own interval has none."""
+    """Below and above the latency; one outside its own interval has none."""
     low = [max(0.0, s.latency_ms - s.latency_ci95_ms[0]) for s in students]
     high = [max(0.0, s.latency_ci95_ms[1] - s.latency_ms) for s in students]
     return [low, high]

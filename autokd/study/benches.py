@@ -8,6 +8,7 @@ from autokd.candidate import CheckpointFolder, Workshop, build_student
 from autokd.config import Config
 from autokd.data import SearchData, load_test
 from autokd.distillation import named_taps
+from autokd.latency import TableTarget
 from autokd.spaces import Space
 from autokd.study.crew import Crew
 from autokd.study.folder import StudyFolder
@@ -50,6 +51,8 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         with the settings is a `ConfigError` or a `TeacherError`.
     """
     check_precision(config, precisions=space.values_of("precision"), target=target)
+    if isinstance(target, TableTarget):
+        target.check_labels(space.architecture_of(space.complete({})))
     if not folder.is_known:  # one that goes on keeps to its settings, heeded or not
         alone = None if config.student is None else space.first_choice()
         check_taps(config, space=space, sample=alone)

@@ -246,7 +246,7 @@ class RayTarget:
             models: ONNX files of this machine.
 
         Returns:
-            Median and spread of each. What the target raises on its node is raised here.
+            Estimate and spread of each. What the target raises on its node is raised here.
 
         Raises:
             MeasureError: It is another device.

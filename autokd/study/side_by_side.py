@@ -25,7 +25,7 @@ class SideBySide:
     """What was timed together.
 
     Attributes:
-        teacher_ms: Median of the teacher; of several, the sum of theirs.
+        teacher_ms: Of the teacher; of several, the sum of theirs.
         students: By `TrialResult.artefact`; of an INT8 student, its FP32 self by its network too.
     """
 

@@ -108,4 +108,5 @@ def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) 
         if cluster is not None and node is not None:
             target = RayTarget(cluster=cluster, node=node, target=target)
         target = StrictTarget(target)
-    return CachedTarget(target, folder=folder, is_asked=name.startswith(COMMAND))
+    beside = ".tflite" if name == "tflite" else ""
+    return CachedTarget(target, folder=folder, is_asked=name.startswith(COMMAND), beside=beside)

@@ -93,7 +93,7 @@ def measure_towers(
         device: The teacher's.
 
     Returns:
-        Medians; without the teacher's where it cannot go to ONNX.
+        One for each; without the teacher's where it cannot go to ONNX.
     """
     with tempfile.TemporaryDirectory(prefix="autokd-") as scratch:
         ours = write_tower_files(

@@ -9,7 +9,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import final
 
 from autokd.candidate import count_rounding_epochs
 from autokd.distillation import Engine
-from autokd.errors import AutoKDError, ConfigError, StudyError
-from autokd.jobs import Claim, JobQueue, LeaseLostError, Posting, open_engine
+from autokd.errors import AutoKDError, ConfigError, StorageError, StudyError
+from autokd.jobs import Claim, JobQueue, LeaseLostError, Posting, check_reachable, open_engine
 from autokd.study.calls import localise, open_bench, read_call
 from autokd.study.crew import Crew, Done, Job
 from autokd.study.crews import build_crew
@@ -65,12 +65,15 @@ def work(
 
     Returns:
         How many trainings were done. A `StudyError` says that the study is not opened in time or
-        is over, other request errors that data, space or teachers are not the study's here.
+        is over, other request errors that the database cannot be reached, or that data, space or
+        teachers are not the study's here.
 
     Raises:
         KeyboardInterrupt: The user stopped it; what was running is back in the queue.
+        StorageError: The database went away, and was waited for in vain.
     """
     engine = open_engine(storage)
+    check_reachable(engine)
     queue = JobQueue(engine)
     call = read_call(_wait_for(study, queue, wait_s=wait_s, say=say).text)
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -81,15 +84,20 @@ def work(
         queue.greet(study, name, slots=crew.size)
         worker = _Worker(name, study, queue=queue, bench=bench, crew=crew, say=say)
         say(f"worker {name}: {crew.size} side by side for study {study}")
+        is_heard = True
         try:
             with (
                 _beating(name, study, storage=storage, slots=crew.size),
                 ending_gently(worker.halt),
             ):
                 worker.run()
+        except StorageError:
+            is_heard = False  # or it would wait as long again to say that it goes
+            raise
         finally:
             crew.close()
-            queue.leave(name)
+            if is_heard:
+                queue.leave(name)
             engine.dispose()
     if crew.is_halting:
         raise KeyboardInterrupt
@@ -334,8 +342,11 @@ def _beat(name: str, study: str, storage: str, slots: int, parent: int) -> None:
     """
     settle_child()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    queue = JobQueue(open_engine(storage))
+    engine = open_engine(storage)
     while os.getppid() == parent:
-        if not queue.beat(name):
-            queue.greet(study, name, slots=slots)
-        time.sleep(BEAT_S)
+        with suppress(StorageError):  # the worker says so itself
+            queue = JobQueue(engine)
+            while os.getppid() == parent:
+                if not queue.beat(name):
+                    queue.greet(study, name, slots=slots)
+                time.sleep(BEAT_S)

@@ -36,10 +36,11 @@ class Latency:
         ci95_high_ms: Upper end of it.
         p10_ms: A tenth of the runs were faster, corrected for the drift.
         p90_ms: A tenth of the runs were slower, corrected for the drift.
-        n_runs: Timed runs, warm-up excluded.
+        n_runs: Timed runs, the disturbed ones too, warm-up excluded; none of a table.
         batch: Pictures per run.
         threads: Threads of the runtime.
-        runtime: Name and version of the runtime.
+        runtime: Name and version of the runtime; `table` where the time was looked up, `command`
+            and what a program calls its own where it is the median of what that program told.
         device: Fingerprint of the device.
         drift: Reference network's time beside the runs over its time on a quiet machine.
     """
@@ -225,8 +226,8 @@ class FrontStudent:
             whichever of them this is.
         kd_gain_ci95: Half-width of the paired 95 % interval.
         n_seeds: Trainings behind the numbers.
-        latency_ms: Median; of a finished search, timed by turns with the teacher's.
-        latency_ci95_ms: Both ends of the median's 95 % interval.
+        latency_ms: Undisturbed; of a finished search, timed by turns with the teacher's.
+        latency_ci95_ms: Both ends of its 95 % interval.
         speed_up: Teacher's latency over this one's.
         n_params: Trainable parameters.
         macs: Multiply-accumulates of one picture.
@@ -235,7 +236,7 @@ class FrontStudent:
         recipe: The frozen recipe; of a twin, without distillation.
         is_twin: Whether this is the twin, which was more accurate on validation than the distilled
             student and took its place.
-        fp32_latency_ms: Of an INT8 student, the median of its FP32 self, timed by turns with it.
+        fp32_latency_ms: Of an INT8 student, that of its FP32 self, timed by turns with it.
         weights: Name of the file of its weights in the study's folder; of several seeds, of the
             one that did best on validation. Empty in studies of before it was told.
     """
@@ -313,7 +314,7 @@ class TeacherCard:
         digest: Hash of its weights and preprocessing.
         n_params: Parameters, of several teachers together; none where a file does not tell.
         val_accuracy: Top-1 on the validation split, in [0, 1].
-        latency_ms: Median of its ONNX file, measured like a student's. Of several teachers it is
+        latency_ms: Of its ONNX file, measured like a student's. Of several teachers it is
             the sum of theirs, measured one by one: what deploying all of them would cost.
     """
 

@@ -53,7 +53,12 @@ def make_files(folder):
     (folder / "assisted.yaml").write_text("taught_by: both\n")
 
 
+def make_table(folder):
+    (folder / "phone.csv").write_text("width,depth,ms,notes\n16,2,1.5,slow\n")
+
+
 CASES = [
+    (["search", "--latency-table", "phone.csv"], "got phone.csv with 'depth', 'notes'", make_table),
     (["search", "--data", "digts"], "--data", None),
     (["search", "--data", "folder:none"], "none", make_empty),
     (["search", "--data", "folder:nowhere"], "nowhere", None),
@@ -72,6 +77,11 @@ CASES = [
     (["search", "--unlabelled", "npz:cut.npz"], "`--unlabelled npz:cut.npz` must be", make_npz),
     (["search", "--unlabelled", "npz:flat.npz"], "`x` must be NHW or NHWC", make_npz),
     (["search", "--unlabelled", "npz:other.npz"], "must hold `x` or `x_train`", make_npz),
+    (
+        ["worker", "--study", "s", "--storage", "sqlite:///nowhere/jobs.db"],
+        "`--storage` must be a database that can be reached from here",
+        None,
+    ),
     (["search", "--unlabelled-limit", "0"], "`--unlabelled-limit` must be", None),
     (["search", "--unlabelled-limit", "9"], "must go with `--unlabelled`, got 9", None),
     (["search", "--cpus-per-trial", "2"], "must go with `--ray`, got 2.0", None),

@@ -59,6 +59,45 @@ def test_each_kind_of_file_is_read_and_lines_of_a_picture_are_its_captions(folde
     assert len(pairs.paths) == 20
 
 
+def test_a_quotation_mark_in_a_line_of_tabs_hides_no_other_line(folder):
+    said = ['"No!" he said', '"Open', 'it says "stop"', '"a ""whole"" one"', '"']
+    rows = [f"{n}.png\t{text}" for n, text in enumerate(said)]
+    rows += [f"{n}.png\tshade {n}" for n in range(len(said), 20)]
+    pairs = load_pairs(write(folder, lines=rows, name="p.tsv", comma="\t"), **OPTIONS)
+    assert len(pairs.paths) == 20
+    assert pairs.captions[:5] == (
+        ('"No!" he said',), ('"Open',), ('it says "stop"',), ('a "whole" one',), ('"',),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "said"),
+    [
+        (['0.png,"No!" he said', "1.png,b"], "p.csv", "in what begins in line 2"),
+        (["0.png,a", '1.png,"Open', "2.png,c"], "p.csv", "in what begins in line 3"),
+        (['0.png,"Open', '1.png,it says stop"'], "p.csv", "a line break between quotation marks"),
+        (['"0.png,a', '1.png",b'], "p.csv", "a line break between quotation marks in line 2"),
+        (
+            ["0.png,a dog, running"],
+            "p.csv",
+            "must have 2 cells in each line as in its first, got 3",
+        ),
+        (['0.png\t"a\tb"'], "p.tsv", "got 3 in line 2; take the tab"),
+    ],
+)
+def test_a_line_that_would_be_read_wrong_is_refused(folder, lines, name, said):
+    comma = "\t" if name.endswith("tsv") else ","
+    with pytest.raises(DataError, match=r"^`--pairs") as caught:
+        load_pairs(write(folder, lines=lines, name=name, comma=comma), **OPTIONS)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_lines_and_empty_cells_at_the_end_are_left_alone(folder):
+    lines = [f'{n}.png,"a, {n}",' if n % 2 else f'{n}.png,"a, {n}"\n' for n in range(20)]
+    assert load_pairs(write(folder, lines=lines), **OPTIONS).captions[1] == ("a, 1",)
+
+
 def test_a_limit_keeps_what_a_larger_one_keeps(folder):
     file = write(folder)
     kept = {}

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -69,6 +70,43 @@ def test_the_card_says_where_the_latency_of_the_table_comes_from(tmp_path, there
     line = "study's latency of 1.25 ms is that of board, the one measured now that of fake"
     assert (line in bundle.card.get("elsewhere", "")) == (there == "board")
     assert (line in (tmp_path / "card.md").read_text()) == (there == "board")
+
+
+@dataclasses.dataclass
+class Told(FakeTarget):
+    """Says what timed the network."""
+
+    changes: dict = dataclasses.field(default_factory=dict)
+
+    def measure(self, model):
+        return dataclasses.replace(super().measure(model), **self.changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"runtime": "onnxruntime 1.2 CPU"},
+            "undisturbed time of one forward pass out of 100 runs, batch 1, 1 threads, "
+            "onnxruntime 1.2 CPU on fake",
+        ),
+        (
+            {"runtime": "command ncnn 3", "device": "phone"},
+            "median of 100 times that the program told, batch 1, 1 threads, "
+            "command ncnn 3 on phone",
+        ),
+        ({"runtime": "table", "device": "phone.csv", "n_runs": 0}, "from the table phone.csv"),
+    ],
+)
+def test_the_card_says_what_its_latency_is(tmp_path, changes, said):
+    target = Told(changes=changes)
+    bundle = export_bundle(
+        make_student(), tmp_path, data=CARD, test=make_test(), target=target, card={"study": "s"}
+    )
+    assert bundle.card["protocol"] == said
+    text = (tmp_path / "card.md").read_text()
+    assert f"| latency of one forward pass | {bundle.latency_ms:.4f} ms |" in text
+    assert f"| how it was measured | {said} |" in text
 
 
 def test_every_file_is_there_and_does_what_the_student_does(tmp_path):
@@ -312,7 +350,7 @@ def test_pictures_of_a_study_stay_no_longer_than_its_student(tmp_path):
     assert all(f"]({name})" in text and (tmp_path / "out" / name).exists() for name in names)
     assert "![the trials of the study through all their dimensions" in text
     assert "![share of each dimension in the variance" in text
-    assert "| latency, median, on `openvino` |" in text
+    assert "| latency of one forward pass, on `openvino` |" in text
     bundle_of(make_student(), tmp_path / "out")
     assert not any((tmp_path / "out" / name).exists() for name in names)
     assert "openvino`" not in (tmp_path / "out/card.md").read_text()

@@ -5,6 +5,7 @@ import time
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from autokd.errors import StorageError
 from autokd.jobs import patience, patiently
 
 
@@ -65,8 +66,11 @@ def test_patience_has_an_end_and_a_full_disk_is_not_waited_for(monkeypatch):
 
         return patiently(method)
 
-    with pytest.raises(OperationalError, match="gone"):
-        fail("gone")()
+    with pytest.raises(StorageError, match=r"without it: .*gone.*; run the same") as caught:
+        fail("gone from postgresql://me:secret@host/db")()
+    assert isinstance(caught.value.__cause__, OperationalError)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert len(times) > 1
     times.clear()
     with pytest.raises(OperationalError, match="is full"):

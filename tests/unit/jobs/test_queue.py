@@ -1,11 +1,12 @@
 """Jobs in a database, SQLite and a real PostgreSQL: one owner at a time, nothing lost."""
 
 import threading
+import time
 
 import pytest
 
-from autokd.errors import ConfigError
-from autokd.jobs import Claim, JobQueue, LeaseLostError, open_engine
+from autokd.errors import ConfigError, StorageError
+from autokd.jobs import Claim, JobQueue, LeaseLostError, check_reachable, open_engine, patience
 from tests.postgres import running_postgres
 
 
@@ -203,6 +204,30 @@ def test_what_workers_cannot_reach_is_refused(url):
 def test_what_is_no_url_is_refused():
     with pytest.raises(ConfigError, match=r"^`--storage` must be an SQLAlchemy URL, got nonsense"):
         open_engine("nonsense")
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////nowhere/jobs.db", "postgresql+psycopg://me:typo@127.0.0.1:1/db"]
+)
+def test_what_cannot_be_reached_is_refused_at_once(url):
+    with pytest.raises(ConfigError, match=r"^`--storage` must be a database that can be") as caught:
+        check_reachable(open_engine(url))
+    assert "typo" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path):
+    (tmp_path / "jobs.db").write_bytes(b"something else" * 100)
+    with pytest.raises(ConfigError, match=r"^`--storage` must be a database that may be written"):
+        JobQueue(open_engine(f"sqlite:///{tmp_path}/jobs.db"))
+
+
+def test_a_database_that_stays_away_is_waited_for_once(monkeypatch):
+    monkeypatch.setattr(patience, "_PATIENCE_S", 0.3)
+    begun = time.monotonic()
+    with pytest.raises(StorageError, match="unable to open database file"):
+        JobQueue(open_engine("sqlite:////nowhere/jobs.db"))
+    assert time.monotonic() - begun < 1.5
 
 
 def test_what_a_worker_has_lost_but_trains_still_is_not_offered_to_it(queue):

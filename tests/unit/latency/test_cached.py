@@ -1,9 +1,16 @@
 import dataclasses
+import importlib.metadata
 
 from torch import nn
 
 from autokd.exporters import export_onnx
-from autokd.latency import CachedTarget, StopwatchTarget, device_fingerprint, library_versions
+from autokd.latency import (
+    CachedTarget,
+    StopwatchTarget,
+    device_fingerprint,
+    library_versions,
+    runtime_version,
+)
 from autokd.testing import FakeTarget
 
 
@@ -41,6 +48,37 @@ def test_networks_timed_together_are_remembered_together(tmp_path):
     assert together == target.measure_together([one, other])
     assert together[0] == alone
     assert inner.measured == ["10.onnx", "10.onnx", "20.onnx"]
+
+
+def test_a_file_that_is_timed_in_the_place_of_the_network_is_part_of_what_is_known(tmp_path):
+    inner = FakeTarget()
+    target = CachedTarget(inner, folder=tmp_path / "cache", beside=".tflite")
+    model = export_onnx(nn.Flatten(), tmp_path / "m.onnx", shape=(1, 8, 8))
+    beside = tmp_path / "m.tflite"
+    for content in (None, b"float", b"float", b"int8", b"float"):
+        if content is not None:
+            beside.write_bytes(content)
+        target.measure(model)
+    assert len(inner.measured) == 3
+    CachedTarget(inner, folder=tmp_path / "cache").measure(model)
+    assert len(inner.measured) == 3, "where it is not timed, it does not matter"
+
+
+def test_a_version_is_that_of_all_that_makes_what_is_timed(monkeypatch):
+    installed = {"ai-edge-litert": "2.0", "onnx2tf": "1.28", "onnxruntime": "1.22"}
+
+    def version(package):
+        if package not in installed:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert runtime_version("tflite") == "2.0 onnx2tf 1.28"
+    installed["tensorflow"] = "2.19"
+    assert runtime_version("tflite") == "2.0 onnx2tf 1.28 tensorflow 2.19"
+    assert runtime_version("onnxruntime:cuda") == "1.22"
+    del installed["ai-edge-litert"]
+    assert runtime_version("tflite") == ""
 
 
 class Board(FakeTarget):

@@ -28,6 +28,9 @@ def test_the_times_of_a_program_become_a_latency(tmp_path, model):
     assert latency.median_ms == 2.5
     assert latency.ci95_low_ms <= 2.5 <= latency.ci95_high_ms
     assert (latency.n_runs, latency.batch, latency.device) == (4, 4, "phone")
+    assert latency.runtime == "command"
+    code = 'print(\'{"median_ms": 1, "runtime": "onnxruntime 1.2"}\')'
+    assert command(tmp_path, code).measure(model).runtime == "command onnxruntime 1.2"
 
 
 def test_a_median_alone_is_enough(tmp_path, model):

@@ -48,6 +48,43 @@ def test_a_row_with_other_labels_fits_nothing(tmp_path, model):
         table(tmp_path, "width,ms\n16,1\n").measure(model)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("width,depth,ms,notes\n16,2,1,slow\n", "got phone.csv with 'notes';"),
+        ("network,width,depth,ms,std\nab,,,1,\n,16,2,1,0.1\n", "got phone.csv with 'std';"),
+        ("width,ms\n16,1\n", "got phone.csv without 'depth';"),
+        ("width,Depth,ms\n16,2,1\n", "got phone.csv with 'Depth' and without 'depth';"),
+    ],
+)
+def test_columns_that_no_student_has_are_refused_by_name(tmp_path, text, said):
+    with pytest.raises(ConfigError, match=r"^`--latency-table` must .* \(depth, width\)") as caught:
+        table(tmp_path, text).check_labels({"width": 0, "depth": 0})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "width,depth,ms\n16,,1\n",
+        "network,ms,notes\nab,1,a teacher\n",
+        "network,width,depth,ms\nab,,,1\n,16,2,1\n",
+    ],
+)
+def test_columns_that_students_have_are_left_alone(tmp_path, text):
+    table(tmp_path, text).check_labels({"width": 0, "depth": 0})
+
+
+def test_a_table_may_hold_several_spaces_and_a_student_without_labels(tmp_path):
+    rows = [{"width": 1, "ms": 1}, {"depth": 1, "ms": 1}, {"network": "ab", "ms": 1}]
+    both = table(tmp_path, json.dumps(rows), name="both.json")
+    for labels in (["width"], ["depth"], []):
+        both.check_labels(labels)
+    with pytest.raises(ConfigError, match="must have the network of each row, got w"):
+        table(tmp_path, "width,ms\n1,1\n", name="w.csv").check_labels([])
+
+
 def test_what_the_table_does_not_hold_is_measured_on_its_device(tmp_path, model):
     other = export_onnx(nn.Flatten(), tmp_path / "other.onnx", shape=(1, 8, 8))
     inner = FakeTarget()

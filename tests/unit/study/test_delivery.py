@@ -118,7 +118,7 @@ def test_a_student_of_another_targets_front_is_exported_with_its_latency(
     assert card["searched_on"] == "board"
     assert card["made_again"]["export"] == (f"autokd export --study s --pick 1 --target '{BOARD}'")
     text = (tmp_path / "out/card.md").read_text()
-    assert f"| latency, median, on `{BOARD}` | {latency_ms:.4f} ms |" in text
+    assert f"| latency of one forward pass, on `{BOARD}` | {latency_ms:.4f} ms |" in text
     assert "](front.png)" in text, "drawn of that front"
     (alias,) = handed_over
     assert re.fullmatch(r"knee-on-command-time-on-board-sh-model-[0-9a-f]{8}", alias)
