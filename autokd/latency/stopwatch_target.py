@@ -29,7 +29,7 @@ from autokd.types import Latency
 
 __all__ = ["COMPARING", "FINAL", "SCREENING", "StopwatchTarget"]
 
-SCREENING = Form(least_s=0.1, most_s=1.0, precision=0.015, patience_s=6.0)
+SCREENING = Form(least_s=0.1, most_s=1.0, precision=0.015, patience_s=10.0)
 """For each candidate of a study, before it is trained."""
 COMPARING = Form(least_s=0.2, most_s=1.0, precision=0.01, n_processes=2, patience_s=6.0)
 """For a dozen students and their teacher, by turns, when the trials of a study are over."""
