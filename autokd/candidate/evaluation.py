@@ -118,10 +118,11 @@ def screen_candidate(
 
 def _train_alike(first: Sample, second: Sample, workshop: Workshop) -> bool:
     """Whether what two samples freeze to differs in nothing that the exported file leaves out."""
-    space = workshop.space
+    space, card, seed = workshop.space, workshop.data.card, workshop.plan.seed
     if space.architecture_of(first) == space.architecture_of(second):
         return True
-    return trains_alike(space.freeze(first)[0], space.freeze(second)[0])
+    one, other = (build_student(space, s, data=card, seed=seed)[0] for s in (first, second))
+    return trains_alike(one, other)
 
 
 def inherit_candidate(
