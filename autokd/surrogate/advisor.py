@@ -5,25 +5,18 @@ from collections.abc import Hashable, Sequence
 from typing import final
 
 import numpy as np
-from jaxtyping import Float64
 from numpy.random import Generator
 
-from autokd.surrogate.accuracy_model import QUARTILE
 from autokd.surrogate.advice import Advice, Identify, Standing
 from autokd.surrogate.encoding import Encoding
-from autokd.surrogate.gain import (
-    Frontier,
-    build_frontier,
-    entry_probability,
-    expected_gain,
-)
-from autokd.surrogate.ladder import Ladder
+from autokd.surrogate.gain import Frontier, entry_probability, expected_gain
 from autokd.surrogate.observation import Observation
+from autokd.surrogate.outlook import Outlook
 from autokd.surrogate.precedent import Lesson, Precedent
 from autokd.surrogate.proposals import propose
 from autokd.surrogate.prospects import Prospects
-from autokd.surrogate.thinning import best_layers, choose_lessons
-from autokd.surrogate.turns import Turns, is_beyond
+from autokd.surrogate.thinning import best_layers
+from autokd.surrogate.turns import Turns
 from autokd.types import Dimension, Sample, Scalar, Surveyor
 
 __all__ = ["Advisor"]
@@ -33,8 +26,6 @@ _SURVEYED_FIRST = 3  # networks looked at for each candidate of the initial desi
 _RECIPES = 3  # tried with each network that was looked at and not chosen
 _LEAST_FIRST = 4  # candidates of a rung that tell which accuracies count
 _SEEDS = 0.5  # of the initial design come from the front of earlier studies
-_SURE = 1e-3  # standard deviation of an accuracy that was measured
-_MOST_LESSONS = 300  # that the models learn from: their time grows with the cube
 _MOST_WAITING = 300  # stopped candidates that are thought about, the best layers of each rung
 
 
@@ -79,9 +70,7 @@ class Advisor:
             max(_LEAST_FIRST, self._advice.n_initial // self._advice.reduction**rung)
             for rung in self._rungs
         ]
-        self._ladder = Ladder(self._advice.n_rungs, n_first=self._n_first, noise=self._advice.noise)
-        self._learnt: dict[int, tuple[float, ...]] = {}
-        self._is_able = False
+        self._outlook = Outlook(self._prospects, advice=self._advice, n_first=self._n_first)
         self._stood: tuple[list[Observation], list[Standing]] = [], []
 
     @property
@@ -106,14 +95,14 @@ class Advisor:
             n_first = max(self._advice.n_surveyed, _SURVEYED_FIRST * self._advice.n_initial)
             self._prospects.look(propose(self._encoding, parents=(), n=n_first, rng=rng))
         n_told = sum(one.state != "lost" for one in observations)
-        if n_told < self._advice.n_initial or not self._learn(observations):
+        if n_told < self._advice.n_initial or not self._outlook.learn(observations):
             seed = self._plant(observations, rng=rng)
             return seed or self._spread(observations, rng=rng)
         return self._choose(observations, rng=rng)
 
     def _choose(self, observations: Sequence[Observation], *, rng: Generator) -> Sample:
         """The sample of the highest gain."""
-        frontier, _ = self._frontier(observations)
+        frontier, _ = self._outlook.frontiers(observations)
         parents = self._parents(observations)
         drawn = propose(self._encoding, parents=parents, n=_POOL, rng=rng)
         self._shortlist(drawn, frontier=frontier)
@@ -125,7 +114,7 @@ class Advisor:
         ]
         if not known:
             return self._encoding.random(rng)
-        mean, std = self._ladder.predict(self._prospects.evidence(known), [()] * len(known))
+        mean, std = self._outlook.predict(self._prospects.evidence(known), [()] * len(known))
         gains = expected_gain(mean, std, costs=self._prospects.costs(known), frontier=frontier)
         begun = self._identities_of(observations)
         for index in np.argsort(-gains, kind="stable"):
@@ -152,7 +141,7 @@ class Advisor:
             self._prospects.look(samples[: self._advice.n_surveyed])
             return
         evidence, costs = guess
-        mean, std = self._ladder.predict(evidence, [()] * len(samples))
+        mean, std = self._outlook.predict(evidence, [()] * len(samples))
         gains = expected_gain(mean, std, costs=costs, frontier=frontier)
         best = np.argsort(-gains, kind="stable")[: self._advice.n_surveyed]
         self._prospects.look([samples[int(index)] for index in best])
@@ -236,27 +225,17 @@ class Advisor:
             return []
         waiting = self._narrow(waiting)
         samples = [one.sample for one in waiting]
-        n_beyond = sum(is_beyond(one, 1) for one in observations)
-        is_foreseen = n_beyond >= _LEAST_FIRST and self._learn(observations)
-        if is_foreseen:
-            frontier, front = self._frontier(observations)
-            evidence = self._prospects.evidence(samples)
-            mean, std = self._ladder.predict(evidence, [one.curve for one in waiting])
-        else:
-            # Too few have reached the end: what counts is the accuracy at the first rung.
-            frontier, front = self._first_frontier(observations)
-            mean = np.array([one.curve[0] for one in waiting])
-            std = np.full(len(waiting), _SURE)
+        view = self._outlook.compare(waiting, observations)
         costs = self._prospects.costs(samples)
-        gains = expected_gain(mean, std, costs=costs, frontier=frontier)
+        gains = expected_gain(view.mean, view.std, costs=costs, frontier=view.frontier)
         turns = self._count_turns(observations)
-        chances = entry_probability(mean, std, costs=costs, frontier=front)
+        chances = entry_probability(view.mean, view.std, costs=costs, frontier=view.front)
         ranked = [
             Standing(
                 key=one.key,
                 gain=float(gain),
                 probability=float(chance),
-                is_foreseen=is_foreseen,
+                is_foreseen=view.is_foreseen,
                 is_turn=turns.has_turn(one, probability=float(chance)),
             )
             for one, gain, chance in zip(waiting, gains, chances, strict=True)
@@ -284,94 +263,10 @@ class Advisor:
             kept += [one for one, near in zip(there, is_near, strict=True) if near]
         return kept
 
-    def _first_frontier(self, observations: Sequence[Observation]) -> tuple[Frontier, Frontier]:
-        """Of the accuracies at the first rung, of those that went on from there."""
-        reached = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
-        beyond = [one for one in reached if is_beyond(one, 1)]
-        return self._build_frontiers(
-            self._prospects.costs([one.sample for one in beyond]),
-            [one.curve[0] for one in beyond],
-            level=float(np.quantile([one.curve[0] for one in reached], QUARTILE)),
-        )
-
-    def _build_frontiers(
-        self,
-        costs: Float64[np.ndarray, " count"],
-        accuracies: Sequence[float],
-        *,
-        level: float,
-        least: float = 0.0,
-    ) -> tuple[Frontier, Frontier]:
-        """What a candidate should improve, and what it must beat to be on the front."""
-        chance = level if self._advice.chance is None else self._advice.chance
-        improved, beaten = (
-            build_frontier(costs, accuracies, floor=max(floor, least), limit=self._limit())
-            for floor in (level, chance)
-        )
-        return improved, beaten
-
-    # ------------------------------------------------------------------ what is known
-
-    def _learn(self, observations: Sequence[Observation]) -> bool:
-        """Whether there is enough to say what an accuracy will be."""
-        told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
-        curves = {one.key: one.curve for one in told}
-        if curves != self._learnt:
-            self._prospects.align()
-            chosen = choose_lessons(
-                self._prospects.costs([one.sample for one in told]),
-                list(curves.values()),
-                n_first=self._n_first,
-                most=_MOST_LESSONS,
-            )
-            lessons = [told[int(row)] for row in np.flatnonzero(chosen)]
-            self._is_able = self._ladder.fit(
-                self._prospects.evidence([one.sample for one in lessons]),
-                [one.curve for one in lessons],
-                n_told=[sum(len(c) > rung for c in curves.values()) for rung in self._rungs],
-            )
-            self._learnt = curves
-        return self._is_able
-
-    def _frontier(self, observations: Sequence[Observation]) -> tuple[Frontier, Frontier]:
-        """Of what was trained, and of what is being trained as it will probably end."""
-        good = [one for one in observations if self._prospects.is_good(one.sample)]
-        counted = [
-            one
-            for one in good
-            if (one.state == "complete" and one.is_able) or one.state == "running"
-        ]
-        first = [one for one in good if one.curve][: self._advice.n_initial]
-        level = float(np.quantile(self._foresee(first), QUARTILE))
-        return self._build_frontiers(
-            np.array([self._cost(one) for one in counted], dtype=np.float64),
-            self._foresee(counted).tolist(),
-            level=level,
-            least=self._advice.min_accuracy,
-        )
-
-    def _cost(self, one: Observation) -> float:
-        """The log latency of what came of a candidate, or else of its network."""
-        if one.latency_ms is None or one.latency_ms <= 0:
-            return self._prospects.cost(one.sample)
-        return math.log(one.latency_ms)
-
-    def _foresee(self, observations: Sequence[Observation]) -> Float64[np.ndarray, " count"]:
-        """The accuracy at the end of the training, as it was or as it probably will be."""
-        is_open = np.array([one.state != "complete" for one in observations], dtype=bool)
-        ends = [one.curve[-1] if one.state == "complete" else 0.0 for one in observations]
-        accuracies = np.array(ends, dtype=np.float64)
-        if is_open.any():
-            others = [one for one in observations if one.state != "complete"]
-            evidence = self._prospects.evidence([one.sample for one in others])
-            curves = [one.curve for one in others]
-            accuracies[is_open], _ = self._ladder.predict(evidence, curves)
-        return accuracies
-
     def _parents(self, observations: Sequence[Observation]) -> list[Sample]:
         """Candidates on the front of some rung."""
         told = [one for one in observations if one.curve and self._prospects.is_good(one.sample)]
-        told.sort(key=self._cost)
+        told.sort(key=self._outlook.cost)
         parents: list[Sample] = []
         for rung in self._rungs:
             best = -math.inf
@@ -386,10 +281,6 @@ class Advisor:
         return self._prospects.leftovers(
             [one.sample for one in observations], max_latency_ms=self._advice.max_latency_ms
         )
-
-    def _limit(self) -> float:
-        """The log latency from which on nothing counts."""
-        return min(self._prospects.slowest(), math.log(self._advice.max_latency_ms)) + 1e-6
 
 
 def _key(sample: Sample) -> tuple[Scalar, ...]:

@@ -27,6 +27,9 @@ class Ladder:
     are like rungs below the lowest, but doubted: what they expect is believed as far as the
     candidates of this one bear it out.
 
+    Where nobody has got to the end yet, or one alone, the highest rung that two have reached stands
+    for it: with rungs far apart that is most of a study.
+
     References:
         Kennedy & O'Hagan, "Predicting the output from a complex computer code when fast
         approximations are available", 2000 (the chain of fidelities).
@@ -49,6 +52,7 @@ class Ladder:
         if n_rungs < 1:
             raise ValueError(f"`n_rungs` must be at least 1, got {n_rungs}")
         self.n_rungs = n_rungs
+        self.n_known = 0
         self._n_first = tuple(n_first) or (10,) * n_rungs
         self._noise = noise or Noise()
         self._models = [AccuracyModel(noise=None if n else self._noise) for n in range(n_rungs)]
@@ -66,12 +70,14 @@ class Ladder:
             n_told: How many have reached each rung, where these are only some of them.
 
         Returns:
-            Whether every rung was reached often enough, twice, to say anything.
+            Whether the lowest rung was reached often enough, twice, to say anything; `n_known` are
+            the rungs of which that is so.
         """
+        self.n_known = 0
         for rung, model in enumerate(self._models):
             rows = np.array([len(curve) > rung for curve in curves], dtype=bool)
             if rows.sum() < 2:
-                return False
+                break
             known = evidence.take(rows)
             reached = [curve for curve in curves if len(curve) > rung]
             accuracies = np.array([curve[rung] for curve in reached], dtype=np.float64)
@@ -89,7 +95,8 @@ class Ladder:
                 floor_std=self._noise.floor_std(accuracies),
                 n_told=n_told[rung] if n_told else None,
             )
-        return True
+            self.n_known = rung + 1
+        return self.n_known > 0
 
     def _predict_rung(
         self,
@@ -105,17 +112,17 @@ class Ladder:
     def predict(
         self, evidence: Evidence, curves: Sequence[Curve]
     ) -> tuple[Float64[np.ndarray, " count"], Float64[np.ndarray, " count"]]:
-        """The accuracy at the end of the training.
+        """The accuracy at the highest rung of which something is known.
 
         Args:
             evidence: Of each candidate.
             curves: What is known of each, empty where nothing is.
 
         Returns:
-            Mean and standard deviation of each.
+            Mean and standard deviation of each; what was measured there is what it was, and 0.
         """
         mean, std = self._predict_rung(0, evidence, [])
-        for rung in range(1, self.n_rungs):
+        for rung in range(1, self.n_known):
             below, unsure = mean.copy(), std.copy()
             for row, curve in enumerate(curves):
                 if len(curve) >= rung:
@@ -123,6 +130,10 @@ class Ladder:
             mean, std = self._predict_rung(rung, evidence, [below])
             moved, _ = self._predict_rung(rung, evidence, [below + unsure])
             std = np.hypot(std, moved - mean)
+        for row, curve in enumerate(curves):
+            if len(curve) >= self.n_known:
+                last = self.n_known - 1
+                mean[row], std[row] = max(curve[last], self._floors[last]), 0.0
         return mean, std
 
 

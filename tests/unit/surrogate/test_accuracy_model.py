@@ -124,11 +124,21 @@ def test_a_ladder_trusts_a_rung_that_was_reached():
     assert std.mean() < unsure.mean()
 
 
-def test_a_ladder_says_when_a_rung_was_never_reached():
-    assert not Ladder(2).fit(evidence(4), [(0.5,)] * 4)
-    assert not Ladder(2).fit(evidence(4), [(0.5,)] * 3 + [(0.5, 0.6)])
+def test_a_ladder_needs_two_at_the_lowest_rung():
+    assert not Ladder(2).fit(evidence(4), [(), (), (), (0.5, 0.6)])
     with pytest.raises(ValueError, match="`n_rungs` must be at least 1"):
         Ladder(0)
+
+
+def test_a_ladder_sees_as_far_as_two_have_got():
+    ladder = Ladder(4)
+    curves = [(0.5,)] * 3 + [(0.5, 0.6), (0.4, 0.7), (0.3, 0.4, 0.8)]
+    assert ladder.fit(evidence(6), curves)
+    assert ladder.n_known == 2
+    mean, std = ladder.predict(evidence(6), curves)
+    assert mean[3:].tolist() == [0.6, 0.7, 0.4]  # at that rung, as they were measured
+    assert (std[3:] == 0).all()
+    assert (std[:3] > 0).all()
 
 
 def test_traits_are_guessed_from_the_architecture():

@@ -212,3 +212,32 @@ def test_stopped_students_teach():
     _, seen = climb(30)
     rates = [one.sample["rate"] for one in seen[18:]]
     assert abs(np.median(rates) - 0.3) < 0.2
+
+
+def test_before_anybody_has_got_to_the_end_the_highest_rung_teaches():
+    """Of four rungs the lowest would have to be reached by 256."""
+    advice = Advice(n_initial=8, n_rungs=4, reduction=4)
+    advisor = Advisor(DIMENSIONS, FakeSurveyor(LABELS), advice=advice)
+    seen = []
+    while len(seen) < 32:
+        for one in advisor.promotions(seen)[:1]:
+            old = seen[one.key]
+            more = accuracy_of(old.sample) - 0.1
+            seen[one.key] = dataclasses.replace(old, curve=(*old.curve, more))
+            assert not one.is_foreseen
+        seen.append(stopped(len(seen), advisor.suggest(seen)))
+    assert 1 < max(len(one.curve) for one in seen) < 4
+    rates = np.array([one.sample["rate"] for one in seen[16:]])
+    assert np.abs(rates - 0.3).mean() < 0.15  # of random ones 0.29
+
+
+def test_who_waits_higher_is_ranked_by_what_was_measured_there():
+    advice = Advice(n_initial=8, n_rungs=4, reduction=4)
+    advisor = Advisor(DIMENSIONS, FakeSurveyor(LABELS), advice=advice)
+    samples = [{"depth": n % 8, "width": n // 8, "rate": 0.3} for n in range(16)]
+    seen = [stopped(key, sample) for key, sample in enumerate(samples)]
+    early, late = (0.7, 0.71), (0.5, 0.8)  # ahead at the lower rung, ahead at the higher one
+    for key, curve in ((2, early), (9, late), (5, (0.6, 0.6)), (12, (0.6, 0.6))):
+        seen[key] = dataclasses.replace(seen[key], curve=curve)
+    ranked = [one.key for one in advisor.standings(seen)]
+    assert ranked.index(9) < ranked.index(2)
