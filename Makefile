@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup search test test-all check bench clean
+.PHONY: setup search test test-all coverage check bench clean
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,10 +18,13 @@ search: setup
 	$(BIN)/autokd search --budget 50 $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder --cov=autokd --cov-branch --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --cov=autokd --cov-branch --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+coverage: setup  # twice the time of the tests
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder --cov=autokd --cov-branch --cov-report=term $(ARGS)
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -7,16 +7,19 @@ the options say; mean and standard error over seeds.
 
 `auto` looks up the latency of what it may propose, which costs no training: of up to 600 networks a
 trial, as a table allows, and as `auto_few_looks` of 4, as measuring them allows. With rungs a short
-training costs its share of epochs and is paid besides the full one. Optuna's GPSampler (`gp`) takes
-seconds a suggestion and gets fewer seeds and trials than the others; as many with
+training costs its share of epochs and is paid besides the full one: all costs, that of
+`epochs_to_random_200` too, are told in full trainings, and end at 50. Optuna's GPSampler (`gp`)
+takes seconds a suggestion and gets fewer seeds and trials than the others; as many with
 `--gp-seeds 30 --gp-trials 200`.
 
 Seeds come one after another; Ctrl-C prints what there is. All of it takes many hours: with `--keep
-FILE` runs that have ended are written there, and the same command later goes on with the others.
+FILE` runs that have ended are written there, and the same command later goes on with the others
+(runs of another table or column are left alone; those of older code are not told apart).
 """
 
 import argparse
 import contextlib
+import hashlib
 import json
 import math
 import multiprocessing
@@ -51,7 +54,7 @@ from autokd.surrogate import Advice, Advisor, Observation
 
 SAMPLERS = ("random", "nsga2", "default", "tpe_multivariate", "gp", "auto_few_looks", "auto")
 TRIALS = (25, 50, 100, 200)
-COSTS = (10, 20, 30, 50)
+COSTS = (10, 20, 25, 30, 50)
 DEVICES = (
     *("latency_ms_raspi4:1", "latency_ms_pixel3:1"),  # cells under 1 ms are no networks
     *("latency_ms_xeon_gold_6226", "latency_ms_gtx1080ti"),
@@ -144,8 +147,9 @@ def at_cost(trace: Sequence[tuple[float, float]], cost: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One run: a sampler on a device with a seed."""
+    """One run: a sampler on a device with a seed, and the table that answers (`source`)."""
 
+    source: str
     device: str
     sampler: str
     seed: int
@@ -172,11 +176,12 @@ def recall(path: Path | None, tasks: Sequence[Task]) -> list[tuple[Task, Trace, 
     """Runs of an earlier session, of those that are wanted now."""
     if path is None or not path.exists():
         return []
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    kept = {
-        Task(**row["task"]): ([(cost, volume) for cost, volume in row["trace"]], row["suggest_s"])
-        for row in rows
-    }
+    kept: dict[Task, tuple[Trace, float]] = {}
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError, TypeError):  # cut off by a kill, or of older code
+            row = json.loads(line)
+            trace = [(cost, volume) for cost, volume in row["trace"]]
+            kept[Task(**row["task"])] = trace, row["suggest_s"]
     return [(task, *kept[task]) for task in tasks if task in kept]
 
 
@@ -184,8 +189,17 @@ def keep(path: Path | None, task: Task, trace: Trace, seconds: float) -> None:
     """Adds a run to the file."""
     if path is not None:
         row = {"task": asdict(task), "trace": trace, "suggest_s": seconds}
-        with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        with path.open("a+") as file:
+            file.seek(0)
+            is_cut = not f"\n{file.read()}".endswith("\n")  # the last line of a killed run
+            file.write("\n" * is_cut + json.dumps(row) + "\n")
+
+
+def describe_source(arguments: argparse.Namespace, *, min_latency_ms: float) -> str:
+    """What a run depends on besides its sampler: the table, its columns, the cost of a look."""
+    digest = hashlib.sha256(arguments.table.read_bytes()).hexdigest()[:16]
+    columns = f"{arguments.accuracy} {arguments.low_accuracy}"
+    return f"{digest} {columns} {arguments.low_cost:g} {min_latency_ms:g}"
 
 
 def summarise(values: Sequence[float]) -> dict[str, float]:
@@ -278,8 +292,10 @@ def main() -> None:
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     _LOW_COST = arguments.low_cost
+    sources: dict[str, str] = {}
     for word in arguments.latency:
         column, min_latency_ms = split_latency(word)
+        sources[column] = describe_source(arguments, min_latency_ms=min_latency_ms)
         _TABLES[column] = load_table(
             arguments.table,
             accuracy=arguments.accuracy,
@@ -288,10 +304,10 @@ def main() -> None:
             min_latency_ms=min_latency_ms,
         )
     tasks = [
-        Task(device=device, sampler=sampler, seed=seed, n_trials=n_trials)
+        Task(source=source, device=device, sampler=sampler, seed=seed, n_trials=n_trials)
         for seed in range(arguments.seeds)  # outermost, so that a run that is cut off is balanced
         for sampler in arguments.samplers
-        for device in _TABLES
+        for device, source in sources.items()
         for n_seeds, n_trials in [plan_of(sampler, arguments)]
         if seed < n_seeds
     ]

@@ -248,7 +248,7 @@ class SimulatedSearch:
 
     def _result(self, trial: optuna.Trial, row: int, *, state: str) -> TrialResult:
         low = float(self._table.low_accuracies[row])
-        n_epochs = RUNG if self._rungs.stops(trial.number) and state != "failed" else 0
+        n_epochs = RUNG if self._rungs.epochs and state != "failed" else 0
         return TrialResult(
             trial=trial.number,
             state=state,

@@ -26,6 +26,20 @@ NAMED_LOCKS = {
 }
 """What takes a lock of the server's own, by the dialect of SQLAlchemy."""
 
+_LIVENESS = {
+    "postgresql": (
+        "SET tcp_keepalives_idle = 10",
+        "SET tcp_keepalives_interval = 5",
+        "SET tcp_keepalives_count = 3",
+    ),
+    "mysql": ("SET SESSION wait_timeout = 3600",),
+    "mariadb": ("SET SESSION wait_timeout = 3600",),
+}
+"""By which a server notices that the machine of a session has lost its power or its network.
+
+It would keep the lock for hours otherwise, as TCP alone tells that nobody is there any more.
+"""
+
 _PATIENCE_S = 5.0  # the trainings of a process that was just killed hold its locks for a moment
 _LOOK_S = 0.1
 
@@ -108,7 +122,7 @@ class _NamedLock:
         """
         try:
             if self._connection is None or self._connection.invalidated:
-                self._connection = self._engine.connect()
+                self._connection = self._connect()
             is_ours = bool(self._connection.execute(self._statement).scalar())
         except SQLAlchemyError as error:
             if self._connection is None:
@@ -117,6 +131,13 @@ class _NamedLock:
             return  # the server is away: the next look finds it, or another's lock
         if not is_ours:
             raise StudyError(_explain_second(self._study))
+
+    def _connect(self) -> sqlalchemy.Connection:
+        connection = self._engine.connect()
+        for statement in _LIVENESS[self._engine.dialect.name]:
+            with contextlib.suppress(SQLAlchemyError):  # not every server's system has them
+                connection.execute(sqlalchemy.text(statement))
+        return connection
 
     def close(self) -> None:
         """Gives the lock back; the server may have gone."""

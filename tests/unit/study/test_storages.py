@@ -1,10 +1,12 @@
 import contextlib
+import functools
 import threading
 import time
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy
 
 from autokd.errors import ConfigError, StudyError
 from autokd.study import locks
@@ -72,6 +74,27 @@ def test_the_lock_is_free_after_an_error(url, tmp_path):
         raise RuntimeError
     with held_alone(url, runs_dir=tmp_path, study="a"):
         pass
+
+
+def test_a_server_notices_within_half_a_minute_that_a_machine_lost_its_power(postgres, tmp_path):
+    used = []
+    listen = functools.partial(sqlalchemy.event.listen, sqlalchemy.Engine, "before_cursor_execute")
+
+    def note(connection, *_):
+        used.append(connection)
+
+    listen(note)
+    try:
+        with held_alone(postgres.url, runs_dir=tmp_path, study="cut"):
+            names = ("idle", "interval", "count")
+            told = [
+                int(used[-1].exec_driver_sql(f"SHOW tcp_keepalives_{name}").scalar())
+                for name in names
+            ]
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
+    idle, interval, count = told
+    assert 0 < idle + interval * count <= 30
 
 
 @pytest.mark.parametrize("url", ["mysterious://x", "postgresql+psycopg://127.0.0.1:1/none"])
