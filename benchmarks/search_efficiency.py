@@ -8,9 +8,10 @@ the options say; mean and standard error over seeds.
 `auto` looks up the latency of what it may propose, which costs no training: of up to 600 networks a
 trial, as a table allows, and as `auto_few_looks` of 4, as measuring them allows. With rungs a short
 training costs its share of epochs and is paid besides the full one: all costs, that of
-`epochs_to_random_200` too, are told in full trainings, and end at 50. Optuna's GPSampler (`gp`)
-takes seconds a suggestion and gets fewer seeds and trials than the others; as many with
-`--gp-seeds 30 --gp-trials 200`.
+`epochs_to_random_200` too, are told in full trainings, and end at 50. `auto_rungs_few_looks` goes
+by the rules of `autokd search`, with 4 looks and 10 candidates before it asks a model. Optuna's
+GPSampler (`gp`) takes seconds a suggestion and gets fewer seeds and trials than the others; as many
+with `--gp-seeds 30 --gp-trials 200`.
 
 Seeds come one after another; Ctrl-C prints what there is. All of it takes many hours: with `--keep
 FILE` runs that have ended are written there, and the same command later goes on with the others
@@ -50,9 +51,11 @@ from trained_table import (
 )
 
 from autokd.study.auto_sampler import AutoSampler
+from autokd.study.rungs import REDUCTION, Rungs
 from autokd.surrogate import Advice, Advisor, Observation
 
 SAMPLERS = ("random", "nsga2", "default", "tpe_multivariate", "gp", "auto_few_looks", "auto")
+WITH_RUNGS = ("auto_rungs", "auto_rungs_few_looks")
 TRIALS = (25, 50, 100, 200)
 COSTS = (10, 20, 25, 30, 50)
 DEVICES = (
@@ -105,20 +108,23 @@ def run_trials(table: Table, name: str, *, seed: int, n_trials: int) -> tuple[li
 
 
 def run_rungs(
-    table: Table, *, seed: int, budget: float, low_cost: float
+    table: Table, *, seed: int, budget: float, low_cost: float, is_searched: bool
 ) -> list[tuple[float, float]]:
     """Short trainings first: cost so far and hypervolume, after each full training."""
     surveyor = TableSurveyor(table)
     advice = Advice(seed=seed, n_rungs=2, n_initial=16, n_surveyed=600)
+    if is_searched:  # by the rules of a study
+        advice = Advice(seed=seed, n_rungs=2, n_surveyed=4, reduction=REDUCTION, chance=0.1)
     advisor = Advisor(build_dimensions(), surveyor, advice=advice)
     observations: list[Observation] = []
+    rungs = Rungs([1], standings=lambda: advisor.promotions(observations))
     chosen: list[int] = []
     trace: list[tuple[float, float]] = []
     cost = 0.0
     while cost < budget:
-        promotions = advisor.promotions(observations)
-        if promotions:
-            stopped = observations[promotions[0].key]
+        first = rungs.next() if is_searched else next(iter(advisor.promotions(observations)), None)
+        if first:
+            stopped = observations[first.key]
             row = surveyor.row_of(stopped.sample)
             curve = (*stopped.curve, float(table.accuracies[row]))
             observations[stopped.key] = Observation(
@@ -165,8 +171,11 @@ def run_task(task: Task) -> tuple[Task, Trace, float]:
     """The trace of one run, in a process of its own."""
     torch.set_num_threads(1)
     table = _TABLES[task.device]
-    if task.sampler == "auto_rungs":
-        trace = run_rungs(table, seed=task.seed, budget=task.n_trials, low_cost=_LOW_COST)
+    if task.sampler in WITH_RUNGS:
+        is_searched = task.sampler == WITH_RUNGS[1]
+        trace = run_rungs(
+            table, seed=task.seed, budget=task.n_trials, low_cost=_LOW_COST, is_searched=is_searched
+        )
         return task, trace, 0.0
     volumes, seconds = run_trials(table, task.sampler, seed=task.seed, n_trials=task.n_trials)
     return task, [(index + 1.0, volume) for index, volume in enumerate(volumes)], seconds
@@ -225,7 +234,7 @@ def describe(
     """The figures, device by device and sampler by sampler."""
     figures: dict[str, dict[str, dict[str, object]]] = {}
     for (device, sampler), runs in sorted(traces.items()):
-        costs = COSTS if sampler == "auto_rungs" else TRIALS
+        costs = COSTS if sampler in WITH_RUNGS else TRIALS
         longest = min(run[-1][0] for run in runs)
         entry: dict[str, object] = {
             str(cost): summarise([at_cost(run, cost) for run in runs])
@@ -235,9 +244,9 @@ def describe(
         randoms = traces.get((device, "random"), [])
         if randoms and randoms[0][-1][0] >= TRIALS[-1]:
             level = statistics.fmean(at_cost(run, TRIALS[-1]) for run in randoms)
-            name = "epochs_to_random_200" if sampler == "auto_rungs" else "trials_to_random_200"
+            name = "epochs_to_random_200" if sampler in WITH_RUNGS else "trials_to_random_200"
             entry[name] = first_above(runs, level)
-        if sampler != "auto_rungs":
+        if sampler not in WITH_RUNGS:
             entry["suggest_s"] = round(statistics.fmean(suggesting[device, sampler]), 4)
         figures.setdefault(device, {})[sampler] = entry
     return figures
@@ -264,7 +273,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--samplers",
         nargs="+",
-        default=[*SAMPLERS, "auto_rungs"],
+        default=[*SAMPLERS, *WITH_RUNGS],
     )
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--trials", type=int, default=200)
@@ -349,7 +358,7 @@ def plan_of(sampler: str, arguments: argparse.Namespace) -> tuple[int, int]:
     """Seeds and trials (or, with rungs, the cost in full trainings) of a sampler."""
     if sampler == "gp":
         return arguments.gp_seeds, arguments.gp_trials
-    if sampler == "auto_rungs":
+    if sampler in WITH_RUNGS:
         return arguments.seeds, min(arguments.trials, COSTS[-1])
     return arguments.seeds, arguments.trials
 
