@@ -1,7 +1,8 @@
 """Seconds of one distillation step: autokd with its bank, plain training, and torchdistill.
 
-Same teacher, student, pictures, batch and number of threads; the three loops take turns in one
-process; a turn of autokd is its second epoch. torchdistill (`pip install torchdistill`) gets the
+Same teacher, student, pictures, batch and number of threads; the three loops take turns. autokd's
+two are in one process and torchdistill's in another, so that each has its memory as where it is
+used; a turn of autokd is its second epoch. torchdistill (`pip install torchdistill`) gets the
 easiest data set there is: finished float tensors, no augmentation, no worker processes. autokd
 crops and flips its uint8 pictures.
 Networks have random weights: a step takes as long as a trained one's.
@@ -9,14 +10,18 @@ Networks have random weights: a step takes as long as a trained one's.
 
 import argparse
 import dataclasses
+import importlib.util
 import logging
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from matched import describe_machine
@@ -27,7 +32,7 @@ from torchvision.models import mobilenet_v2
 
 from autokd.candidate import KnownTeacher, train_student
 from autokd.data import build_augmentation
-from autokd.distillation import Plan, Student, measure_engine
+from autokd.distillation import Plan, Student, keep_freed_memory, measure_engine
 from autokd.teachers import KnowledgeBank
 from autokd.types import Recipe
 
@@ -35,6 +40,9 @@ N_CLASSES, SIDE = 10, 32
 STEPS_OF_A_TRIAL = 2000  # what the engine may take its time for
 DISTILLED = Recipe(augmentation="flip_crop", learning_rate=1e-3)
 PLAIN = Recipe(alpha=0.0, alpha_end=0.0, augmentation="flip_crop", learning_rate=1e-3)
+RECIPES = {"autokd": DISTILLED, "plain": PLAIN}
+LOOPS = (*RECIPES, "torchdistill")
+PAIRS = ("resnet56_to_resnet20", "resnet56_to_mobilenetv2_x0.5")
 MOBILE = [
     [1, 16, 1, 1],
     [6, 24, 2, 1],
@@ -70,25 +78,26 @@ def make_data(n: int) -> SimpleNamespace:
     )
 
 
-class Loops:
-    """The three training loops of one pair."""
+class Ours:
+    """autokd's loop, with its bank and without a teacher."""
 
     def __init__(
         self, teacher: nn.Module, student: nn.Module, *, arguments: argparse.Namespace
     ) -> None:
-        """Builds everything that is not a step: the bank, the engine, torchdistill's box."""
-        self.batch, self.n_steps = arguments.batch, arguments.steps
+        """Builds everything that is not a step: the bank and the engine."""
+        keep_freed_memory()  # as every training does, before it times its engine
+        self.n_steps = arguments.steps
         self.device = device = torch.device(arguments.device)
         self.teacher = teacher.eval().to(device)
         self.data = make_data(arguments.batch * arguments.steps)
         self.student = Student(student, mean=[0.5] * 3, std=[0.25] * 3)
-        views = torch.rand(self.batch, 3, SIDE, SIDE)
-        torch.set_num_threads(arguments.threads)
+        views = torch.rand(arguments.batch, 3, SIDE, SIDE)
         engine = measure_engine(
             self.student, views, n_classes=N_CLASSES, device=device, n_steps=STEPS_OF_A_TRIAL
         )
-        self.engine = dataclasses.replace(engine, threads=arguments.threads)
-        self.plan = Plan(epochs=2, batch_size=self.batch, seed=0, device=device, engine=self.engine)
+        engine = dataclasses.replace(engine, threads=arguments.threads)
+        self.engine = str(engine)
+        self.plan = Plan(epochs=2, batch_size=arguments.batch, seed=0, device=device, engine=engine)
         self.bank = KnowledgeBank(
             self.teacher,
             cache=Path(arguments.cache),
@@ -97,7 +106,6 @@ class Loops:
             device_type=device.type,
         )
         self._fill_bank()
-        self.box = self._build_box(student, threads=arguments.threads)
 
     def _fill_bank(self) -> None:
         n = len(self.data.train_images)
@@ -112,13 +120,36 @@ class Loops:
                 str(augment.viewer), view=view, n_pictures=n, render=partial(render, view)
             )
 
-    def _build_box(self, student: nn.Module, *, threads: int) -> object:
+    def step(self, name: str) -> float:
+        """Seconds a step of its second epoch (the first has a check)."""
+        teacher = KnownTeacher(network=self.teacher, bank=self.bank)
+        training = train_student(
+            self.student, RECIPES[name], data=self.data, teacher=teacher, plan=self.plan
+        )
+        return training.curve[-1].seconds / self.n_steps
+
+
+class Theirs:
+    """torchdistill's loop."""
+
+    engine = "as its example scripts have it"
+
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module, *, arguments: argparse.Namespace
+    ) -> None:
+        """Builds everything that is not a step: the data set and the box."""
+        self.batch, self.n_steps = arguments.batch, arguments.steps
+        self.device = torch.device(arguments.device)
+        self.student = student.to(self.device).train()
+        self.box = self._build_box(teacher.eval().to(self.device))
+
+    def _build_box(self, teacher: nn.Module) -> Any:  # noqa: ANN401 - untyped
         from torchdistill.core.distillation import get_distillation_box
         from torchdistill.core.interfaces import forward_proc  # noqa: F401 - fills its registry
         from torchdistill.losses import high_level, mid_level  # noqa: F401
 
-        torch.set_num_threads(threads)
-        pictures = TensorDataset(self.data.train_images.float() / 255, self.data.train_labels)
+        data = make_data(self.batch * self.n_steps)
+        pictures = TensorDataset(data.train_images.float() / 255, data.train_labels)
         loss = {
             "key": "KDLoss",
             "kwargs": {
@@ -150,8 +181,8 @@ class Loops:
             },
         }
         return get_distillation_box(
-            self.teacher,
-            student.to(self.device),
+            teacher,
+            self.student,
             {"train": pictures},
             config,
             device=self.device,
@@ -160,18 +191,9 @@ class Loops:
             lr_factor=1,
         )
 
-    def step_autokd(self, recipe: Recipe) -> float:
-        """Seconds a step of autokd's loop, in its second epoch (the first has a check)."""
-        teacher = KnownTeacher(network=self.teacher, bank=self.bank)
-        training = train_student(
-            self.student, recipe, data=self.data, teacher=teacher, plan=self.plan
-        )
-        return training.curve[-1].seconds / self.n_steps
-
-    def step_torchdistill(self) -> float:
+    def step(self, _name: str) -> float:
         """Seconds a step of torchdistill's loop, as its example scripts write it."""
         box = self.box
-        self.student.network.to(self.device, memory_format=torch.contiguous_format).train()
         self._wait()
         start = time.perf_counter()
         box.pre_epoch_process(epoch=0)
@@ -188,21 +210,47 @@ class Loops:
             torch.cuda.synchronize()
 
 
-def measure_pair(loops: Loops, *, repeats: int, title: str) -> dict[str, object]:
+def serve(pipe: Connection, arguments: argparse.Namespace, pair: str, *, is_ours: bool) -> None:
+    """Tells its engine, then seconds a step of each turn that it is asked for."""
+    torch.set_num_threads(arguments.threads)
+    logging.disable(logging.WARNING)
+    from torchdistill.models.classification.resnet import resnet20, resnet56
+
+    torch.manual_seed(0)
+    teacher = resnet56(num_classes=N_CLASSES)
+    student = resnet20(num_classes=N_CLASSES) if pair == PAIRS[0] else build_mobile()
+    loop = (Ours if is_ours else Theirs)(teacher, student, arguments=arguments)
+    pipe.send(loop.engine)
+    while name := pipe.recv():
+        pipe.send(loop.step(name))
+
+
+def measure_pair(arguments: argparse.Namespace, *, pair: str) -> dict[str, object]:
     """Medians and ratios of the three loops, one after another, several times."""
-    times: dict[str, list[float]] = {"autokd": [], "plain": [], "torchdistill": []}
-    steps = {
-        "autokd": partial(loops.step_autokd, DISTILLED),
-        "plain": partial(loops.step_autokd, PLAIN),
-        "torchdistill": loops.step_torchdistill,
-    }
-    with Steps(title, total=repeats + 1) as rounds:
-        for number in range(repeats + 1):
-            for name, step in steps.items():
-                seconds = step()
+    times: dict[str, list[float]] = {name: [] for name in LOOPS}
+    fresh = multiprocessing.get_context("spawn")
+    pipes: list[Connection] = []
+    engines: list[str] = []
+    for is_ours in (True, False):
+        here, there = fresh.Pipe()
+        fresh.Process(
+            target=serve, args=(there, arguments, pair), kwargs={"is_ours": is_ours}, daemon=True
+        ).start()
+        there.close()
+        pipes.append(here)
+        engines.append(here.recv())
+    ours, theirs = pipes
+    with Steps(pair, total=arguments.repeats + 1) as rounds:
+        for number in range(arguments.repeats + 1):
+            for name in LOOPS:
+                pipe = theirs if name == LOOPS[-1] else ours
+                pipe.send(name)
+                seconds = pipe.recv()
                 if number:  # the first round warms up
                     times[name].append(seconds)
             rounds.tick()
+    for pipe in pipes:
+        pipe.send("")
     median = {name: statistics.median(values) for name, values in times.items()}
 
     def ratios(above: str, below: str) -> list[float]:
@@ -215,8 +263,8 @@ def measure_pair(loops: Loops, *, repeats: int, title: str) -> dict[str, object]
         "torchdistill_vs_autokd": statistics.median(against),
         "torchdistill_vs_autokd_range": [against[0], against[-1]],
         "seconds": median,
-        "engine": str(loops.engine),
-        "n": repeats,
+        "engine": engines[0],
+        "n": arguments.repeats,
     }
 
 
@@ -233,21 +281,12 @@ def main() -> None:
     arguments, out = parser.parse_args(), reserve_stdout()
     if arguments.quick:
         arguments.steps, arguments.repeats = 6, 3
-    try:
-        from torchdistill.models.classification.resnet import resnet20, resnet56
-    except ImportError:
+    if importlib.util.find_spec("torchdistill") is None:
         sys.exit("torchdistill must be installed to be compared with: pip install torchdistill")
-    logging.disable(logging.WARNING)
-    builders = {
-        "resnet56_to_resnet20": partial(resnet20, num_classes=N_CLASSES),
-        "resnet56_to_mobilenetv2_x0.5": build_mobile,
-    }
     figures: dict[str, object] = dict(describe_machine(arguments.device))
     with tempfile.TemporaryDirectory() as arguments.cache:
-        for pair, build in builders.items():
-            torch.manual_seed(0)
-            loops = Loops(resnet56(num_classes=N_CLASSES), build(), arguments=arguments)
-            figures[pair] = measure_pair(loops, repeats=arguments.repeats, title=pair)
+        for pair in PAIRS:
+            figures[pair] = measure_pair(arguments, pair=pair)
     print_figures(figures, as_json=arguments.json, out=out)
 
 

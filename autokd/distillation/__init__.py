@@ -44,6 +44,7 @@ from autokd.distillation.losses import (
     label_loss,
     teacher_loss,
 )
+from autokd.distillation.memory import keep_freed_memory
 from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
 from autokd.distillation.quantization import QuantizedStudent, build_quantized_student
 from autokd.distillation.retrieval import Retrieval, measure_retrieval, measure_zero_shot
@@ -120,6 +121,7 @@ __all__ = [
     "fsp_matrix",
     "hint_loss",
     "interactive_loss",
+    "keep_freed_memory",
     "label_loss",
     "match_taps",
     "measure_engine",

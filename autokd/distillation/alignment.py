@@ -19,6 +19,7 @@ from autokd.distillation.contrastive import (
     relational_loss,
 )
 from autokd.distillation.engine import Engine
+from autokd.distillation.memory import keep_freed_memory
 from autokd.distillation.optimiser import build_optimiser, build_schedule
 from autokd.distillation.plan import OnEpoch, Plan
 from autokd.distillation.retrieval import Retrieval
@@ -151,6 +152,7 @@ def align(
         The curve.
     """
     start = time.perf_counter()
+    keep_freed_memory()
     kept = None if keeper is None else keeper.load()
     with torch.random.fork_rng([plan.device] if plan.device.type == "cuda" else []):
         learning = _Learning(towers, lesson, losses=losses, recipe=recipe, plan=plan, kept=kept)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from autokd.distillation.checkpoint import Keeper
 from autokd.distillation.engine import Engine, clamp_threads, measure_engine
 from autokd.distillation.learning import Learning, shrink
+from autokd.distillation.memory import keep_freed_memory
 from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
 from autokd.distillation.schedules import SMALLEST_SCALE
 from autokd.distillation.teaching import Teaching, Views
@@ -55,6 +56,7 @@ def distill(  # noqa: PLR0913 - everything that meets in a training
     """
     if recipe.is_distilled and teaching.logits is None:
         raise ValueError("`teaching` must have a teacher for a recipe that distils, got none")
+    keep_freed_memory()
     kept = None if keeper is None else keeper.load()
     start = time.perf_counter() - (0.0 if kept is None else kept.seconds)
     first = torch.arange(min(plan.batch_size, len(data.train_images)))

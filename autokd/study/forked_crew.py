@@ -23,6 +23,7 @@ from typing import Any, final
 
 import torch
 
+from autokd.distillation import keep_freed_memory
 from autokd.study.crew import Done, Job
 from autokd.study.stillness import TrainingProcess, known_as_training, wake_abandoned
 from autokd.types import EpochLog
@@ -30,7 +31,6 @@ from autokd.types import EpochLog
 __all__ = ["ForkedCrew", "can_fork", "settle_child"]
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _TRIAL_S = 10.0  # for a forked process to show that it can train
 _LOOK_S = 5.0  # after processes that were stopped and forgotten
 _MOST_DEATHS = 3  # in a row, without an epoch in between
@@ -206,18 +206,7 @@ def settle_child(cores: Collection[int] = ()) -> None:
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         if cores:
             os.sched_setaffinity(0, cores)
-        _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Lets glibc keep what a step frees for the next one, and not ask the system for it anew.
-
-    Large feature maps cost a page fault for each 4 KB otherwise, in every step.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # not with musl
-        mallopt(_MMAP_THRESHOLD, 2**30)
-        mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        keep_freed_memory()
 
 
 def _make_portable(error: BaseException) -> object:
