@@ -1,5 +1,6 @@
 """Values as JSON and back."""
 
+import functools
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
@@ -11,9 +12,15 @@ __all__ = ["dump_json", "front_as_dict", "load_json"]
 T = TypeVar("T")
 
 
+@functools.cache
+def _adapter(kind: type[T]) -> TypeAdapter[T]:
+    """Built once a class: that takes longer than reading a thousand values."""
+    return TypeAdapter(kind)
+
+
 def dump_json(value: object) -> str:
     """The JSON of a frozen value, on one line."""
-    return TypeAdapter[object](type(value)).dump_json(value).decode()
+    return _adapter(type(value)).dump_json(value).decode()
 
 
 def load_json(kind: type[T], text: str | bytes) -> T:
@@ -26,11 +33,11 @@ def load_json(kind: type[T], text: str | bytes) -> T:
     Returns:
         A value equal to the one that was written.
     """
-    return TypeAdapter(kind).validate_json(text)
+    return _adapter(kind).validate_json(text)
 
 
 def front_as_dict(front: Front) -> dict[str, Any]:
     """The front as `--json` prints it: plain values, the students under the key `front`."""
-    values: dict[str, Any] = TypeAdapter(Front).dump_python(front, mode="json")
+    values: dict[str, Any] = _adapter(Front).dump_python(front, mode="json")
     values["front"] = values.pop("students")
     return values
