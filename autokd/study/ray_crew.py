@@ -233,7 +233,7 @@ class RayCrew:
                 self._sent[name] = sent
                 return None
             reason = " ".join(str(error).split())[:200]
-            fault = f"it died on {_MOST_DEATHS} nodes without an epoch between: {reason}"
+            fault = f"it died {_MOST_DEATHS} times without an epoch between: {reason}"
             return Done(job=sent.job, fault=fault)
         write_files(files, bench=self._bench, order=sent.order)
         outcome, paused_s = load_result(text)
