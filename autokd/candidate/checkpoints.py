@@ -107,6 +107,13 @@ class CheckpointFolder:
         numbers = [int(text) for text in generations if text.isdigit()]
         return self.keepers(name)(max(numbers)).load() if numbers else None
 
+    def generations(self, name: str) -> list[Checkpoint]:
+        """The last checkpoint of each generation of a training, as far as none is missing."""
+        keepers, kept = self.keepers(name), list[Checkpoint]()
+        while (one := keepers(len(kept)).load()) is not None:
+            kept.append(one)
+        return kept
+
     def __contains__(self, name: str) -> bool:
         """Whether there is a checkpoint of this training."""
         return bool(self.files(name))

@@ -26,13 +26,14 @@ from autokd.candidate.students import build_student, save_student, trains_alike
 from autokd.candidate.training import train_student
 from autokd.distillation import OnEpoch
 from autokd.errors import BuildError, DivergedError, ExportError, MeasureError
-from autokd.types import Recipe, Sample, TrialResult
+from autokd.types import EpochLog, Recipe, Sample, TrialResult
 
 __all__ = [
     "Known",
     "evaluate_candidate",
     "explain_failure",
     "inherit_candidate",
+    "recall_candidate",
     "screen_candidate",
     "settle_latency",
     "train_candidate",
@@ -231,6 +232,36 @@ def train_candidate(
         )
 
     return _settle(measured, train, start=start)
+
+
+def recall_candidate(measured: TrialResult, workshop: Workshop) -> TrialResult | None:
+    """What a training had come to at its last checkpoint, whoever was told of it.
+
+    Args:
+        measured: As `train_candidate` was given it.
+        workshop: Where the checkpoints are.
+
+    Returns:
+        As of a training that was stopped there; none where there is no checkpoint.
+    """
+    kept = workshop.checkpoints.generations(f"trial-{measured.trial}")
+    if not kept:
+        return None
+    curve: list[EpochLog] = []
+    for one in kept:
+        n_before = len(curve)
+        curve += [dataclasses.replace(row, epoch=row.epoch + n_before) for row in one.curve]
+    accuracy = max(row.val_accuracy for row in kept[-1].curve)
+    return dataclasses.replace(
+        measured,
+        state="stopped",
+        val_accuracy=accuracy,
+        fp32_val_accuracy=accuracy if measured.precision == "int8" else None,
+        curve=tuple(curve),
+        reason="",
+        engine=kept[-1].engine,
+        training_s=sum(one.seconds for one in kept),
+    )
 
 
 def _quantize(

@@ -45,6 +45,7 @@ class _Worker:
     process: Any
     pipe: Connection
     n_deaths: int = 0  # of those before it, since the last epoch
+    heard: int = 0  # the last epoch; one that is begun again may ask after it again
 
 
 @final
@@ -115,7 +116,8 @@ class ForkedCrew:
             for worker in [one for one in self._workers if one.pipe in ready]:
                 kind, value = _receive(worker.pipe)
                 if kind == "epoch":
-                    worker.n_deaths = 0
+                    if value.epoch > worker.heard:
+                        worker.heard, worker.n_deaths = value.epoch, 0
                     _answer(worker, value, goes_on=on_epoch(worker.job, value) is not False)
                     continue
                 self._remove(worker)
@@ -126,7 +128,7 @@ class ForkedCrew:
                 if worker.n_deaths + 1 == _MOST_DEATHS:
                     return Done(job=worker.job, fault=_describe_end(worker.process.exitcode))
                 again = self._fork(worker.job, slot=worker.slot)
-                again.n_deaths = worker.n_deaths + 1
+                again.n_deaths, again.heard = worker.n_deaths + 1, worker.heard
                 self._workers.append(again)
 
     def close(self) -> None:

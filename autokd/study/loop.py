@@ -12,6 +12,7 @@ from autokd.candidate import (
     StudentSurveyor,
     explain_slowness,
     inherit_candidate,
+    recall_candidate,
     screen_candidate,
     settle_latency,
 )
@@ -46,13 +47,18 @@ class _Running:
         trial: Optuna's.
         before: All that was known of it when this training began.
         rows: Of its learning curve, by epoch, those before among them.
-        is_stopping: Holds something once it was told to end at a rung.
+        answers: Whether it goes on, by the epoch after which that was said.
     """
 
     trial: optuna.Trial
     before: TrialResult
     rows: dict[int, EpochLog]
-    is_stopping: list[bool] = dataclasses.field(default_factory=list[bool])
+    answers: dict[int, bool] = dataclasses.field(default_factory=dict[int, bool])
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to end at a rung."""
+        return not all(self.answers.values())
 
     @property
     def so_far(self) -> TrialResult:
@@ -151,6 +157,7 @@ class TrialLoop:
         if self._crew.is_halting:
             self._requeue()
             raise KeyboardInterrupt
+        self._trials.requeue()
         if not is_late():
             self._end_stopped(take=take)
 
@@ -181,6 +188,7 @@ class TrialLoop:
     def _begin(self, results: Sequence[TrialResult], *, take: Take) -> None:
         """Measures the next candidate; whoever is idle trains it if it is worth it."""
         known = _known(results)
+        self._trials.requeue(held=[job.key.trial.number for job in self._crew.running])
         trial, sample = self._trials.begin()
         result = self._trials.saved_result(trial)
         if result is None or not result.curve:
@@ -206,7 +214,7 @@ class TrialLoop:
         """Has a stopped trial trained on."""
         before = self._hold_to_limit(self._stopped.pop(number))
         if before.state == "pruned":
-            self._finish(self._trials.resume(number), before, take=take)
+            self._finish(self._trials.find(number), before, take=take)
             return
         self._tracker.log(TrialResumed(trial=number, time_ms=_now_ms()))
         self._train(self._trials.resume(number), before)
@@ -222,7 +230,10 @@ class TrialLoop:
     def _train(self, trial: optuna.Trial, before: TrialResult) -> None:
         generations = before.recipe.generations if before.recipe else 1
         rows = {row.epoch: row for row in before.curve}
-        passed = max(rows, default=0)
+        passed = max(rows, default=0)  # rungs beyond were not decided, wherever the checkpoint is
+        kept = recall_candidate(before, self._workshop)
+        if kept is not None:  # a coordinator that was killed has heard of epochs and not saved them
+            rows = {row.epoch: row for row in kept.curve} | rows
         order = Order(result=before)
         self._crew.start(
             Job(
@@ -238,21 +249,25 @@ class TrialLoop:
     # ------------------------------------------------------------------ what came of it
 
     def _hear(self, job: Job, row: EpochLog) -> bool:
-        """Takes note of an epoch; whether the trial goes on."""
+        """Takes note of an epoch; whether the trial goes on. One that asks again hears the same."""
         running: _Running = job.key
+        if row.epoch not in running.answers:
+            running.rows[row.epoch] = row
+            event = EpochEnded(trial=running.trial.number, epoch=row, time_ms=_now_ms())
+            self._tracker.log(event)
+            self._progress.epoch(job.title, row, epochs=job.epochs)
+            running.answers[row.epoch] = row.epoch not in job.stops or self._decide(running)
+        return running.answers[row.epoch]
+
+    def _decide(self, running: _Running) -> bool:
+        """Whether a trial that has reached a rung goes on."""
         number = running.trial.number
-        running.rows[row.epoch] = row
-        self._tracker.log(EpochEnded(trial=number, epoch=row, time_ms=_now_ms()))
-        self._progress.epoch(job.title, row, epochs=job.epochs)
-        if row.epoch not in job.stops:
-            return True
         self._trials.stop(running.trial, running.so_far)
         first = self._rungs.next()
-        if first is not None and first.key == number:
-            self._trials.resume(number)
-            return True
-        running.is_stopping.append(True)
-        return False
+        if first is None or first.key != number:
+            return False
+        self._trials.resume(number)
+        return True
 
     def _end(self, done: Done, *, take: Take, spend: Callable[[float], None]) -> None:
         running: _Running = done.job.key
@@ -304,7 +319,7 @@ class TrialLoop:
         if self._stopped:
             self._progress.say(f"{len(self._stopped)} trials stay stopped; the others are done")
         for number in sorted(self._stopped):
-            self._finish(self._trials.resume(number), self._stopped.pop(number), take=take)
+            self._finish(self._trials.find(number), self._stopped.pop(number), take=take)
 
     def _requeue(self) -> None:
         """Puts what was being trained back into the queue."""

@@ -5,7 +5,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from autokd.candidate import Workshop, explain_failure, find_engine, train_candidate
+from autokd.candidate import (
+    Workshop,
+    explain_failure,
+    find_engine,
+    recall_candidate,
+    train_candidate,
+)
 from autokd.data import TestData
 from autokd.distillation import OnEpoch
 from autokd.study.refits import Entry, Refit, find_int8, train_refit
@@ -102,6 +108,9 @@ class Bench:
 def carry_out(order: Order, bench: Bench, on_epoch: OnEpoch) -> Outcome:
     """Trains; where the bench has a checkpoint of the training, that goes on.
 
+    Of a trial whose process died, the last epoch may not have been told of, or its answer not
+    have been heard: it is told again before anything is trained.
+
     Args:
         order: What.
         bench: Where.
@@ -111,7 +120,9 @@ def carry_out(order: Order, bench: Bench, on_epoch: OnEpoch) -> Outcome:
         What came of it; the weights of what is final and went well are on disk.
     """
     if order.refit is None and not order.is_probe:
-        result = train_candidate(order.result, bench.workshop, on_epoch=on_epoch)
+        result = _ask_again(order.result, bench.workshop, on_epoch)
+        if result is None:
+            result = train_candidate(order.result, bench.workshop, on_epoch=on_epoch)
         seconds = max(0.0, result.training_s - order.result.training_s)
         return Outcome(result=result, seconds=seconds)
     start = time.perf_counter()
@@ -132,3 +143,13 @@ def carry_out(order: Order, bench: Bench, on_epoch: OnEpoch) -> Outcome:
             raise
         return Outcome(fault=fault, seconds=time.perf_counter() - start)
     return Outcome(refit=refit, seconds=seconds)
+
+
+def _ask_again(before: TrialResult, workshop: Workshop, on_epoch: OnEpoch) -> TrialResult | None:
+    """The result of a trial that should not go on from its checkpoint; none where it should."""
+    kept = recall_candidate(before, workshop)
+    if kept is None or len(kept.curve) <= max((row.epoch for row in before.curve), default=0):
+        return None  # whoever has sent the order knows of all epochs
+    generations = 1 if before.recipe is None else before.recipe.generations
+    is_over = on_epoch(kept.curve[-1]) is False
+    return kept if is_over and len(kept.curve) < workshop.plan.epochs * generations else None

@@ -1,8 +1,9 @@
 """Trainings as tasks of a Ray cluster; a `Crew` like any other.
 
-Ray finds a node for each, and begins it again elsewhere when its process or node dies; it goes on
-from its last epoch then. Epochs and checkpoints go through an actor beside the coordinator, which
-writes them where a training of this machine would have.
+Ray finds a node for each. When its process or node dies it is sent again, and goes on from its last
+epoch; one that has died three times in a row without an epoch between is given up. Epochs and
+checkpoints go through an actor beside the coordinator, which writes them where a training of this
+machine would have.
 """
 
 import atexit
@@ -36,7 +37,7 @@ from autokd.types import EpochLog, dump_json, load_json
 __all__ = ["RayCrew", "build_ray_crew"]
 
 _POLL_S = 0.25
-_RETRIES = 3  # of Ray, each from the last epoch
+_MOST_DEATHS = 3  # in a row, without an epoch in between
 
 
 class Desk:
@@ -88,13 +89,15 @@ class Desk:
         self._is_halted = True
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class _Sent:
     """A training that is with Ray."""
 
     job: Job
     order: Order
     task: Any
+    heard: int = 0  # the last epoch; one that is sent again may ask after it again
+    n_deaths: int = 0  # since then
 
 
 @final
@@ -123,7 +126,7 @@ class RayCrew:
         strategy = cluster.on_node(cluster.own_node)
         self._desk = desk.options(scheduling_strategy=strategy).remote(checkpoints)
         self._call, self._weights = self._ray.put(call), self._ray.put(dict(weights))
-        self._train = self._ray.remote(max_retries=_RETRIES, **cluster.trial)(train_on_node)
+        self._train = self._ray.remote(max_retries=0, **cluster.trial)(train_on_node)
         self._sent: dict[str, _Sent] = {}
         self._has_told_to_halt, self._is_closed = False, False
         self.is_halting = False
@@ -150,10 +153,13 @@ class RayCrew:
         order = job.order
         if order is None:
             raise ValueError(f"`job` must have an order to be sent, got {job.title} without")
-        task = self._train.options(name=order.name).remote(
+        self._sent[order.name] = _Sent(job=job, order=order, task=self._send(job, order))
+
+    def _send(self, job: Job, order: Order) -> Any:  # noqa: ANN401 - Ray's
+        """A task that goes on from the checkpoint that is here."""
+        return self._train.options(name=order.name).remote(
             self._desk, self._call, self._weights, dump_json(order), list(job.stops)
         )
-        self._sent[order.name] = _Sent(job=job, order=order, task=task)
 
     def halt(self) -> None:
         """Has each job end after its epoch; the cluster is told by the next `wait`."""
@@ -162,7 +168,7 @@ class RayCrew:
     def wait(
         self, on_epoch: Callable[[Job, EpochLog], object], *, patience_s: float | None = None
     ) -> Done | None:
-        """Waits for a job to end; Ray begins one again whose process or node died.
+        """Waits for a job to end; one whose process or node died is sent again.
 
         Args:
             on_epoch: Told of each epoch of each job meanwhile; `False` ends it at its stops.
@@ -181,8 +187,9 @@ class RayCrew:
             tasks = {sent.task: name for name, sent in self._sent.items()}
             ended, _ = self._ray.wait(list(tasks), num_returns=1, timeout=_POLL_S)
             self._hear(on_epoch)
-            if ended:
-                return self._end(tasks[ended[0]])
+            done = self._end(tasks[ended[0]]) if ended else None
+            if done is not None:
+                return done
             if self.size > before or (end is not None and time.monotonic() > end):
                 return None
 
@@ -205,20 +212,29 @@ class RayCrew:
             sent = self._sent.get(name)
             if sent is None:
                 continue
+            if epoch > sent.heard:
+                sent.heard, sent.n_deaths = epoch, 0
             goes_on = on_epoch(sent.job, load_json(EpochLog, text)) is not False
             if epoch in sent.job.stops:
                 self._ray.get(self._desk.grant.remote(name, epoch, goes_on))
 
-    def _end(self, name: str) -> Done:
-        sent = self._sent.pop(name)
-        errors = self._ray.exceptions
+    def _end(self, name: str) -> Done | None:
+        """What came of a job; none where it died and was sent again."""
+        sent, errors = self._sent.pop(name), self._ray.exceptions
+        deaths = (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError)
         try:
             text, files = self._ray.get(sent.task)
         except errors.RayTaskError as error:  # it was raised by the training itself
             raise error.cause from error
-        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
+        except (*deaths, errors.ObjectLostError) as error:  # its node may die after its end, too
+            sent.n_deaths += 1
+            if sent.n_deaths < _MOST_DEATHS:
+                sent.task = self._send(sent.job, sent.order)
+                self._sent[name] = sent
+                return None
             reason = " ".join(str(error).split())[:200]
-            return Done(job=sent.job, fault=f"Ray gave it up after {_RETRIES} retries: {reason}")
+            fault = f"it died {_MOST_DEATHS} times without an epoch between: {reason}"
+            return Done(job=sent.job, fault=fault)
         write_files(files, bench=self._bench, order=sent.order)
         outcome, paused_s = load_result(text)
         return Done(job=sent.job, result=outcome, paused_s=paused_s)

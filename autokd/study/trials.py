@@ -15,7 +15,7 @@
 
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import final
 
 import optuna
@@ -116,10 +116,22 @@ class Trials:
         }
         self.requeue()
 
-    def requeue(self) -> list[int]:
-        """Puts trials that were cut off back into the queue; gives their numbers."""
+    def requeue(self, *, held: Collection[int] = ()) -> list[int]:
+        """Puts trials that were cut off back into the queue; gives their numbers.
+
+        Args:
+            held: Trials that are being trained.
+
+        Returns:
+            Those that an earlier session has left, and those that a database has begun whose
+            answer was lost, so that it was asked twice.
+        """
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        cut_off = [trial.number for trial in running if not trial.user_attrs.get(STOPPED)]
+        cut_off = [
+            trial.number
+            for trial in running
+            if not trial.user_attrs.get(STOPPED) and trial.number not in held
+        ]
         for number in cut_off:
             self._storage.set_trial_state_values(self._id_of(number), TrialState.WAITING)
         return cut_off
@@ -179,9 +191,13 @@ class Trials:
 
     def resume(self, number: int) -> optuna.Trial:
         """A stopped trial, which is trained again."""
-        trial = optuna.Trial(self._study, self._id_of(number))
+        trial = self.find(number)
         trial.set_user_attr(STOPPED, value=False)
         return trial
+
+    def find(self, number: int) -> optuna.Trial:
+        """A stopped trial, which stays stopped until it is ended."""
+        return optuna.Trial(self._study, self._id_of(number))
 
     def end(self, trial: optuna.Trial, result: TrialResult) -> None:
         """Ends a trial whose result is saved.

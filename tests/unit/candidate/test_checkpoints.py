@@ -9,6 +9,7 @@ from autokd.candidate import (
     KnownTeacher,
     Workshop,
     build_student,
+    recall_candidate,
     screen_candidate,
     train_candidate,
     train_student,
@@ -215,6 +216,24 @@ def test_a_candidate_that_was_stopped_goes_on(data, space, folder, tmp_path):
     assert whole.curve[:2] == stopped.curve
     assert whole.training_s > stopped.training_s
     assert (tmp_path / "trial-7.safetensors").exists()
+
+
+@pytest.mark.parametrize("end", [2, EPOCHS + 1])
+def test_what_a_training_had_come_to_is_in_its_checkpoints(end, data, folder, tmp_path):
+    space = build_space("mobile", recipe="self", input_shape=(1, 8, 8), n_classes=10)
+    workshop = Workshop(
+        space=space, data=data, teachers={"teacher": KnownTeacher(network=Teacher())},
+        target=FakeTarget(), plan=PLAN, max_latency_ms=None, weights=tmp_path, checkpoints=folder,
+    )  # fmt: skip
+    sample = space.complete({**TINY, "generations": 2})
+    measured = screen_candidate(sample, workshop, trial=7, known={})
+    assert recall_candidate(measured, workshop) is None
+    stopped = train_candidate(measured, workshop, on_epoch=lambda one: one.epoch < end)
+    assert (stopped.state, len(stopped.curve)) == ("stopped", end)
+    recalled = recall_candidate(measured, workshop)
+    same = {"answers": "", "overhead_s": 0.0, "training_s": 0.0}
+    assert dataclasses.replace(recalled, **same) == dataclasses.replace(stopped, **same)
+    assert 0 < recalled.training_s <= stopped.training_s
 
 
 def test_a_training_is_forgotten_whole(tmp_path):

@@ -318,6 +318,19 @@ def test_a_job_that_is_killed_again_and_again_goes_on_as_long_as_epochs_end(tmp_
     assert rows == [1, 2, 3, 4]
 
 
+def test_an_epoch_that_is_told_again_makes_good_for_no_death():
+    def work(on_epoch):
+        on_epoch(row(1))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    rows = []
+    crew = ForkedCrew(1)
+    crew.start(job(work, stops=(1,)))
+    done = crew.wait(lambda _job, epoch: rows.append(epoch.epoch))
+    assert "three times" in done.fault
+    assert rows == [1, 1, 1]
+
+
 EXPORTED_BEFORE_A_GRADIENT = """
 import torch
 from autokd.study.crew import Job

@@ -18,8 +18,10 @@ from autokd.study.crew import Job
 from autokd.study.orders import Bench, Order, Outcome
 from autokd.study.ray_cluster import RayCluster, join_cluster
 from autokd.study.ray_crew import Desk, RayCrew, train_on_node
+from autokd.study.remote_crew import dump_result
 from autokd.testing import FakeTarget
 from autokd.types import TrialResult, dump_json
+from tests.unit.study.remote.hands import row
 
 
 def test_a_desk_keeps_checkpoints_where_the_coordinator_looks(tmp_path):
@@ -106,14 +108,21 @@ class FakeRay:
         self.ended.append("connection")
 
 
-@pytest.mark.parametrize("has_joined", [True, False])
-def test_a_crew_that_is_closed_leaves_the_cluster_once(has_joined, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_cluster, "_OWN", ray_cluster._Own(has_joined=has_joined))
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
     monkeypatch.setattr(RayCluster, "on_node", lambda _, node: node)
     monkeypatch.setattr(RayCluster, "own_node", "here")
     checkpoints = CheckpointFolder(tmp_path, limit_bytes=2**30)
     bench = object.__new__(Bench)  # a workshop without data or space
-    object.__setattr__(bench, "workshop", SimpleNamespace(checkpoints=checkpoints))
+    object.__setattr__(
+        bench, "workshop", SimpleNamespace(checkpoints=checkpoints, weights=tmp_path)
+    )
+    return bench
+
+
+@pytest.mark.parametrize("has_joined", [True, False])
+def test_a_crew_that_is_closed_leaves_the_cluster_once(has_joined, bench, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_OWN", ray_cluster._Own(has_joined=has_joined))
     ray = FakeRay()
     crew = RayCrew(RayCluster(ray=ray, trial={}), bench=bench, call="", weights={})
     order = Order(result=TrialResult(trial=3, state="measured", sample={}))
@@ -125,6 +134,85 @@ def test_a_crew_that_is_closed_leaves_the_cluster_once(has_joined, tmp_path, mon
     left = ["connection"] if has_joined else []
     assert ray.ended == ["train_on_node", "Desk", *left]
     assert not crew.running
+
+
+NAMES = ["WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "ObjectLostError"]
+ERRORS = {name: type(name, (Exception,), {}) for name in [*NAMES, "RayTaskError"]}
+
+
+class MortalRay(FakeRay):
+    """Its tasks die after the epochs that are listed for each; the one after them ends."""
+
+    exceptions = SimpleNamespace(**ERRORS)
+
+    def __init__(self, *lives, death):
+        super().__init__()
+        self.lives, self.death, self.desk, self.sent = list(lives), death, None, []
+
+    def remote(self, *, max_retries=None, **_):
+        assert max_retries in (None, 0)  # else Ray would begin what is sent again, too
+
+        def wrap(made):
+            if made is Desk:
+                return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._build_desk))
+            return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._send))
+
+        return wrap
+
+    def cluster_resources(self):
+        return {"CPU": 1.0}
+
+    def _build_desk(self, folder):
+        desk = Desk(folder)
+        names = ("tell", "answer", "grant", "take_rows", "halt")
+        calls = {name: SimpleNamespace(remote=getattr(desk, name)) for name in names}
+        self.desk = SimpleNamespace(**calls)
+        return self.desk
+
+    def _send(self, *_):
+        self.sent.append(f"task {len(self.sent)}")
+        return self.sent[-1]
+
+    def wait(self, tasks, **_):
+        """The task has told of its epochs and is dead, or has ended."""
+        for epoch in self.lives[0] if self.lives else ():
+            self.desk.tell.remote("trial-3", epoch, dump_json(row(epoch)), {})
+        return tasks, []
+
+    def get(self, value):
+        if value not in self.sent:
+            return value
+        if self.lives:
+            self.lives.pop(0)
+            raise ERRORS[self.death]
+        result = TrialResult(trial=3, state="stopped", sample={})
+        return dump_result(Outcome(result=result)), {}
+
+
+def wait_for(ray, bench, on_epoch=lambda _job, _row: True):
+    """The end of a job that asks after its first epoch."""
+    cluster = RayCluster(ray=ray, trial={"num_cpus": 1.0, "num_gpus": 0.0})
+    crew = RayCrew(cluster, bench=bench, call="", weights={})
+    order = Order(result=TrialResult(trial=3, state="measured", sample={}))
+    crew.start(Job(key=3, title="it", epochs=9, work=lambda _: None, stops=(1,), order=order))
+    return crew.wait(on_epoch)
+
+
+@pytest.mark.parametrize("death", NAMES)
+def test_what_dies_again_and_again_goes_on_as_long_as_epochs_end(death, bench):
+    ray = MortalRay((1,), (2,), (), (3,), (4,), (), death=death)
+    done = wait_for(ray, bench)
+    assert (done.fault, done.result.result.state) == ("", "stopped")
+    assert len(ray.sent) == 7
+
+
+def test_what_dies_three_times_without_an_epoch_between_is_given_up(bench):
+    ray = MortalRay((1,), (1,), (1,), death="NodeDiedError")  # it asks again each time
+    asked = []
+    done = wait_for(ray, bench, lambda _, one: asked.append(one.epoch))
+    assert done.fault.startswith("it died 3 times without an epoch between: ")
+    assert asked == [1, 1, 1]
+    assert ray.desk.answer.remote("trial-3", 1) is True
 
 
 def test_a_task_trains_on_as_many_cores_as_it_was_given(tmp_path, monkeypatch):

@@ -188,6 +188,19 @@ def test_a_trial_that_was_cut_off_is_run_again_with_its_number_and_sample(open_t
     assert [t.state for t in load(tmp_path).trials] == [TrialState.COMPLETE] * 2
 
 
+def test_what_a_database_has_begun_without_saying_so_is_begun_again(open_trials, space, tmp_path):
+    trials = open_trials()
+    trials.enqueue([space.prior("plain")])
+    other = load(tmp_path)
+    assert other.ask().number == 0  # an answer that was lost
+    trial, _ = trials.begin()
+    assert trial.number == 1
+    assert trials.requeue(held=[1]) == [0]
+    trial, sample = trials.begin()
+    assert (trial.number, sample["alpha"]) == (0, 0.0)
+    assert trials.requeue(held=[0, 1]) == []
+
+
 def test_a_result_that_was_saved_before_the_cut_is_not_computed_again(open_trials):
     trials = open_trials()
     trial, sample = trials.begin()

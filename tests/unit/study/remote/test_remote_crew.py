@@ -127,6 +127,22 @@ def test_the_jobs_of_a_dead_worker_go_to_another_from_the_last_epoch(build, queu
     assert heard == [2]
 
 
+def test_a_job_whose_worker_died_at_its_stop_hears_the_answer_elsewhere(build, queue):
+    crew, dead, other = build(), Hands(queue, "dead"), Hands(queue, "other")
+    crew.start(job(stops=(1,)))
+    dead.tell(dead.claim(), 1)
+    heard = []
+    look(crew, lambda _, epoch: heard.append(epoch.epoch) or False)
+    queue.leave("dead")
+    look(crew)
+    claim = other.claim()
+    other.tell(claim, 1)  # as `carry_out` does before it trains on
+    assert other.answer(claim, 1) is False
+    other.finish(claim, state="stopped")
+    assert look(crew).result.result.state == "stopped"
+    assert heard == [1]
+
+
 def test_a_job_that_kills_its_workers_is_given_up(build, queue):
     crew = build()
     crew.start(job())
