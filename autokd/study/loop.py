@@ -252,9 +252,10 @@ class TrialLoop:
         """Takes note of an epoch; whether the trial goes on. One that asks again hears the same."""
         running: _Running = job.key
         if row.epoch not in running.answers:
+            if row.epoch not in running.rows:  # else its training was cut off after it
+                event = EpochEnded(trial=running.trial.number, epoch=row, time_ms=_now_ms())
+                self._tracker.log(event)
             running.rows[row.epoch] = row
-            event = EpochEnded(trial=running.trial.number, epoch=row, time_ms=_now_ms())
-            self._tracker.log(event)
             self._progress.epoch(job.title, row, epochs=job.epochs)
             running.answers[row.epoch] = row.epoch not in job.stops or self._decide(running)
         return running.answers[row.epoch]

@@ -12,10 +12,7 @@ __all__ = ["dump_json", "front_as_dict", "load_json"]
 T = TypeVar("T")
 
 
-@functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    """Built once a class: that takes longer than reading a thousand values."""
-    return TypeAdapter(kind)
+_adapter = functools.cache(TypeAdapter[Any])  # to build one takes longer than a thousand readings
 
 
 def dump_json(value: object) -> str:
