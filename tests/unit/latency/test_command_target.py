@@ -67,6 +67,26 @@ def test_what_is_no_time_is_told_with_its_reason(tmp_path, model, code, reason):
         command(tmp_path, code).measure(model)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda program: program.write_text("echo 1"), r"got Exec format error; .* begin with #!"),
+        (lambda program: program.write_text("#!/no/such/shell"), "got No such file"),
+        (lambda program: program.chmod(0o644), "got Permission denied"),
+        (lambda program: program.unlink(), "got No such file"),
+    ],
+    ids=["no shebang", "no shell", "not executable", "gone"],
+)
+def test_a_program_that_does_not_start_any_more_is_told(tmp_path, model, spoil, reason):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    target = CommandTarget(command=f"{program} {{model}}")
+    spoil(program)
+    with pytest.raises(MeasureError, match=rf"program must start to time a model\.onnx, {reason}"):
+        target.measure(model)
+
+
 def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path, model):
     late = tmp_path / "late"
     child = f"import time; time.sleep(3); open({str(late)!r}, 'w')"
