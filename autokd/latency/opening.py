@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autokd.errors import ConfigError
 from autokd.latency.command_target import CommandTarget
-from autokd.latency.runtimes import check_runtime
+from autokd.latency.runtimes import check_runtime, check_runtime_name
 from autokd.latency.stopwatch.rounds import Form
 from autokd.latency.stopwatch_target import SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
@@ -31,6 +31,7 @@ class TargetOptions:
         timeout_s: For a command.
         quiet: Entered while the clock runs.
         home: As `StopwatchTarget.home`.
+        is_elsewhere: Whether another machine has the runtime, and whoever asks has looked there.
     """
 
     threads: int = 1
@@ -40,6 +41,7 @@ class TargetOptions:
     timeout_s: float = 120.0
     quiet: Callable[[], AbstractContextManager[None]] = nullcontext
     home: Path | None = None
+    is_elsewhere: bool = False
 
 
 def open_target(name: str, options: TargetOptions) -> Target:
@@ -72,7 +74,10 @@ def open_target(name: str, options: TargetOptions) -> Target:
                 quiet=options.quiet,
             )
         )
-    check_runtime(name)
+    if options.is_elsewhere:
+        check_runtime_name(name)
+    else:
+        check_runtime(name)
     return StopwatchTarget(
         runtime=name,
         threads=options.threads,

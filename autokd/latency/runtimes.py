@@ -9,7 +9,7 @@ from autokd.errors import ConfigError
 from autokd.latency.stopwatch.runners import RUNTIMES
 from autokd.types import ONNXRUNTIMES
 
-__all__ = ["check_runtime", "runtime_version"]
+__all__ = ["check_runtime", "check_runtime_name", "find_missing", "runtime_version"]
 
 _PACKAGES = {
     "onnxruntime": ONNXRUNTIMES,
@@ -49,6 +49,21 @@ def _find_version(packages: Sequence[str]) -> str:
     return ""
 
 
+def check_runtime_name(runtime: str) -> None:
+    """Whether a runtime can be used anywhere.
+
+    Args:
+        runtime: As `--target` names it.
+
+    Raises:
+        ConfigError: There is no such runtime.
+    """
+    if runtime not in RUNTIMES:
+        raise ConfigError(
+            f"`--target` must be one of {', '.join(RUNTIMES)} or command:PROGRAM, got {runtime}"
+        )
+
+
 def check_runtime(runtime: str) -> None:
     """Whether a runtime can be used here.
 
@@ -56,21 +71,17 @@ def check_runtime(runtime: str) -> None:
         runtime: As `--target` names it.
 
     Raises:
-        ConfigError: There is no such runtime, or it is not installed.
+        ConfigError: It is not installed.
     """
-    if runtime not in RUNTIMES:
-        raise ConfigError(
-            f"`--target` must be one of {', '.join(RUNTIMES)} or command:PROGRAM, got {runtime}"
-        )
-    remedy = _find_missing(runtime)
-    if remedy:
+    check_runtime_name(runtime)
+    if remedy := find_missing(runtime):
         raise ConfigError(
             f"`--target` must be a runtime that is installed, got {runtime}; install {remedy}"
         )
 
 
-def _find_missing(runtime: str) -> str:
-    """What to install; empty where nothing is missing."""
+def find_missing(runtime: str) -> str:
+    """What to install for a runtime to be used here; empty where nothing is missing."""
     if runtime in _PROVIDERS:
         import onnxruntime
 

@@ -8,6 +8,7 @@ from autokd.reports.points import (
     build_accuracy,
     is_quantized,
     is_tested,
+    label_of,
     short_count,
     short_ms,
     signed_points,
@@ -83,6 +84,8 @@ def _caption(front: Front, *, is_test: bool) -> str:
         lines.append(f"± is half of a 95 % interval over {n_seeds} seeds; test split read once")
     if is_quantized(front):
         lines.append("int8: quantized, scored and timed in the runtime, faster than its FP32 self")
+        if vain := [label_of(student) for student in front.students if student.is_vain]:
+            lines[-1] += f" but for {', '.join(vain)}"
     if any(student.is_twin for student in front.students):
         lines.append("twin: trained without the teacher, better on validation, kept in its place")
     if front.baseline is not None:

@@ -15,6 +15,7 @@ from autokd.errors import ConfigError, ExportError
 from autokd.exporters import (
     OnnxNetwork,
     QuantizedFile,
+    Quantizer,
     check_folder,
     export_bundle,
     export_onnx,
@@ -61,12 +62,14 @@ def test_the_card_says_how_the_student_was_taught(tmp_path, is_twin, words):
     assert words in headline
 
 
-@pytest.mark.parametrize("there", ["", "fake", "board"])
+@pytest.mark.parametrize("there", ["", "fake", "board", "fake x2 [01234567]"])
 def test_the_card_says_where_the_latency_of_the_table_comes_from(tmp_path, there):
     card = {"study": "s", "searched_on": there, "searched_latency_ms": 1.25}
+    target = Told(changes={"device": "fake x2 [0123456789]"} if "[" in there else {})
     bundle = export_bundle(
-        make_student(), tmp_path, data=CARD, test=make_test(), target=FakeTarget(), card=card
+        make_student(), tmp_path, data=CARD, test=make_test(), target=target, card=card
     )
+    assert ("elsewhere" in bundle.card) == (there == "board")
     line = "study's latency of 1.25 ms is that of board, the one measured now that of fake"
     assert (line in bundle.card.get("elsewhere", "")) == (there == "board")
     assert (line in (tmp_path / "card.md").read_text()) == (there == "board")
@@ -107,6 +110,22 @@ def test_the_card_says_what_its_latency_is(tmp_path, changes, said):
     text = (tmp_path / "card.md").read_text()
     assert f"| latency of one forward pass | {bundle.latency_ms:.4f} ms |" in text
     assert f"| how it was measured | {said} |" in text
+
+
+@pytest.mark.parametrize(("precision", "is_noisy"), [(0.01, True), (0.25, False), (None, False)])
+def test_the_card_says_how_well_its_latency_is_known(tmp_path, precision, is_noisy):
+    changes = {"median_ms": 2.0, "ci95_low_ms": 1.75, "ci95_high_ms": 2.25}
+    card = {"study": "s", "searched_latency_ms": 1.5, "searched_speed_up": 4.0}
+    bundle = export_bundle(
+        make_student(), tmp_path, data=CARD, test=make_test(), target=Told(changes=changes),
+        card=card, precision=precision,
+    )  # fmt: skip
+    assert (bundle.card["latency_ci95_ms"], bundle.card["is_noisy"]) == ([1.75, 2.25], is_noisy)
+    text = (tmp_path / "card.md").read_text()
+    row = f"1.7500 to 2.2500 ms{'; the machine was too noisy' if is_noisy else ''}"
+    assert f"| 95 % interval of the latency | {row} |" in text
+    assert "| latency in the study | 1.5000 ms |" in text
+    assert "| faster than the teacher, in the study | 4.0 x |" in text
 
 
 def test_every_file_is_there_and_does_what_the_student_does(tmp_path):
@@ -299,15 +318,17 @@ def quantized(tmp_path):
     return quantize_onnx(model, tmp_path / "own.int8.onnx", pictures=make_test().images)
 
 
-def export_int8(path, out, *, accuracy=None):
+def export_int8(path, out, *, accuracy=None, target=None, is_aware=False):
     test = make_test()
     right = OnnxNetwork(path).predict(test.images).argmax(1) == test.labels
     int8 = QuantizedFile(
-        path=path, test_accuracy=float(right.double().mean()) if accuracy is None else accuracy
+        path=path,
+        test_accuracy=float(right.double().mean()) if accuracy is None else accuracy,
+        is_aware=is_aware,
     )
     return export_bundle(
-        make_student(), out, data=CARD, test=test, target=FakeTarget(), card={"study": "s"},
-        int8=int8,
+        make_student(), out, data=CARD, test=test, target=target or FakeTarget(),
+        card={"study": "s"}, int8=int8,
     )  # fmt: skip
 
 
@@ -328,6 +349,35 @@ def test_a_student_in_int8_comes_in_both_precisions(quantized, tmp_path):
     metadata = onnx.load(tmp_path / "out/model.int8.onnx").metadata_props
     assert json.loads({p.key: p.value for p in metadata}["classes"]) == ["a", "b", "c"]
     assert 'InferenceSession("model.int8.onnx")' in (tmp_path / "out/card.md").read_text()
+
+
+@pytest.mark.parametrize("is_aware", [False, True])
+def test_the_card_says_how_an_int8_file_came_about(tmp_path, is_aware):
+    model = export_onnx(make_student(), tmp_path / "own.onnx", shape=(1, 8, 8))
+    path = tmp_path / "own.int8.onnx"
+    with Quantizer(model, pictures=make_test().images) as quantizer:
+        first, last = quantizer.layers
+        for layers in ((), (last,)):
+            quantizer.write(path, float_layers=layers)
+            bundle = export_int8(path, tmp_path / "out", is_aware=is_aware)
+            assert (bundle.card["is_aware"], bundle.card["float_layers"]) == (is_aware, layers)
+    how = "trained on to bear it" if is_aware else "static, from training pictures"
+    text = (tmp_path / "out/card.md").read_text()
+    assert f"| how it was quantized | {how}, {last} left in FP32 |" in text
+    assert first != last
+
+
+@pytest.mark.parametrize(("int8_ms", "is_vain"), [(0.5, False), (1.0, True), (1.5, True)])
+def test_the_card_says_where_int8_is_no_faster(quantized, tmp_path, int8_ms, is_vain):
+    class Timed(FakeTarget):
+        def measure(self, model):
+            ms = int8_ms if "int8" in model.name else 1.0
+            return dataclasses.replace(super().measure(model), median_ms=ms)
+
+    bundle = export_int8(quantized, tmp_path / "out", target=Timed())
+    line = f"model.int8.onnx takes {int8_ms:.4g} ms on fake, no less than model.onnx with 1 ms"
+    assert (line in bundle.card.get("vain", "")) == is_vain
+    assert (f"Beware: {line}" in (tmp_path / "out/card.md").read_text()) == is_vain
 
 
 def test_an_int8_file_that_is_not_as_good_as_the_table_is_not_written(quantized, tmp_path):

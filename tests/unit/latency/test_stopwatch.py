@@ -5,7 +5,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from autokd.latency.readings import Reading, Spread, pool, select_quiet
+from autokd.latency.readings import Reading, Selection, Spread, pool, select_quiet
 from autokd.latency.stopwatch import cores
 from autokd.latency.stopwatch.cores import choose_cores
 from autokd.latency.stopwatch.estimate import (
@@ -23,6 +23,11 @@ SHORT = Form(least_s=0.02, most_s=0.2, precision=0.05)
 
 def blocks(rng, n: int, *, ms: float, noise: float = 0.01) -> np.ndarray:
     return ms * 1e6 * np.exp(noise * np.abs(rng.standard_normal((n, 1))))
+
+
+def chosen(above: np.ndarray, below: np.ndarray) -> Selection:
+    """Blocks of one process."""
+    return Selection([(above, below)], [(above, below)], is_quiet=True)
 
 
 def test_networks_and_the_reference_take_turns():
@@ -53,8 +58,8 @@ def test_a_machine_that_becomes_slower_is_corrected_for():
     rng = np.random.default_rng(0)
     speed = np.repeat([[1.0], [1.4]], 100, axis=0)
     network, reference = (blocks(rng, 200, ms=ms) * 1.4 for ms in (3.0, 1.0))
-    slow = pool([[(network, reference)]])[0]
-    mixed = pool([[(network / 1.4 * speed, reference / 1.4 * speed)]])[0]
+    slow = pool([chosen(network, reference)])[0]
+    mixed = pool([chosen(network / 1.4 * speed, reference / 1.4 * speed)])[0]
     assert slow.value == pytest.approx(3.0, rel=0.01)
     assert mixed.value == pytest.approx(3.0, rel=0.01)
 
@@ -83,10 +88,24 @@ def test_more_rounds_make_the_interval_narrower():
 
 def test_processes_that_differ_widen_the_interval():
     rng = np.random.default_rng(0)
-    alike = [[(blocks(rng, 100, ms=2.0), blocks(rng, 100, ms=1.0)) for _ in range(3)]]
-    apart = [[(above * (1 + 0.1 * n), below) for n, (above, below) in enumerate(alike[0])]]
+    pairs = [(blocks(rng, 100, ms=2.0), blocks(rng, 100, ms=1.0)) for _ in range(3)]
+    alike = [Selection(pairs, pairs, is_quiet=True)]
+    pairs = [(above * (1 + 0.1 * n), below) for n, (above, below) in enumerate(pairs)]
+    apart = [Selection(pairs, pairs, is_quiet=True)]
     assert pool(apart)[0].half_width > 5 * pool(alike)[0].half_width
     assert pool(apart)[0].low < pool(apart)[0].value < pool(apart)[0].high
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_process_that_alone_was_quiet_is_not_surer_than_several(other):
+    rng = np.random.default_rng(0)
+    pairs = [(blocks(rng, 100, ms=2.0 + 0.1 * n), blocks(rng, 100, ms=1.0)) for n in range(3)]
+    every, alone = (Selection(part, pairs, is_quiet=True) for part in (pairs, pairs[:1]))
+    beside = [chosen(*pairs[0]), every] if other else []
+    several, single = pool([every, *beside])[0], pool([alone, *beside])[0]
+    assert single.value == pytest.approx(2.0, rel=0.01), "of the quiet one"
+    assert single.half_width > several.half_width
+    assert single.low < several.value < single.high
 
 
 def test_it_ends_when_the_time_is_over_however_wide_the_interval_is():
@@ -186,9 +205,9 @@ def test_only_quiet_rounds_count_where_there_are_enough_of_them():
     slow = np.repeat([[1.0], [1.5]], 100, axis=0)
     network = blocks(rng, 200, ms=3.0) * slow**1.5  # disturbed more than the reference is
     around = np.concatenate([blocks(rng, 200, ms=1.0) * slow for _ in "ab"], axis=1)
-    chosen = select_quiet([reading_of([network], [around])], 0, quiet_ms=1.0)
-    assert chosen.is_quiet
-    assert pool([chosen.pairs])[0].value == pytest.approx(3.0, rel=0.02)
+    seen = select_quiet([reading_of([network], [around])], 0, quiet_ms=1.0)
+    assert seen.is_quiet
+    assert pool([seen])[0].value == pytest.approx(3.0, rel=0.02)
     disturbed = reading_of([network[100:]], [around[100:]])
     both = select_quiet([disturbed, reading_of([network], [around])], 0, quiet_ms=1.0)
     assert len(both.pairs) == 1  # of the process that saw a quiet machine
@@ -204,7 +223,7 @@ def test_two_networks_are_compared_where_the_machine_is_quiet_around_both():
     networks = [blocks(rng, 200, ms=ms) * slow**power for ms, power in ((3.0, 1.5), (1.5, 0.8))]
     seen = select_quiet([reading_of(networks, [around, around])], 0, over=1, quiet_ms=1.0)
     assert seen.is_quiet
-    assert pool([seen.pairs])[0].value == pytest.approx(2.0, rel=0.02)
+    assert pool([seen])[0].value == pytest.approx(2.0, rel=0.02)
 
 
 def test_networks_of_different_numbers_of_rounds_are_compared():
@@ -215,7 +234,7 @@ def test_networks_of_different_numbers_of_rounds_are_compared():
     for quiet_ms in (1.0, 0.5):  # all rounds are quiet ones, or none is
         seen = select_quiet([reading], 0, over=1, quiet_ms=quiet_ms)
         assert seen.is_quiet == (quiet_ms == 1.0)
-        spread = pool([seen.pairs])[0]
+        spread = pool([seen])[0]
         assert spread.value == pytest.approx(2.0, rel=0.01)
         assert spread.low < spread.value < spread.high
 
@@ -274,6 +293,6 @@ def test_cores_are_of_different_physical_ones_first(monkeypatch):
 def test_the_ratio_of_a_network_to_itself_is_one():
     rng = np.random.default_rng(0)
     same = blocks(rng, 100, ms=1.0)
-    spread = pool([[(same, same)]])[0]
+    spread = pool([chosen(same, same)])[0]
     assert math.isclose(spread.low, 1)
     assert math.isclose(spread.high, 1)
