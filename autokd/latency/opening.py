@@ -1,6 +1,7 @@
 """From what the user calls a target to one."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -55,7 +56,7 @@ def open_target(name: str, options: TargetOptions) -> Target:
         The target; what is wrong with a runtime's name, or what to install, is told likewise.
 
     Raises:
-        ConfigError: A command is told a shape.
+        ConfigError: A command is told a shape, or a runtime more threads than there are cores.
     """
     if name.startswith(COMMAND):
         if options.shape:
@@ -78,6 +79,11 @@ def open_target(name: str, options: TargetOptions) -> Target:
         check_runtime_name(name)
     else:
         check_runtime(name)
+        if options.threads > (n_cores := len(os.sched_getaffinity(0))):
+            raise ConfigError(
+                f"`--latency-threads` (of `autokd measure` --threads) must be at most {n_cores}, "
+                f"the cores that autokd may use here, got {options.threads}"
+            )
     return StopwatchTarget(
         runtime=name,
         threads=options.threads,

@@ -17,7 +17,11 @@ _PACKAGES = {
     "torch": ("torch",),
     "tflite": ("ai-edge-litert",),
 }
-_CONVERTERS = {"tflite": ("onnx2tf", "tensorflow")}  # make what is timed of the ONNX file
+_CONVERTERS = {
+    "tflite": (("onnx2tf",), ("tensorflow",)),
+    "onnxruntime:tensorrt": (("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),),
+}
+"""What makes what is timed of the ONNX file; each by the packages that it may be in."""
 _PROVIDERS = {
     "onnxruntime:cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
     "onnxruntime:tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu and tensorrt"),
@@ -25,7 +29,10 @@ _PROVIDERS = {
 }
 _MODULES = {
     "openvino": (("openvino",), "autokd[openvino]"),
-    "tflite": (("ai_edge_litert", "onnx2tf"), "ai-edge-litert, onnx2tf and tensorflow"),
+    "tflite": (
+        ("ai_edge_litert", "onnx2tf", "tensorflow"),
+        "ai-edge-litert, onnx2tf and tensorflow",
+    ),
 }
 
 
@@ -35,7 +42,7 @@ def runtime_version(runtime: str) -> str:
     own = _find_version(_PACKAGES.get(name, ()))
     if not own:
         return ""
-    made_by = [(package, _find_version((package,))) for package in _CONVERTERS.get(name, ())]
+    made_by = [(one[0], _find_version(one)) for one in _CONVERTERS.get(runtime, ())]
     return " ".join([own, *(f"{package} {version}" for package, version in made_by if version)])
 
 

@@ -13,6 +13,7 @@ from autokd.latency import (
     Form,
     StopwatchTarget,
     StrictTarget,
+    TableTarget,
     TargetOptions,
     load_table,
     open_target,
@@ -77,7 +78,7 @@ def check_precision(config: Config, *, precisions: Collection[Scalar], target: T
         target: What is searched for.
 
     Raises:
-        ConfigError: It runs no ONNX files, or makes float files of them.
+        ConfigError: It runs no ONNX files, makes float files of them, or is a table without any.
     """
     if "int8" not in precisions:
         return
@@ -85,6 +86,8 @@ def check_precision(config: Config, *, precisions: Collection[Scalar], target: T
         what = "a target that torch runs"
     elif config.target[:1] == ("tflite",):
         what = "the target tflite, for which ONNX files become float ones"
+    elif isinstance(target, TableTarget) and target.is_of_architectures:
+        what = "a table of architectures, which tells nothing of INT8 files"
     else:
         return
     raise ConfigError(

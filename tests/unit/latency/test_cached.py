@@ -105,6 +105,9 @@ def test_a_version_is_that_of_all_that_makes_what_is_timed(monkeypatch):
     installed["tensorflow"] = "2.19"
     assert runtime_version("tflite") == "2.0 onnx2tf 1.28 tensorflow 2.19"
     assert runtime_version("onnxruntime:cuda") == "1.22"
+    installed["tensorrt-cu12"] = "10.3"
+    assert runtime_version("onnxruntime:tensorrt") == "1.22 tensorrt 10.3"
+    assert runtime_version("onnxruntime:cuda") == "1.22"
     del installed["ai-edge-litert"]
     assert runtime_version("tflite") == ""
 

@@ -1,3 +1,5 @@
+import importlib.util
+import os
 import sys
 import time
 
@@ -186,6 +188,27 @@ def test_a_target_that_takes_programs_is_not_tried(model):
 def test_a_target_that_cannot_be_is_refused(name, message):
     with pytest.raises(ConfigError, match=message):
         open_target(name, TargetOptions())
+
+
+def test_more_threads_than_cores_are_refused():
+    n_cores = len(os.sched_getaffinity(0))
+    with pytest.raises(
+        ConfigError, match=rf"^`--latency-threads` .* at most {n_cores}, .* got 99$"
+    ):
+        open_target("onnxruntime", TargetOptions(threads=99))
+    assert open_target("onnxruntime", TargetOptions(threads=n_cores))
+    assert open_target("onnxruntime", TargetOptions(threads=99, is_elsewhere=True))
+
+
+def test_tflite_needs_what_converts_to_it(monkeypatch):
+    def find(module):
+        return None if module == "tensorflow" else module
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    with pytest.raises(
+        ConfigError, match="got tflite; install ai-edge-litert, onnx2tf and tensorf"
+    ):
+        open_target("tflite", TargetOptions())
 
 
 @pytest.mark.parametrize("name", ["batch", "threads"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autokd.latency.readings import Reading, Selection, Spread, pool, select_quiet
-from autokd.latency.stopwatch import cores
+from autokd.latency.stopwatch import cores, rounds
 from autokd.latency.stopwatch.cores import choose_cores
 from autokd.latency.stopwatch.estimate import (
     LEAST_QUIET,
@@ -15,7 +15,7 @@ from autokd.latency.stopwatch.estimate import (
     quiet_rounds,
     ratio_draws,
 )
-from autokd.latency.stopwatch.rounds import Form, record
+from autokd.latency.stopwatch.rounds import Form, record, warm_up
 from autokd.latency.stopwatch.runners import Setting, make_input
 
 SHORT = Form(least_s=0.02, most_s=0.2, precision=0.05)
@@ -44,6 +44,40 @@ def test_networks_and_the_reference_take_turns():
     assert turns[4::2] == ["a", "b", "b", "a"] * (n_rounds // 2) + ["a", "b"] * (n_rounds % 2)
     assert {len(rounds) for rounds in (*seen.references, *seen.blocks)} == {n_rounds}
     assert min(map(len, seen.runs)) >= 100
+
+
+def run_on(monkeypatch, times):
+    """A clock on which runs take these times, and a run."""
+    clock, left = [0.0], iter(times)
+    monkeypatch.setattr(rounds.time, "perf_counter", lambda: clock[0])
+
+    def run() -> None:
+        clock[0] += next(left)
+
+    return run, left
+
+
+def test_a_network_is_warm_when_its_time_no_longer_moves(monkeypatch):
+    falling = [0.01 * 0.95**n for n in range(40)]
+    run, left = run_on(monkeypatch, [*falling, *[0.001] * 100])
+    assert warm_up(run) == pytest.approx(0.001)
+    assert 100 - len(list(left)) <= 40, "as soon as the last twenty are like those before"
+
+
+@pytest.mark.parametrize(("run_s", "n_least"), [(0.001, 50), (0.01, 20)])
+def test_a_steady_network_is_run_for_a_moment_all_the_same(monkeypatch, run_s, n_least):
+    run, left = run_on(monkeypatch, [run_s] * 100)
+    assert warm_up(run) == pytest.approx(run_s)
+    assert n_least <= 100 - len(list(left)) <= n_least + 10
+
+
+def test_what_never_becomes_steady_is_not_waited_for(monkeypatch):
+    run, left = run_on(monkeypatch, [0.2 * (1 + n % 7) * 1.1**n for n in range(100)])
+    assert warm_up(run) > 0
+    assert 100 - len(list(left)) < 30
+    run, left = run_on(monkeypatch, [6.0] * 3)
+    assert warm_up(run) == 6.0
+    assert len(list(left)) == 2, "once is enough of a very slow one"
 
 
 def test_a_burst_of_other_load_does_not_move_the_estimate():
@@ -159,10 +193,10 @@ def test_only_networks_that_lack_quiet_rounds_are_timed_again():
     seen = record([steady, disturbing], reference, form=form, quiet_ns=1e5)
     n_rounds = [len(rounds) for rounds in seen.blocks]
     assert n_rounds[1] > n_rounds[0]
-    for n, rounds, around, runs in zip(
+    for n, timed, around, runs in zip(
         n_rounds, seen.blocks, seen.references, seen.runs, strict=True
     ):
-        assert (len(rounds), len(around), len(runs)) == (n, n, 3 * n)
+        assert (len(timed), len(around), len(runs)) == (n, n, 3 * n)
         assert quiet_rounds(np.array(around, dtype=np.float64), quiet=1e5).sum() >= LEAST_QUIET
 
 
@@ -287,7 +321,9 @@ def test_cores_are_of_different_physical_ones_first(monkeypatch):
     monkeypatch.setattr(cores, "_siblings", pairs.__getitem__)
     assert choose_cores(1) == [3]
     assert choose_cores(2) == [2, 3]
-    assert choose_cores(9) == [0, 1, 2, 3]
+    assert choose_cores(4) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="at most 4, the cores that are left, got 9"):
+        choose_cores(9)
 
 
 def test_the_ratio_of_a_network_to_itself_is_one():

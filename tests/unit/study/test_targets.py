@@ -13,6 +13,7 @@ from autokd.latency import (
     CommandTarget,
     StopwatchTarget,
     device_fingerprint,
+    load_table,
 )
 from autokd.latency.reference import write_reference
 from autokd.study import runtimes
@@ -135,6 +136,24 @@ def test_int8_is_refused_on_what_would_time_something_else(names):
     with pytest.raises(ConfigError, match=r"^`--precision` must be fp32 on .*, got int8; pass"):
         check_precision(config, precisions={"fp32", "int8"}, target=target)
     check_precision(config, precisions={"fp32"}, target=target)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "is_refused"),
+    [
+        ('[{"width": 8, "ms": 1}]', None, True),
+        ('[{"width": 8, "ms": 1}]', StopwatchTarget(), False),
+        ('[{"width": 8, "ms": 1}, {"network": "abc", "ms": 2}]', None, False),
+    ],
+)
+def test_int8_is_refused_on_a_table_that_knows_no_file(tmp_path, text, target, is_refused):
+    (tmp_path / "t.json").write_text(text)
+    table, config = load_table(tmp_path / "t.json", target=target), Config(precision="both")
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"fp32 on a table of archi.*, got both; pass"):
+            check_precision(config, precisions={"fp32", "int8"}, target=table)
+    else:
+        check_precision(config, precisions={"fp32", "int8"}, target=table)
 
 
 @pytest.mark.parametrize("names", [(), ("openvino",), ("onnxruntime", "tflite")])
