@@ -29,6 +29,7 @@ from torch import nn
 from autokd.candidate import (
     QuantizationSettings,
     build_student,
+    choose_calibration,
     train_quantized_student,
     train_student,
 )
@@ -48,7 +49,6 @@ STUDENTS: Mapping[str, tuple[str, Mapping[str, Scalar]]] = {
 }
 KINDS = ("fp32", "fp32_longer", "static", "qat", "qat_kd")
 ROUNDED = ("static", "qat", "qat_kd")
-N_CALIBRATION = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Trainer:
         with tempfile.TemporaryDirectory() as scratch:
             files = {kind: Path(scratch) / f"{kind}.onnx" for kind in KINDS}
             export_onnx(student, files["fp32"], shape=card.shape)
-            pictures = data.train_images[:N_CALIBRATION]
+            pictures = choose_calibration(data, seed=seed)
             quantize_onnx(files["fp32"], files["static"], pictures=pictures)
             for kind, recipe, settings in (
                 ("qat", plain, alone),

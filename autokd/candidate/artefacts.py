@@ -1,7 +1,7 @@
 """The files of a student that a target times."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
@@ -10,11 +10,11 @@ from autokd.exporters import export_onnx, export_program
 from autokd.latency import ARCHITECTURE_SUFFIX
 from autokd.types import InputShape, Scalar, Target
 
-__all__ = ["export_for"]
+__all__ = ["export_for", "export_program_for"]
 
 
 def export_for(
-    targets: Sequence[Target],
+    target: Target,
     student: nn.Module,
     model: Path,
     *,
@@ -24,7 +24,7 @@ def export_for(
     """Writes a student as ONNX, and beside it what else a target may look at.
 
     Args:
-        targets: Will time it.
+        target: Will time it.
         student: As it would be deployed.
         model: The ONNX file to write.
         architecture: Label to value, for a table of latencies.
@@ -36,6 +36,21 @@ def export_for(
     export_onnx(student, model, shape=shape)
     labels = json.dumps(dict(architecture))
     model.with_suffix(ARCHITECTURE_SUFFIX).write_text(labels, encoding="utf-8")
-    if any(target.needs_program for target in targets):
-        export_program(student, model.with_suffix(".pt2"), shape=shape)
+    export_program_for(target, student, model, shape=shape)
     return model
+
+
+def export_program_for(
+    target: Target, student: nn.Module, model: Path, *, shape: InputShape
+) -> None:
+    """Writes a student's program beside its ONNX file, where a target runs that.
+
+    Args:
+        target: Will time it.
+        student: As it would be deployed; one that torch.export cannot take is an `ExportError`.
+        model: The ONNX file.
+        shape: Channels, height, width.
+    """
+    program = model.with_suffix(".pt2")
+    if target.needs_program and not program.exists():
+        export_program(student, program, shape=shape)

@@ -6,14 +6,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autokd.candidate.artefacts import export_for
+from torch import nn
+
+from autokd.candidate.artefacts import export_for, export_program_for
 from autokd.candidate.checkpoints import CheckpointFolder
 from autokd.candidate.precision import choose_calibration
 from autokd.candidate.students import build_student
 from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Engine, Plan
-from autokd.errors import MeasureError, TargetError
+from autokd.errors import ExportError, MeasureError, TargetError
 from autokd.exporters import export_onnx, quantize_onnx
 from autokd.latency import measure_footprint, network_key
 from autokd.spaces import Space
@@ -129,7 +131,7 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
     student, recipe = build_student(workshop.space, sample, data=card, seed=workshop.plan.seed)
     with tempfile.TemporaryDirectory(prefix="autokd-") as folder:
         model = export_for(
-            (workshop.target, *workshop.others.values()),
+            workshop.target,
             student,
             Path(folder) / "model.onnx",
             architecture=workshop.space.architecture_of(sample),
@@ -144,7 +146,7 @@ def prepare_candidate(sample: Sample, workshop: Workshop) -> Candidate:
                 network=network_key(model),
                 latency=workshop.target.measure(model),
                 footprint=footprint,
-                latencies=_measure_others([model], workshop.others)[0],
+                latencies=_measure_others([model], workshop, student=student)[0],
             )
     workshop.candidates[key] = candidate
     return candidate
@@ -156,7 +158,7 @@ def _prepare_int8(
     """A candidate in INT8 out of the file of its FP32 self."""
     file = _quantize(model, workshop=workshop)
     fp32_latency, latency = workshop.target.measure_together([model, file])
-    latencies, fp32_latencies = _measure_others([file, model], workshop.others)
+    latencies, fp32_latencies = _measure_others([file, model], workshop)
     return Candidate(
         recipe=recipe,
         network=network_key(model),
@@ -169,23 +171,27 @@ def _prepare_int8(
 
 
 def _measure_others(
-    models: Sequence[Path], targets: Mapping[str, Target]
+    models: Sequence[Path], workshop: Workshop, *, student: nn.Module | None = None
 ) -> tuple[dict[str, Latency], dict[str, Latency]]:
-    """Latencies on further targets; one that cannot run the files has none of them, and says so.
+    """Latencies on further targets; one that cannot run a student has none of it, and says so.
 
     Args:
         models: What would be deployed; of an INT8 student its FP32 self after it.
-        targets: By name.
+        workshop: Knows the targets by name.
+        student: In FP32, for targets that run its program.
 
     Returns:
         Those of what would be deployed, and those of the FP32 self of an INT8 student.
     """
     found: dict[str, Latency] = {}
     own: dict[str, Latency] = {}
-    for name, target in targets.items():
+    for name, target in workshop.others.items():
         try:
+            if student is not None:
+                shape = workshop.data.card.shape
+                export_program_for(target, student, models[0], shape=shape)
             latencies = target.measure_together(models)
-        except (MeasureError, TargetError) as error:
+        except (ExportError, MeasureError, TargetError) as error:
             _logger.warning("not on the front of the target %s: %s", name, error)
             continue
         found[name] = latencies[0]
@@ -225,7 +231,7 @@ def measure_again(result: TrialResult, workshop: Workshop) -> TrialResult:
         model = export_onnx(student, Path(folder) / "model.onnx", shape=card.shape)
         file = _quantize(model, workshop=workshop, float_layers=result.float_layers)
         fp32_latency, latency = workshop.target.measure_together([model, file])
-        latencies, fp32_latencies = _measure_others([file, model], workshop.others)
+        latencies, fp32_latencies = _measure_others([file, model], workshop)
         size_bytes = file.stat().st_size
     footprint = result.footprint
     if footprint is not None:

@@ -17,9 +17,10 @@ from autokd.exporters.card import render_card
 from autokd.exporters.onnx_file import OnnxNetwork, annotate_onnx, export_onnx
 from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
 from autokd.exporters.program import export_program
+from autokd.exporters.quantizing import find_float_layers
 from autokd.exporters.runner import write_runner
 from autokd.exporters.weights_file import dump_weights
-from autokd.types import DataCard, Latency, Target
+from autokd.types import DataCard, Latency, Target, is_same_device
 
 __all__ = ["Bundle", "Pictures", "QuantizedFile", "check_folder", "export_bundle"]
 
@@ -62,10 +63,12 @@ class QuantizedFile:
     Attributes:
         path: The ONNX file.
         test_accuracy: Of the file in the runtime, in [0, 1].
+        is_aware: Whether the student was trained on to bear it.
     """
 
     path: Path
     test_accuracy: float
+    is_aware: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,7 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
     card: Mapping[str, Any],
     extras: Sequence[Path] = (),
     int8: QuantizedFile | None = None,
+    precision: float | None = None,
 ) -> Bundle:
     """Writes and checks `model.onnx`, `model.pt2`, `model.safetensors`, `card.json`, `card.md`.
 
@@ -128,6 +132,8 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
         card: What else the card tells; `searched_on` is the device of its `searched_latency_ms`.
         extras: Files that lie beside it, as the pictures of the card.
         int8: Its file in INT8, if it is deployed so.
+        precision: Half of the latency's 95 % interval, as a share, that is narrow enough; a
+            wider one is called noisy. If none, no interval is.
 
     Returns:
         Files and figures.
@@ -151,15 +157,24 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
         for file in extras:
             shutil.copy(file, scratch)
         figures = _check(student, scratch, test=test)
+        facts: dict[str, Any] = {}
         if int8 is None:
             latency = target.measure(model)
         else:
             added, latency = _add_int8(int8, model, test=test, target=target, metadata=metadata)
             figures |= added
+            facts = {
+                "is_aware": int8.is_aware,
+                "float_layers": find_float_layers(int8.path),
+                **_explain_vanity(latency, fp32_ms=added["fp32_latency_ms"]),
+            }
         figures["latency_ms"] = latency.median_ms
         full = {
             **card,
+            **facts,
             **figures,
+            "latency_ci95_ms": [latency.ci95_low_ms, latency.ci95_high_ms],
+            "is_noisy": precision is not None and latency.precision > precision,
             "protocol": _describe_protocol(latency),
             **_compare_devices(card, latency),
             "left_out": left_out,
@@ -224,12 +239,22 @@ def _describe_protocol(latency: Latency) -> str:
 def _compare_devices(card: Mapping[str, Any], latency: Latency) -> dict[str, str]:
     """A line where the table's latency is another device's; nothing where it is not."""
     there = card.get("searched_on")
-    if not there or there == latency.device:
+    if not there or is_same_device(there, latency.device):
         return {}
     return {
         "elsewhere": f"the study's latency of {card['searched_latency_ms']:.4g} ms is that of "
         f"{there}, the one measured now that of {latency.device}; `autokd measure model.onnx` "
         "there tells that of the file"
+    }
+
+
+def _explain_vanity(latency: Latency, *, fp32_ms: float) -> dict[str, str]:
+    """A line where the INT8 file is no faster here than the FP32 one; nothing where it is."""
+    if latency.median_ms < fp32_ms:
+        return {}
+    return {
+        "vain": f"model.int8.onnx takes {latency.median_ms:.4g} ms on {latency.device}, no less "
+        f"than model.onnx with {fp32_ms:.4g} ms, which is the one to deploy there"
     }
 
 

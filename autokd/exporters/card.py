@@ -38,7 +38,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         _headline(card),
         "## What it does",
         _table(_figures(card)),
-        *([f"Beware: {card['elsewhere']}."] if card.get("elsewhere") else []),
+        *(f"Beware: {card[key]}." for key in ("elsewhere", "vain") if card.get(key)),
         *_pictured(card),
         "## Input",
         f"`image`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; the "
@@ -167,6 +167,8 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
         "test accuracy, onnxruntime": f"{card['onnx_test_accuracy']:.2%}",
         "top-1 agreement of both": f"{card['top1_agreement']:.2%}",
         f"latency of one forward pass{_tell_target(card)}": f"{card['latency_ms']:.4f} ms",
+        **_tell_interval(card),
+        **_tell_quantization(card),
     }
     for key, label, form in (
         ("int8_test_accuracy", "test accuracy in INT8, onnxruntime", "{:.2%}"),
@@ -179,7 +181,8 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
         ("alone_test_accuracy", "test accuracy, trained alone", "{:.2%}"),
         ("federated_gain", "gain by the other sites", "{:+.2%}"),
         ("n_seeds", "seeds", "{}"),
-        ("speed_up", "faster than the teacher", "{:.1f} x"),
+        ("searched_latency_ms", "latency in the study", "{:.4f} ms"),
+        ("searched_speed_up", "faster than the teacher, in the study", "{:.1f} x"),
         ("n_params", "parameters", "{:,}"),
         ("macs", "multiply-accumulates", "{:,}"),
         ("teacher_agreement", "agreement with the teacher, test", "{:.2%}"),
@@ -192,6 +195,25 @@ def _figures(card: Mapping[str, Any]) -> dict[str, str]:
             name = f"{label} ({key})" if label in rows else label
             rows[name] = form.format(card[key])
     return rows
+
+
+def _tell_interval(card: Mapping[str, Any]) -> dict[str, str]:
+    """How well the latency is known."""
+    if "latency_ci95_ms" not in card:
+        return {}
+    low, high = card["latency_ci95_ms"]
+    noisy = "; the machine was too noisy" if card.get("is_noisy") else ""
+    return {"95 % interval of the latency": f"{low:.4f} to {high:.4f} ms{noisy}"}
+
+
+def _tell_quantization(card: Mapping[str, Any]) -> dict[str, str]:
+    """How the INT8 file came about; nothing where there is none."""
+    if "is_aware" not in card:
+        return {}
+    layers = card["float_layers"]
+    shown = f", {', '.join(layers)} left in FP32" if layers else ", no layer left in FP32"
+    how = "trained on to bear it" if card["is_aware"] else "static, from training pictures"
+    return {"how it was quantized": f"{how}{shown}"}
 
 
 def _tell_target(card: Mapping[str, Any]) -> str:

@@ -145,6 +145,17 @@ class Quantizer:
             )
 
 
+def find_float_layers(path: Path) -> tuple[str, ...]:
+    """Names of the layers with weights that stayed in FP32 in an INT8 file."""
+    graph = onnx.load(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    return tuple(
+        node.name
+        for node in graph.node
+        if node.op_type in _WEIGHTED and any(name in weights for name in node.input[:2])
+    )
+
+
 def quantize_onnx(
     model: Path,
     path: Path,

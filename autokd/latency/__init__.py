@@ -6,14 +6,13 @@ from autokd.latency.comparison import Comparison, compare_latencies
 from autokd.latency.device import (
     describe_device,
     device_fingerprint,
-    is_same_device,
     library_versions,
 )
 from autokd.latency.footprint import count_macs, measure_footprint, network_key
 from autokd.latency.opening import COMMAND, TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
 from autokd.latency.reference import read_references, write_references
-from autokd.latency.runtimes import runtime_version
+from autokd.latency.runtimes import find_missing, runtime_version
 from autokd.latency.stopwatch.rounds import Form
 from autokd.latency.stopwatch_target import COMPARING, FINAL, SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
@@ -39,7 +38,7 @@ __all__ = [
     "count_paths",
     "describe_device",
     "device_fingerprint",
-    "is_same_device",
+    "find_missing",
     "library_versions",
     "load_table",
     "measure_footprint",

@@ -1,6 +1,7 @@
-"""A target that remembers: the same network is timed once."""
+"""A target that remembers: the same network is timed once, or until it is known well enough."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,10 +24,19 @@ class CachedTarget:
     The key is the network (structure and shapes, not weights), the file that is timed in its
     place if there is one, and all that the wrapped target says of itself: runtime, versions,
     threads, batch and device.
+
+    What was found on a noisy machine is measured again, once in each session, and the narrower
+    interval is kept.
     """
 
     def __init__(
-        self, target: Target, *, folder: Path, is_asked: bool = False, beside: str = ""
+        self,
+        target: Target,
+        *,
+        folder: Path,
+        is_asked: bool = False,
+        beside: str = "",
+        precision: float = math.inf,
     ) -> None:
         """Remembers beside the wrapped target.
 
@@ -38,10 +48,13 @@ class CachedTarget:
                 tells which device it is.
             beside: What the name of a file ends with that the wrapped target times in the place of
                 the network, where it lies beside it.
+            precision: Half of the 95 % interval, as a share, that is narrow enough to be believed
+                in a later session.
         """
         self._target = target
         self._folder, self._beside = folder, beside
         self._is_asked, self._device = is_asked, ""
+        self._precision, self._tried = precision, set[str]()
 
     @property
     def needs_program(self) -> bool:
@@ -74,12 +87,28 @@ class CachedTarget:
         device = f"|{self._device}" if self._is_asked else ""
         key = hashlib.sha256(f"{names}|{self._target}{device}".encode()).hexdigest()[:32]
         path = self._folder / f"{key}.json"
-        try:
-            return _LATENCIES.validate_json(path.read_text())
-        except (FileNotFoundError, ValueError):
-            latencies = fresh or measure()
+        known = _read(path)
+        if known and (key in self._tried or _widest(known) <= self._precision):
+            return known
+        self._tried.add(key)
+        latencies = fresh or measure()
+        if known and _widest(known) <= _widest(latencies):
+            return known
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_bytes(_LATENCIES.dump_json(latencies))
         temporary.replace(path)
         return latencies
+
+
+def _read(path: Path) -> list[Latency]:
+    """What was kept; nothing where there is no such file, or a damaged one."""
+    try:
+        return _LATENCIES.validate_json(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+
+
+def _widest(latencies: Sequence[Latency]) -> float:
+    """How well the least sure of them is known."""
+    return max(one.precision for one in latencies)

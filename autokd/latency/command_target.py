@@ -1,5 +1,6 @@
 """Any device that a program of the user's can reach: it takes the file and prints the times."""
 
+import errno
 import json
 import math
 import os
@@ -125,16 +126,7 @@ class CommandTarget:
         return answer
 
     def _run(self, words: Sequence[str], model: Path) -> subprocess.CompletedProcess[str]:
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as process:
+        with _start(words, model) as process:
             try:
                 printed, complaint = process.communicate(timeout=self.timeout_s)
             except subprocess.TimeoutExpired as error:
@@ -164,6 +156,27 @@ class CommandTarget:
             device=str(answers[0].get("device") or self.command),
             drift=1.0,
         )
+
+
+def _start(words: Sequence[str], model: Path) -> subprocess.Popen[str]:
+    """The program, which was there when the study began, but may be no program or be gone."""
+    pipe = subprocess.PIPE
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        remedy = "; a script must begin with #! and what runs it"
+        raise MeasureError(
+            f"{words[0]} must start to time {model.name}, got {error.strerror}"
+            f"{remedy if error.errno == errno.ENOEXEC else ''}"
+        ) from error
 
 
 def _fill(word: str, places: Mapping[str, object]) -> str:

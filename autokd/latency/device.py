@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,6 @@ __all__ = [
     "accelerator_name",
     "describe_device",
     "device_fingerprint",
-    "is_same_device",
     "library_versions",
 ]
 
@@ -24,8 +22,9 @@ _COMPUTING = frozenset(
      "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"}
 )  # fmt: skip
 """Flags of a processor that kernels are chosen by; others come and go with Linux and microcode."""
-_HASH, _FORMER_HASH = re.compile(r" \[[0-9a-f]{10}\]"), re.compile(r" \[[0-9a-f]{8}\]")
-_LIBRARIES = ("torch", "torchvision", "onnxruntime", "onnx", "nni", "timm", "optuna", "mlflow")
+_LIBRARIES = (
+    "autokd", "torch", "torchvision", "onnxruntime", "onnx", "nni", "timm", "optuna", "mlflow",
+)  # fmt: skip
 
 
 @functools.cache
@@ -41,19 +40,6 @@ def device_fingerprint() -> str:
     name = f"{model} x{n_cores}, {platform.system()} {platform.machine()}"
     flags = " ".join(sorted(_COMPUTING.intersection(facts.get("flags", "").split())))
     return f"{name} [{hashlib.sha256(f'{name} {flags}'.encode()).hexdigest()[:10]}]"
-
-
-def is_same_device(known: str, now: str) -> bool:
-    """Whether a text about a device is about the same one now.
-
-    Args:
-        known: With a fingerprint, perhaps of an older version, which hashed all flags.
-        now: With a fingerprint of today.
-
-    Returns:
-        Whether they are equal; of an older one the hash is not looked at.
-    """
-    return known == now or _FORMER_HASH.sub("", known) == _HASH.sub("", now)
 
 
 @functools.cache

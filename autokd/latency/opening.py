@@ -1,13 +1,14 @@
 """From what the user calls a target to one."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from autokd.errors import ConfigError
 from autokd.latency.command_target import CommandTarget
-from autokd.latency.runtimes import check_runtime
+from autokd.latency.runtimes import check_runtime, check_runtime_name
 from autokd.latency.stopwatch.rounds import Form
 from autokd.latency.stopwatch_target import SCREENING, StopwatchTarget
 from autokd.latency.strict_target import StrictTarget
@@ -31,6 +32,7 @@ class TargetOptions:
         timeout_s: For a command.
         quiet: Entered while the clock runs.
         home: As `StopwatchTarget.home`.
+        is_elsewhere: Whether another machine has the runtime, and whoever asks has looked there.
     """
 
     threads: int = 1
@@ -40,6 +42,7 @@ class TargetOptions:
     timeout_s: float = 120.0
     quiet: Callable[[], AbstractContextManager[None]] = nullcontext
     home: Path | None = None
+    is_elsewhere: bool = False
 
 
 def open_target(name: str, options: TargetOptions) -> Target:
@@ -53,7 +56,7 @@ def open_target(name: str, options: TargetOptions) -> Target:
         The target; what is wrong with a runtime's name, or what to install, is told likewise.
 
     Raises:
-        ConfigError: A command is told a shape.
+        ConfigError: A command is told a shape, or a runtime more threads than there are cores.
     """
     if name.startswith(COMMAND):
         if options.shape:
@@ -72,7 +75,15 @@ def open_target(name: str, options: TargetOptions) -> Target:
                 quiet=options.quiet,
             )
         )
-    check_runtime(name)
+    if options.is_elsewhere:
+        check_runtime_name(name)
+    else:
+        check_runtime(name)
+        if options.threads > (n_cores := len(os.sched_getaffinity(0))):
+            raise ConfigError(
+                f"`--latency-threads` (of `autokd measure` --threads) must be at most {n_cores}, "
+                f"the cores that autokd may use here, got {options.threads}"
+            )
     return StopwatchTarget(
         runtime=name,
         threads=options.threads,

@@ -111,10 +111,12 @@ class Selection:
 
     Attributes:
         pairs: Of each process that counts, blocks of both.
+        every: Of each process, all blocks of both.
         is_quiet: Whether the machine was quiet around all of them.
     """
 
     pairs: Sequence[Pair]
+    every: Sequence[Pair]
     is_quiet: bool
 
 
@@ -143,33 +145,31 @@ def select_quiet(
         others = rows if over is None else one.quiet(over, quiet_ms=quiet_ms)
         if rows is not None and others is not None:
             quiet.append((above[rows], below[others]))
-    return Selection(quiet or pairs, is_quiet=bool(quiet))
+    return Selection(quiet or pairs, pairs, is_quiet=bool(quiet))
 
 
-def pool(pairs: Sequence[Sequence[Pair]]) -> list[Spread]:
+def pool(selections: Sequence[Selection]) -> list[Spread]:
     """Ratios of times, from what several processes have seen.
 
     A process can be unlucky from its beginning to its end, with where its memory lies; so the
     interval is the wider one of two: what the rounds of the processes tell, and what their
-    differences tell, which are taken to be as large for each ratio.
+    differences tell, which are taken to be as large for each ratio. Where no ratio has two
+    processes that count, those of all of them are taken, which are larger, if anything.
 
     Args:
-        pairs: By ratio and process, blocks above and below.
+        selections: Of each ratio, blocks above and below.
 
     Returns:
         One for each ratio.
     """
-    logs = [np.array([math.log(fast_time(a) / fast_time(b)) for a, b in one]) for one in pairs]
-    freedom = sum(len(one) - 1 for one in logs)
-    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in logs)
+    logs = [_logs(one.pairs) for one in selections]
+    error = _error_between(logs) or _error_between([_logs(one.every) for one in selections])
     spreads: list[Spread] = []
-    for one, log in zip(pairs, logs, strict=True):
-        between = 0.0
-        if freedom and len(log) > 1:
-            error = math.sqrt(squares / freedom / len(log))
-            between = float(stats.t.ppf(0.975, freedom)) * error
+    for one, log in zip(selections, logs, strict=True):
+        between = error / math.sqrt(len(log))
         draws = [
-            np.log(ratio_draws(a, b, n_draws=_DRAWS, seed=seed)) for seed, (a, b) in enumerate(one)
+            np.log(ratio_draws(a, b, n_draws=_DRAWS, seed=seed))
+            for seed, (a, b) in enumerate(one.pairs)
         ]
         low, high = np.percentile(np.mean(draws, axis=0), [2.5, 97.5])
         value = math.exp(float(log.mean()))
@@ -181,3 +181,17 @@ def pool(pairs: Sequence[Sequence[Pair]]) -> list[Spread]:
             )
         )
     return spreads
+
+
+def _logs(pairs: Sequence[Pair]) -> NDArray[np.float64]:
+    """The logarithm of the ratio of each process."""
+    return np.array([math.log(fast_time(above) / fast_time(below)) for above, below in pairs])
+
+
+def _error_between(logs: Sequence[NDArray[np.float64]]) -> float:
+    """Half of the 95 % interval of one process; 0 where no ratio has two of them."""
+    freedom = sum(len(one) - 1 for one in logs)
+    if not freedom:
+        return 0.0
+    squares = sum(float(((one - one.mean()) ** 2).sum()) for one in logs)
+    return float(stats.t.ppf(0.975, freedom)) * math.sqrt(squares / freedom)

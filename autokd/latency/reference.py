@@ -14,7 +14,8 @@ from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 
 from autokd.config import find_cache
-from autokd.latency.device import device_fingerprint, is_same_device
+from autokd.latency.device import device_fingerprint
+from autokd.types import is_same_device
 
 __all__ = ["read_references", "recall_quiet_ms", "write_reference", "write_references"]
 

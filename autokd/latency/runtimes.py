@@ -9,7 +9,7 @@ from autokd.errors import ConfigError
 from autokd.latency.stopwatch.runners import RUNTIMES
 from autokd.types import ONNXRUNTIMES
 
-__all__ = ["check_runtime", "runtime_version"]
+__all__ = ["check_runtime", "check_runtime_name", "find_missing", "runtime_version"]
 
 _PACKAGES = {
     "onnxruntime": ONNXRUNTIMES,
@@ -17,7 +17,11 @@ _PACKAGES = {
     "torch": ("torch",),
     "tflite": ("ai-edge-litert",),
 }
-_CONVERTERS = {"tflite": ("onnx2tf", "tensorflow")}  # make what is timed of the ONNX file
+_CONVERTERS = {
+    "tflite": (("onnx2tf",), ("tensorflow",)),
+    "onnxruntime:tensorrt": (("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),),
+}
+"""What makes what is timed of the ONNX file; each by the packages that it may be in."""
 _PROVIDERS = {
     "onnxruntime:cuda": ("CUDAExecutionProvider", "onnxruntime-gpu"),
     "onnxruntime:tensorrt": ("TensorrtExecutionProvider", "onnxruntime-gpu and tensorrt"),
@@ -25,7 +29,10 @@ _PROVIDERS = {
 }
 _MODULES = {
     "openvino": (("openvino",), "autokd[openvino]"),
-    "tflite": (("ai_edge_litert", "onnx2tf"), "ai-edge-litert, onnx2tf and tensorflow"),
+    "tflite": (
+        ("ai_edge_litert", "onnx2tf", "tensorflow"),
+        "ai-edge-litert, onnx2tf and tensorflow",
+    ),
 }
 
 
@@ -35,7 +42,7 @@ def runtime_version(runtime: str) -> str:
     own = _find_version(_PACKAGES.get(name, ()))
     if not own:
         return ""
-    made_by = [(package, _find_version((package,))) for package in _CONVERTERS.get(name, ())]
+    made_by = [(one[0], _find_version(one)) for one in _CONVERTERS.get(runtime, ())]
     return " ".join([own, *(f"{package} {version}" for package, version in made_by if version)])
 
 
@@ -49,6 +56,21 @@ def _find_version(packages: Sequence[str]) -> str:
     return ""
 
 
+def check_runtime_name(runtime: str) -> None:
+    """Whether a runtime can be used anywhere.
+
+    Args:
+        runtime: As `--target` names it.
+
+    Raises:
+        ConfigError: There is no such runtime.
+    """
+    if runtime not in RUNTIMES:
+        raise ConfigError(
+            f"`--target` must be one of {', '.join(RUNTIMES)} or command:PROGRAM, got {runtime}"
+        )
+
+
 def check_runtime(runtime: str) -> None:
     """Whether a runtime can be used here.
 
@@ -56,21 +78,17 @@ def check_runtime(runtime: str) -> None:
         runtime: As `--target` names it.
 
     Raises:
-        ConfigError: There is no such runtime, or it is not installed.
+        ConfigError: It is not installed.
     """
-    if runtime not in RUNTIMES:
-        raise ConfigError(
-            f"`--target` must be one of {', '.join(RUNTIMES)} or command:PROGRAM, got {runtime}"
-        )
-    remedy = _find_missing(runtime)
-    if remedy:
+    check_runtime_name(runtime)
+    if remedy := find_missing(runtime):
         raise ConfigError(
             f"`--target` must be a runtime that is installed, got {runtime}; install {remedy}"
         )
 
 
-def _find_missing(runtime: str) -> str:
-    """What to install; empty where nothing is missing."""
+def find_missing(runtime: str) -> str:
+    """What to install for a runtime to be used here; empty where nothing is missing."""
     if runtime in _PROVIDERS:
         import onnxruntime
 

@@ -163,7 +163,7 @@ class StopwatchTarget:
         """
         readings, (first, second), quiet_ms = self._measure([one, other])
         seen = select_quiet(readings, 0, over=1, quiet_ms=quiet_ms)
-        (spread,) = pool([seen.pairs])
+        (spread,) = pool([seen])
         if not seen.is_quiet:
             spread = spread.widened(_DOUBT * abs(math.log(first.drift)))
         return compare_ratio(spread, one=first, other=second)
@@ -205,7 +205,7 @@ class StopwatchTarget:
             self._hope.n_in_vain += 1
         elif all(one.is_quiet for one in seen):
             self._hope.n_in_vain = 0
-        spreads = pool([one.pairs for one in seen])
+        spreads = pool(seen)
         drift = float(np.mean([one.fast_reference_ms for one in readings])) / quiet_ms
         latencies: list[Latency] = []
         for n, one, spread in zip(numbers, seen, spreads, strict=True):

@@ -66,6 +66,11 @@ class TableTarget:
         digest = hashlib.sha256(repr(self.rows).encode()).hexdigest()[:16]
         return f"table {self.name} {digest}, else {self.target}"
 
+    @property
+    def is_of_architectures(self) -> bool:
+        """Whether it can tell of no INT8 file: those are found by their hash alone."""
+        return self.target is None and not any(row.network for row in self.rows)
+
     def check_labels(self, labels: Collection[str]) -> None:
         """Refuses architectures none of which can be one of a space.
 

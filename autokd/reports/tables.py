@@ -8,6 +8,7 @@ from autokd.reports.points import (
     build_accuracy,
     is_quantized,
     is_tested,
+    label_of,
     short_count,
     short_ms,
     signed_points,
@@ -82,7 +83,7 @@ def _caption(front: Front, *, is_test: bool) -> str:
         n_seeds = min(student.n_seeds for student in front.students)
         lines.append(f"± is half of a 95 % interval over {n_seeds} seeds; test split read once")
     if is_quantized(front):
-        lines.append("int8: quantized, scored and timed in the runtime, faster than its FP32 self")
+        lines.append(f"int8: quantized, scored and timed in the runtime, {_tell_speed(front)}")
     if any(student.is_twin for student in front.students):
         lines.append("twin: trained without the teacher, better on validation, kept in its place")
     if front.baseline is not None:
@@ -90,3 +91,11 @@ def _caption(front: Front, *, is_test: bool) -> str:
         which = "the same" if is_twin and len(front.students) == 1 else "the default"
         lines.append(f"baseline: {which} student, trained without the teacher")
     return "\n".join(lines)
+
+
+def _tell_speed(front: Front) -> str:
+    """How INT8 students compare with their FP32 selves: one alone is shown however slow it is."""
+    vain = [label_of(student) for student in front.students if student.is_vain]
+    if len(vain) == sum(student.recipe.precision == "int8" for student in front.students):
+        return "no faster than its FP32 self"
+    return "faster than its FP32 self" + (f" but for {', '.join(vain)}" if vain else "")

@@ -11,20 +11,21 @@ from pathlib import Path
 from jaxtyping import UInt8
 from torch import Tensor
 
-from autokd.candidate import load_student, score_file
+from autokd.candidate import load_student
 from autokd.config import Config
 from autokd.data import TestData, load_data, load_test
 from autokd.errors import ConfigError, TrackingError
-from autokd.exporters import Bundle, OnnxNetwork, QuantizedFile, export_bundle
-from autokd.latency import COMMAND, FINAL, device_fingerprint, library_versions
+from autokd.exporters import Bundle, OnnxNetwork, export_bundle
+from autokd.latency import COMMAND, FINAL
 from autokd.spaces import Space
 from autokd.study.appraisal import Appraiser
+from autokd.study.credentials import describe_student, find_quantized
 from autokd.study.figures import draw_study
 from autokd.study.folder import StudyFolder, find_study
 from autokd.study.front import PICKS, pick_student
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
-from autokd.study.refits import find_int8, load_accuracy, locate_weights
+from autokd.study.refits import locate_weights
 from autokd.study.targets import build_target
 from autokd.trackers import register_model
 from autokd.types import DataCard, Front, FrontStudent
@@ -32,8 +33,6 @@ from autokd.types import DataCard, Front, FrontStudent
 __all__ = ["Depot", "build_alias", "export", "export_all", "names_of", "register_bundle"]
 
 _UNITS = (("ms", 1), ("us", 1_000), ("ns", 1_000_000))
-
-_TIMES = ("latency_ms", "fp32_latency_ms")  # of the card are those of the files, measured now
 
 
 def export(  # noqa: PLR0913 - all that a student may be picked by
@@ -103,7 +102,8 @@ def export_all(
     """
     folder = find_study(study, runs_dir=runs_dir)
     students = folder.load_front(target=target).students
-    pick_student(students, pick="fastest", max_latency_ms=max_latency_ms)  # there must be one
+    # There must be one.
+    best = pick_student(students, pick="most-accurate", max_latency_ms=max_latency_ms)
     able = [s for s in students if max_latency_ms is None or s.latency_ms <= max_latency_ms]
     depot = _open_depot(
         folder, target=target, runs_dir=runs_dir, is_registered=is_registered, progress=progress
@@ -112,6 +112,8 @@ def export_all(
     rows: list[dict[str, object]] = []
     for student in sorted(able, key=lambda one: one.latency_ms):
         names = names_of(student, students)
+        if max_latency_ms is not None and student.trial == best.trial:
+            names.append(build_alias(None, max_latency_ms=max_latency_ms))
         name = f"trial-{student.trial}"
         bundle = depot.deliver(student, out / name, aliases=[name, *names])
         bundles.append(bundle)
@@ -266,21 +268,13 @@ class Depot:
         self.progress.say(f"exporting trial {student.trial} of {self.front.study}")
         weights = locate_weights(self.folder, student)
         network = load_student(self.space, student.architecture, data=self.data, weights=weights)
-        facts = dataclasses.asdict(student)
-        seed = self.config.seed
         card = {
-            "study": self.front.study,
-            **{key: value for key, value in facts.items() if key not in _TIMES},
-            "mean_test_accuracy": student.test_accuracy,
-            "searched_latency_ms": student.latency_ms,
+            **describe_student(student, front=self.front, config=self.config, data=self.data),
             **({"target": self.target} if self.target else {}),
             **({"searched_on": device} if (device := self.folder.find_device(self.target)) else {}),
-            "teacher": dataclasses.asdict(self.front.teacher),
-            "data": _describe_data(self.data),
-            "made_with": {**library_versions(), "device": device_fingerprint(), "seed": seed},
         }
         target = build_target(self.config, form=FINAL, cluster=None, name=self.target)
-        quantized = _find_quantized(student, weights, test=self.test)
+        quantized = find_quantized(student, weights, test=self.test)
         with tempfile.TemporaryDirectory(prefix="autokd-") as pictures:
             appraisal = self.appraiser.appraise(
                 network,
@@ -297,8 +291,9 @@ class Depot:
                 card={**card, **appraisal.facts},
                 extras=appraisal.files,
                 int8=quantized,
+                precision=FINAL.precision,
             )
-        if warning := bundle.card.get("elsewhere"):
+        for warning in filter(None, (bundle.card.get(key) for key in ("elsewhere", "vain"))):
             self.progress.say(f"warning: {warning}")
         if self.is_registered:
             register_bundle(
@@ -367,28 +362,3 @@ def _render_index(study: str, rows: Sequence[dict[str, object]]) -> str:
             f"| {aliases} |"
         )
     return "\n".join(lines) + "\n"
-
-
-def _find_quantized(
-    student: FrontStudent, weights: Path, *, test: TestData
-) -> QuantizedFile | None:
-    """The INT8 file of a student and the accuracy that it had; none of one in FP32."""
-    if student.recipe.precision == "fp32":
-        return None
-    path, accuracy = find_int8(weights), load_accuracy(weights)
-    if accuracy is None:
-        accuracy = student.test_accuracy
-    if accuracy is None:  # a study that was interrupted before its finals has no table
-        accuracy = score_file(path, test.images, test.labels)
-    return QuantizedFile(path=path, test_accuracy=accuracy)
-
-
-def _describe_data(card: DataCard) -> dict[str, object]:
-    """Which pictures it was taught on."""
-    bare = {"n_unlabelled": card.n_unlabelled, "unlabelled_digest": card.unlabelled_digest}
-    return {
-        "name": card.name,
-        "digest": card.digest,
-        "n_train": card.n_train,
-        **(bare if card.n_unlabelled else {}),
-    }

@@ -19,16 +19,28 @@ from autokd.types import (
     TrialStarted,
 )
 
-__all__ = ["Diary"]
+__all__ = ["Diary", "number_training"]
+
+
+def number_training(training: Entry | Refit, *, seed: int) -> int:
+    """Under which number a tracker knows a training.
+
+    Even numbers are trainings of the student, odd ones those of its twin, two for each seed: so
+    they stay the same when more seeds or the twin are asked for later.
+
+    Args:
+        training: Of the only student of a study.
+        seed: Of the study.
+
+    Returns:
+        The number.
+    """
+    return 2 * (training.seed - seed - 1) + training.is_twin
 
 
 @final
 class Diary:
-    """A `Witness` of the finals that writes them into a tracker.
-
-    Even numbers are trainings of the student, odd ones those of its twin, two for each seed: so
-    they stay the same when more seeds or the twin are asked for later.
-    """
+    """A `Witness` of the finals that writes them into a tracker, by `number_training`."""
 
     def __init__(
         self,
@@ -131,7 +143,7 @@ class Diary:
         return {**self._architecture, "seed": seed, "is_twin": is_twin}
 
     def _number(self, training: Entry | Refit) -> int:
-        return 2 * (training.seed - self._seed - 1) + training.is_twin
+        return number_training(training, seed=self._seed)
 
 
 def _now_ms() -> int:

@@ -12,15 +12,24 @@ from autokd.data import load_data
 from autokd.errors import ConfigError, TrackingError
 from autokd.exporters import check_folder
 from autokd.reports import draw_looks
-from autokd.study.alumni import choose_graduate, recall_student, recall_teacher
+from autokd.study.alumni import Graduate, choose_graduate, recall_student, recall_teacher
+from autokd.study.diary import number_training
 from autokd.study.folder import find_study
 from autokd.study.gazes import Gazes, Similarity, compare_gazes, mean_similarity, watch_teacher
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
+from autokd.study.refits import read_refit
 from autokd.trackers import add_to_trial
 from autokd.types import DataCard
 
-__all__ = ["N_COMPARED", "Explanation", "draw_gazes", "explain", "similarity_metrics"]
+__all__ = [
+    "N_COMPARED",
+    "Explanation",
+    "draw_gazes",
+    "explain",
+    "find_run",
+    "similarity_metrics",
+]
 
 N_COMPARED = 256
 """Pictures, drawn at random, over which similarities are averaged."""
@@ -132,7 +141,7 @@ def explain(  # noqa: PLR0913 - all that a student may be picked by
         pictures=_list_pictures(gazes, n_shown=pictures, card=data.card),
     )
     explanation = _write(gazes, explanation, folder=out or folder.report, card=data.card)
-    _track(config, explanation, progress=progress)
+    _track(config, explanation, run=find_run(config, graduate), progress=progress)
     return explanation
 
 
@@ -246,12 +255,26 @@ def _write(gazes: Gazes, explanation: Explanation, *, folder: Path, card: DataCa
     return explanation
 
 
-def _track(config: Config, explanation: Explanation, *, progress: SearchProgress) -> None:
+def find_run(config: Config, graduate: Graduate) -> int:
+    """Which run in MLflow is that of a student.
+
+    Args:
+        config: Of the study; where it has one student alone, its runs are trainings.
+        graduate: Who was looked at.
+
+    Returns:
+        The trial's number, or that of the training which the weights are of.
+    """
+    refit = None if config.student is None else read_refit(graduate.weights)
+    return graduate.trial if refit is None else number_training(refit, seed=config.seed)
+
+
+def _track(config: Config, explanation: Explanation, *, run: int, progress: SearchProgress) -> None:
     """Tells MLflow; a server that is away costs the metric there, not the files."""
     try:
         add_to_trial(
             config,
-            trial=explanation.trial,
+            trial=run,
             metrics=similarity_metrics(explanation),
             files=explanation.files,
             folder="explanation",

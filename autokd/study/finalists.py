@@ -1,7 +1,7 @@
 """Students of the front, as the search left them and as the finals made them."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from scipy import stats
 
@@ -14,9 +14,9 @@ __all__ = [
     "choose_best",
     "compare_with_twin",
     "estimate",
+    "explain_vanity",
     "fill",
     "fill_student",
-    "is_vain",
     "retime_student",
 ]
 
@@ -152,7 +152,18 @@ def retime_student(student: FrontStudent, ratio: float) -> FrontStudent:
     )
 
 
-def is_vain(student: FrontStudent) -> bool:
-    """Whether a student is in INT8 and no faster than it would be in FP32."""
-    own_ms = student.fp32_latency_ms
-    return own_ms is not None and student.latency_ms >= own_ms
+def explain_vanity(ratios: Mapping[int, float]) -> str:
+    """What is said where no student is faster in INT8.
+
+    Args:
+        ratios: By trial, the time in INT8 over that in FP32.
+
+    Returns:
+        The rule, the nearest student and the remedy.
+    """
+    trial = min(ratios, key=lambda one: (ratios[one], one))
+    return (
+        f"`--precision` must leave a student that is faster than in FP32, got none of "
+        f"{len(ratios)}; the nearest, trial {trial}, takes {ratios[trial]:.3g} times as long in "
+        "INT8; pass another --study with --precision fp32"
+    )

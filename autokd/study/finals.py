@@ -13,10 +13,16 @@ from typing import Protocol, final, runtime_checkable
 
 from autokd.candidate import count_rounding_epochs, load_student
 from autokd.config import Config
-from autokd.errors import WorkerError
+from autokd.errors import ConstraintError, WorkerError
 from autokd.study.crew import Crew, Job
 from autokd.study.engines import explain_mixture, settle_engines
-from autokd.study.finalists import compare_with_twin, fill, fill_student, is_vain, retime_student
+from autokd.study.finalists import (
+    compare_with_twin,
+    explain_vanity,
+    fill,
+    fill_student,
+    retime_student,
+)
 from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench, Order, Outcome, carry_out
 from autokd.study.progress import SearchProgress
@@ -84,6 +90,7 @@ class Finals:
         self._crew, self._progress = crew, progress
         self._witness, self._has_twins = witness, has_twins
         self.training_s = 0.0
+        self._finalists: dict[int, TrialResult] = {}
         self._refits: dict[int, list[Refit]] = {}
         self._faults: dict[Entry, str] = {}
         self._ratios: dict[tuple[int, bool], float] = {}
@@ -102,6 +109,7 @@ class Finals:
         finalists = {result.trial: result for result in results}
         if baseline is not None:
             finalists.setdefault(baseline.trial, baseline)
+        self._finalists = finalists
         if not self._config.refit:
             for result in finalists.values():
                 self._refits[result.trial] = [self._ask_test(result)]
@@ -254,16 +262,41 @@ class Finals:
 
         Returns:
             Fastest first; those that miss a limit of the user's after all only where all do.
-            Who could not be trained again is left out.
+            Who could not be trained again is left out, and who is no faster than in FP32; where
+            all are, they are taken as the search left them.
         """
-        refitted = [self.fill(student) for student in finalists if self.has(student.trial)]
-        refitted = [student for student in refitted if not is_vain(student)] or refitted
+        able = [student for student in finalists if self.has(student.trial)]
+        refitted = [one for one in map(self.fill, able) if not one.is_vain]
+        if able and not refitted:
+            refitted = self._recall_static(able)
         refitted = [student for student in refitted if self._is_within(student)] or refitted
         kept: list[FrontStudent] = []
         for student in sorted(refitted, key=lambda s: (-s.val_accuracy, s.latency_ms)):
             if not kept or student.is_faster_than(kept[-1]):
                 kept.append(student)
         return kept[::-1]
+
+    def _recall_static(self, students: Sequence[FrontStudent]) -> list[FrontStudent]:
+        """Students whose file became too slow when it was trained on, with that of the search.
+
+        Args:
+            students: As the search left them.
+
+        Returns:
+            Those that were faster than in FP32 then.
+
+        Raises:
+            ConstraintError: There are none.
+        """
+        faster = [student for student in students if not student.is_vain]
+        if not faster:
+            ratios = {one.trial: one.latency_ms / (one.fp32_latency_ms or 1.0) for one in students}
+            raise ConstraintError(explain_vanity(ratios))
+        self._progress.say(
+            "warning: trained on, no finalist is faster in INT8 than in FP32; those of the search "
+            "are taken, trained for fewer epochs"
+        )
+        return [fill(one, [self._ask_test(self._finalists[one.trial])]) for one in faster]
 
     def _is_within(self, student: FrontStudent) -> bool:
         """Whether it meets the user's limits still, over all its seeds and with its last file."""

@@ -5,7 +5,7 @@ from typing import final
 
 from autokd.config import Config
 from autokd.spaces import Space
-from autokd.study.finalists import build_front_student
+from autokd.study.finalists import build_front_student, explain_vanity
 from autokd.study.finals import Finals
 from autokd.study.front import hypervolume, layers, near_front, pareto
 from autokd.study.side_by_side import SideBySide
@@ -187,19 +187,12 @@ class Findings:
 
 def _explain_int8(results: Sequence[TrialResult]) -> str:
     """What is said where no student was faster in INT8; empty where that is not what happened."""
-    lost = [
-        (one.latency.median_ms / one.fp32_latency.median_ms, one.trial)
+    lost = {
+        one.trial: one.latency.median_ms / one.fp32_latency.median_ms
         for one in results
         if one.state == "pruned" and one.latency is not None and one.fp32_latency is not None
-    ]
-    if not lost or len(lost) < len(results):
-        return ""
-    ratio, trial = min(lost)
-    return (
-        f"`--precision` must leave a student that is faster than in FP32, got none of {len(lost)}; "
-        f"the nearest, trial {trial}, takes {ratio:.3g} times as long in INT8; pass another "
-        "--study with --precision fp32"
-    )
+    }
+    return explain_vanity(lost) if lost and len(lost) == len(results) else ""
 
 
 def _are_apart(one: TrialResult, other: TrialResult) -> bool:

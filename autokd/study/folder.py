@@ -11,10 +11,9 @@ from typing import Any, final
 
 from autokd.config import Config, TowerConfig, build_config
 from autokd.errors import StudyError
-from autokd.latency import is_same_device
 from autokd.study.locks import held_file
 from autokd.study.records import read_record, write_file, write_record
-from autokd.types import Dimension, Front, dump_json, load_json
+from autokd.types import Dimension, Front, dump_json, is_same_device, load_json
 
 __all__ = ["TOWERS", "StudyFolder", "find_study", "find_tracked", "list_studies", "load_front"]
 

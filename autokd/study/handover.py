@@ -75,6 +75,7 @@ def hand_over(
             target=build_target(config, form=FINAL, cluster=None),
             card={**facts, **judged, "pictures": dict(JUDGED), "missing": missing},
             extras=tuple(sorted(folder.iterdir())),
+            precision=FINAL.precision,
         )
 
 

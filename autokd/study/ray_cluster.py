@@ -13,6 +13,7 @@ from autokd.latency import (
     StopwatchTarget,
     describe_device,
     device_fingerprint,
+    find_missing,
     read_references,
     runtime_version,
     write_references,
@@ -61,7 +62,7 @@ class LatencyNode:
         return f"{self.device} with {versions}, {self.weight_bits} bits"
 
     def find(self, runtime: str) -> tuple[str, str]:
-        """Version and device of a runtime, which is one of them."""
+        """Version and device of a runtime, which is one of them; no version where it is absent."""
         return next((version, device) for name, version, device in self.runtimes if name == runtime)
 
 
@@ -289,7 +290,10 @@ def _describe_node(runtimes: Sequence[str]) -> LatencyNode:
     """What a node is, and what it times networks with."""
     return LatencyNode(
         device=device_fingerprint(),
-        runtimes=tuple((one, runtime_version(one), describe_device(one)) for one in runtimes),
+        runtimes=tuple(
+            (one, "" if find_missing(one) else runtime_version(one), describe_device(one))
+            for one in runtimes
+        ),
         weight_bits=safe_weight_bits(),
     )
 

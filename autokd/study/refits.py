@@ -37,12 +37,12 @@ __all__ = [
     "find_int8",
     "find_weights",
     "keep_refit",
-    "load_accuracy",
     "load_refit",
     "load_refits",
     "locate_weights",
     "measure_test",
     "name_weights",
+    "read_refit",
     "train_refit",
     "without_teacher",
 ]
@@ -340,12 +340,10 @@ def locate_weights(folder: StudyFolder, student: FrontStudent) -> Path:
     return find_weights(folder, trial=student.trial, is_twin=student.is_twin)
 
 
-def load_accuracy(weights: Path) -> float | None:
-    """The accuracy on test of the refit whose weights lie here; none where they are a trial's."""
+def read_refit(weights: Path) -> Refit | None:
+    """The refit whose weights lie here; none where they are a trial's."""
     path = weights.with_suffix(".json")
-    if not path.exists():
-        return None
-    return load_json(Refit, path.read_text(encoding="utf-8")).test_accuracy
+    return _read(path) if path.exists() else None
 
 
 def find_int8(weights: Path) -> Path:

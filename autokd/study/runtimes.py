@@ -6,8 +6,9 @@ from pathlib import Path
 
 from autokd.config import Config
 from autokd.errors import StudyError
-from autokd.latency import describe_device, is_same_device, runtime_version
+from autokd.latency import describe_device, runtime_version
 from autokd.study.ray_cluster import RayCluster
+from autokd.types import is_same_device
 
 __all__ = ["hold_to_runtimes", "name_runtimes"]
 

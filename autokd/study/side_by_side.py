@@ -170,7 +170,7 @@ class _Finder:
             self.workshop.space, result.sample, data=card, weights=self._weights_of(result)
         )
         return export_for(
-            [self.target],
+            self.target,
             student,
             self.scratch / f"trial-{result.trial}.onnx",
             architecture=self.workshop.space.architecture_of(result.sample),

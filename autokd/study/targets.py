@@ -1,21 +1,24 @@
 """What latencies of a study are measured on."""
 
+import math
 from collections.abc import Collection
 
 from autokd.config import Config
 from autokd.errors import ConfigError
 from autokd.latency import (
     COMMAND,
+    COMPARING,
     SCREENING,
     CachedTarget,
     Form,
     StopwatchTarget,
     StrictTarget,
+    TableTarget,
     TargetOptions,
     load_table,
     open_target,
 )
-from autokd.study.ray_cluster import RayCluster, RayTarget
+from autokd.study.ray_cluster import LATENCY_DEVICE, RayCluster, RayTarget
 from autokd.study.stillness import still
 from autokd.types import Scalar, Target
 
@@ -75,7 +78,7 @@ def check_precision(config: Config, *, precisions: Collection[Scalar], target: T
         target: What is searched for.
 
     Raises:
-        ConfigError: It runs no ONNX files, or makes float files of them.
+        ConfigError: It runs no ONNX files, makes float files of them, or is a table without any.
     """
     if "int8" not in precisions:
         return
@@ -83,6 +86,8 @@ def check_precision(config: Config, *, precisions: Collection[Scalar], target: T
         what = "a target that torch runs"
     elif config.target[:1] == ("tflite",):
         what = "the target tflite, for which ONNX files become float ones"
+    elif isinstance(target, TableTarget) and target.is_of_architectures:
+        what = "a table of architectures, which tells nothing of INT8 files"
     else:
         return
     raise ConfigError(
@@ -92,8 +97,22 @@ def check_precision(config: Config, *, precisions: Collection[Scalar], target: T
 
 
 def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) -> CachedTarget:
-    """A target that measures, and remembers it."""
+    """A target that measures, and remembers it.
+
+    Args:
+        config: As for `build_target`.
+        name: Of a runtime or a command.
+        form: As for `build_target`.
+        cluster: As for `build_target`.
+
+    Returns:
+        The target.
+
+    Raises:
+        ConfigError: The nodes that measure lack the runtime; without such nodes, this machine does.
+    """
     folder = config.runs_dir / "latency"
+    node = None if cluster is None else cluster.node
     options = TargetOptions(
         threads=config.latency_threads,
         batch=config.latency_batch,
@@ -101,12 +120,25 @@ def _open(config: Config, *, name: str, form: Form, cluster: RayCluster | None) 
         timeout_s=config.latency_timeout_s,
         quiet=still,
         home=folder,
+        is_elsewhere=node is not None,
     )
     target = open_target(name, options)
     if isinstance(target, StopwatchTarget):
-        node = None if cluster is None else cluster.node
         if cluster is not None and node is not None:
+            if not node.find(name)[0]:
+                raise ConfigError(
+                    f"`--target` must be a runtime that the nodes with the resource "
+                    f"{LATENCY_DEVICE} have, got {name}; install it there"
+                )
             target = RayTarget(cluster=cluster, node=node, target=target)
         target = StrictTarget(target)
-    beside = ".tflite" if name == "tflite" else ""
-    return CachedTarget(target, folder=folder, is_asked=name.startswith(COMMAND), beside=beside)
+    is_command = name.startswith(COMMAND)
+    # A command promises no precision; and the table of a finished study is to stay as it is.
+    is_kept = is_command or form == COMPARING
+    return CachedTarget(
+        target,
+        folder=folder,
+        is_asked=is_command,
+        beside=".tflite" if name == "tflite" else "",
+        precision=math.inf if is_kept else form.precision,
+    )

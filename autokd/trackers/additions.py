@@ -36,7 +36,9 @@ def add_to_trial(
     client = build_client(uri)
     with translated_errors(uri):
         runs = StudyRuns(client, study=config.study_name, artifacts=artifact_folder(config))
-        run_id = runs.build_trial(trial, time_ms=time_ms)
+        run_id = runs.add_trial(trial, time_ms=time_ms)
+        for made in runs.made:  # nobody else would end them
+            client.set_terminated(made, status="FINISHED")
         found = [Metric(name, float(value), time_ms, 0) for name, value in metrics.items()]
         client.log_batch(run_id, metrics=found)
         for file in files:

@@ -19,6 +19,8 @@ _KIND_TAG = "autokd.kind"
 _TRIAL_TAG = "autokd.trial"
 _PARENT_TAG = "mlflow.parentRunId"
 _MARK_TAG = "autokd.mark"
+_ADDED_TAG = "autokd.added"  # on the run of a trial that began with something of a later time
+_STARTED_TAG = "autokd.started_ms"  # on such a run, when the trial's own beginning came: of that
 ENDED_TAG = "autokd.ended_ms"
 """On the run of a trial that is over: when."""
 
@@ -33,6 +35,7 @@ class StudyRuns:
     Attributes:
         is_new_beside_others: Whether a parent run was made here though the study's experiment has
             others, of studies of the same name.
+        made: The runs that were made here.
 
     Args:
         client: Of the store.
@@ -58,6 +61,7 @@ class StudyRuns:
         self._artifacts = artifacts
         self._mark, self._proof = mark, proof
         self.is_new_beside_others = False
+        self.made: list[str] = []
         self._experiment_id: str | None = None
         self._parent_id: str | None = None
         self._children: dict[int, str] | None = None
@@ -92,11 +96,33 @@ class StudyRuns:
         known = self.find_trial(trial)
         return known if known is not None else self._create_trial(trial, time_ms=time_ms)
 
-    def restart_trial(self, trial: int, *, time_ms: int) -> str:
-        """A fresh run for a trial that begins at this time; one of another time is deleted."""
+    def add_trial(self, trial: int, *, time_ms: int) -> str:
+        """The run of a trial for what is found later, created where there is none."""
         known = self.find_trial(trial)
         if known is not None:
-            if self._client.get_run(known).info.start_time == time_ms:
+            return known
+        return self._create_trial(trial, time_ms=time_ms, **{_ADDED_TAG: "true"})
+
+    def restart_trial(self, trial: int, *, time_ms: int) -> str:
+        """A fresh run for a trial that begins at this time; one of another time is deleted.
+
+        Args:
+            trial: Its number.
+            time_ms: When it began.
+
+        Returns:
+            The run; that of `add_trial`, made while word of the trial was on its way, where there
+            is one.
+        """
+        known = self.find_trial(trial)
+        if known is not None:
+            run = self._client.get_run(known)
+            tags, start = run.data.tags, str(run.info.start_time)
+            if tags.get(_STARTED_TAG, start) == str(time_ms):
+                return known
+            if _ADDED_TAG in tags and _STARTED_TAG not in tags:
+                self._client.set_tag(known, _STARTED_TAG, str(time_ms))
+                self._client.update_run(known, status="RUNNING")
                 return known
             self._client.set_terminated(known, status="KILLED", end_time=time_ms)
             self._client.delete_run(known)
@@ -116,15 +142,17 @@ class StudyRuns:
     def _create(self, name: str, *, tags: dict[str, str], time_ms: int | None) -> "Run":
         parent = {} if tags[_KIND_TAG] == "search" else {_PARENT_TAG: self.parent_id}
         source = {"mlflow.source.name": "autokd", "mlflow.source.type": "LOCAL"}
-        return self._client.create_run(
+        run = self._client.create_run(
             self.experiment_id,
             start_time=time_ms,
             tags={**source, **parent, **tags},
             run_name=name,
         )
+        self.made.append(str(run.info.run_id))
+        return run
 
-    def _create_trial(self, trial: int, *, time_ms: int) -> str:
-        tags = {_KIND_TAG: "trial", _TRIAL_TAG: str(trial)}
+    def _create_trial(self, trial: int, *, time_ms: int, **more: str) -> str:
+        tags = {_KIND_TAG: "trial", _TRIAL_TAG: str(trial), **more}
         run = self._create(f"trial-{trial}", tags=tags, time_ms=time_ms)
         run_id = str(run.info.run_id)
         if self._children is not None:

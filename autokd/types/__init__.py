@@ -5,6 +5,7 @@ these values, and each can be written as JSON and read back (`dump_json`, `load_
 framework is imported here.
 """
 
+from autokd.types.devices import is_same_device
 from autokd.types.events import (
     EpochEnded,
     Event,
@@ -88,6 +89,7 @@ __all__ = [
     "TrialState",
     "dump_json",
     "front_as_dict",
+    "is_same_device",
     "load_json",
     "pin_packages",
 ]

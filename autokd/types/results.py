@@ -260,6 +260,11 @@ class FrontStudent:
     fp32_latency_ms: float | None = None
     weights: str = ""
 
+    @property
+    def is_vain(self) -> bool:
+        """Whether it is in INT8 and no faster than it would be in FP32."""
+        return self.fp32_latency_ms is not None and self.latency_ms >= self.fp32_latency_ms
+
     def is_faster_than(self, other: "FrontStudent") -> bool:
         """Whether its latency is shorter by more than both intervals leave open."""
         above = self.latency_ci95_ms[1] - self.latency_ms

@@ -15,9 +15,14 @@ def choose_cores(n: int) -> list[int]:
         n: How many are wanted.
 
     Returns:
-        At most as many as the process may use.
+        As many.
+
+    Raises:
+        ValueError: The process may not use so many.
     """
     mine = sorted(os.sched_getaffinity(0), reverse=True)
+    if n > len(mine):
+        raise ValueError(f"threads must be at most {len(mine)}, the cores that are left, got {n}")
     first_of: dict[str, int] = {}
     for core in mine:
         first_of.setdefault(_siblings(core), core)

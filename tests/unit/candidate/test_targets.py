@@ -19,7 +19,7 @@ from autokd.candidate import (
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.distillation import Plan
-from autokd.errors import MeasureError, TargetError
+from autokd.errors import ExportError, MeasureError, TargetError
 from autokd.latency import CommandTarget, StrictTarget, load_table
 from autokd.spaces import build_space
 from autokd.testing import FakeTarget
@@ -133,6 +133,38 @@ def test_a_further_target_that_cannot_run_the_file_costs_its_front_alone(open_wo
     )  # fmt: skip
     assert "not on the front of the target a: no such operator" in caplog.text
     assert set(prepare_candidate(TINY, workshop).latencies) == {"a", "b"}
+
+
+class Programmed(NamedTarget):
+    """A device that runs programs of torch.export."""
+
+    needs_program = True
+
+    def measure_together(self, models):
+        assert all(model.with_suffix(".pt2").exists() for model in models)
+        return super().measure_together(models)
+
+
+def test_a_student_that_torch_cannot_export_costs_the_fronts_of_torch_alone(
+    open_workshop, monkeypatch, caplog
+):
+    workshop = open_workshop(NamedTarget(1.0, 0.5), a=Programmed(2.0, 1.0), b=NamedTarget(3.0, 1.0))
+    assert set(screen_candidate(TINY, workshop, trial=0, known={}).latencies) == {"a", "b"}
+
+    def refuse(*_, **__):
+        raise ExportError("student must be exportable by torch.export, got a loop")
+
+    monkeypatch.setattr("autokd.candidate.artefacts.export_program", refuse)
+    other = {**TINY, "width_1": 24}
+    result = screen_candidate(other, workshop, trial=1, known={})
+    assert (result.state, set(result.latencies)) == ("measured", {"b"})
+    assert "not on the front of the target a: student must be exportable" in caplog.text
+    failed = screen_candidate(
+        {**TINY, "width_1": 16}, open_workshop(Programmed(1.0, 1.0)), trial=2, known={}
+    )
+    assert (failed.state, failed.reason) == (
+        "failed", "student must be exportable by torch.export, got a loop",
+    )  # fmt: skip
 
 
 def test_a_further_target_that_fails_three_times_does_not_stop_the_search(open_workshop, caplog):

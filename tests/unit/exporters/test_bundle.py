@@ -14,33 +14,14 @@ from torch import nn
 from autokd.errors import ConfigError, ExportError
 from autokd.exporters import (
     OnnxNetwork,
-    QuantizedFile,
     check_folder,
     export_bundle,
     export_onnx,
     has_openvino,
-    quantize_onnx,
 )
 from autokd.exporters.runner import write_runner
 from autokd.testing import FakeTarget
-from autokd.types import DataCard
-
-CARD = DataCard(
-    name="made", digest="d", shape=(1, 8, 8), classes=("a", "b", "c"), mean=(0.5,), std=(0.2,),
-    n_train=9, n_val=9, n_test=64,
-)  # fmt: skip
-
-
-def make_student() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
-                         nn.Linear(144, 3))  # fmt: skip
-
-
-def make_test(n: int = 64) -> SimpleNamespace:
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (n, 1, 8, 8), generator=generator).to(torch.uint8)
-    return SimpleNamespace(images=images, labels=torch.arange(n) % 3)
+from tests.unit.exporters.one_student import CARD, make_student, make_test
 
 
 def bundle_of(student, out):
@@ -61,12 +42,14 @@ def test_the_card_says_how_the_student_was_taught(tmp_path, is_twin, words):
     assert words in headline
 
 
-@pytest.mark.parametrize("there", ["", "fake", "board"])
+@pytest.mark.parametrize("there", ["", "fake", "board", "fake x2 [01234567]"])
 def test_the_card_says_where_the_latency_of_the_table_comes_from(tmp_path, there):
     card = {"study": "s", "searched_on": there, "searched_latency_ms": 1.25}
+    target = Told(changes={"device": "fake x2 [0123456789]"} if "[" in there else {})
     bundle = export_bundle(
-        make_student(), tmp_path, data=CARD, test=make_test(), target=FakeTarget(), card=card
+        make_student(), tmp_path, data=CARD, test=make_test(), target=target, card=card
     )
+    assert ("elsewhere" in bundle.card) == (there == "board")
     line = "study's latency of 1.25 ms is that of board, the one measured now that of fake"
     assert (line in bundle.card.get("elsewhere", "")) == (there == "board")
     assert (line in (tmp_path / "card.md").read_text()) == (there == "board")
@@ -107,6 +90,22 @@ def test_the_card_says_what_its_latency_is(tmp_path, changes, said):
     text = (tmp_path / "card.md").read_text()
     assert f"| latency of one forward pass | {bundle.latency_ms:.4f} ms |" in text
     assert f"| how it was measured | {said} |" in text
+
+
+@pytest.mark.parametrize(("precision", "is_noisy"), [(0.01, True), (0.25, False), (None, False)])
+def test_the_card_says_how_well_its_latency_is_known(tmp_path, precision, is_noisy):
+    changes = {"median_ms": 2.0, "ci95_low_ms": 1.75, "ci95_high_ms": 2.25}
+    card = {"study": "s", "searched_latency_ms": 1.5, "searched_speed_up": 4.0}
+    bundle = export_bundle(
+        make_student(), tmp_path, data=CARD, test=make_test(), target=Told(changes=changes),
+        card=card, precision=precision,
+    )  # fmt: skip
+    assert (bundle.card["latency_ci95_ms"], bundle.card["is_noisy"]) == ([1.75, 2.25], is_noisy)
+    text = (tmp_path / "card.md").read_text()
+    row = f"1.7500 to 2.2500 ms{'; the machine was too noisy' if is_noisy else ''}"
+    assert f"| 95 % interval of the latency | {row} |" in text
+    assert "| latency in the study | 1.5000 ms |" in text
+    assert "| faster than the teacher, in the study | 4.0 x |" in text
 
 
 def test_every_file_is_there_and_does_what_the_student_does(tmp_path):
@@ -291,49 +290,6 @@ def test_a_folder_that_cannot_be_written_is_the_users_fault(tmp_path):
 def test_the_batch_of_the_onnx_file_is_free(tmp_path, batch):
     model = export_onnx(make_student(), tmp_path / "m.onnx", shape=(1, 8, 8))
     assert OnnxNetwork(model).predict(make_test(batch).images).shape == (batch, 3)
-
-
-@pytest.fixture
-def quantized(tmp_path):
-    model = export_onnx(make_student(), tmp_path / "own.onnx", shape=(1, 8, 8))
-    return quantize_onnx(model, tmp_path / "own.int8.onnx", pictures=make_test().images)
-
-
-def export_int8(path, out, *, accuracy=None):
-    test = make_test()
-    right = OnnxNetwork(path).predict(test.images).argmax(1) == test.labels
-    int8 = QuantizedFile(
-        path=path, test_accuracy=float(right.double().mean()) if accuracy is None else accuracy
-    )
-    return export_bundle(
-        make_student(), out, data=CARD, test=test, target=FakeTarget(), card={"study": "s"},
-        int8=int8,
-    )  # fmt: skip
-
-
-def test_a_student_in_int8_comes_in_both_precisions(quantized, tmp_path):
-    bundle = export_int8(quantized, tmp_path / "out")
-    names = {path.name for path in bundle.files}
-    assert {"model.onnx", "model.int8.onnx"} <= names
-    images = make_test().images
-    ours, theirs = (
-        OnnxNetwork(path).predict(images) for path in (tmp_path / "out/model.int8.onnx", quantized)
-    )
-    assert torch.equal(ours, theirs)
-    card = json.loads((tmp_path / "out/card.json").read_text())
-    assert card["int8_test_accuracy"] == bundle.int8_test_accuracy
-    fake = FakeTarget()
-    assert bundle.latency_ms == fake.measure(tmp_path / "out/model.int8.onnx").median_ms
-    assert bundle.fp32_latency_ms == fake.measure(tmp_path / "out/model.onnx").median_ms
-    metadata = onnx.load(tmp_path / "out/model.int8.onnx").metadata_props
-    assert json.loads({p.key: p.value for p in metadata}["classes"]) == ["a", "b", "c"]
-    assert 'InferenceSession("model.int8.onnx")' in (tmp_path / "out/card.md").read_text()
-
-
-def test_an_int8_file_that_is_not_as_good_as_the_table_is_not_written(quantized, tmp_path):
-    with pytest.raises(ExportError, match=r"model\.int8\.onnx must be as accurate as in the table"):
-        export_int8(quantized, tmp_path / "out", accuracy=0.99)
-    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_pictures_of_a_study_stay_no_longer_than_its_student(tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.metadata
 
+import pytest
 from torch import nn
 
 from autokd.exporters import export_onnx
@@ -22,6 +23,33 @@ def test_the_same_network_is_measured_once(tmp_path):
         model = export_onnx(network, tmp_path / f"{seed}.onnx", shape=(1, 8, 8))
         target.measure(model)
     assert len(inner.measured) == 1
+
+
+class Noisy(FakeTarget):
+    """Knows a latency as well as it is told to."""
+
+    def __init__(self, *widths):
+        super().__init__()
+        self.widths = list(widths)
+
+    def measure(self, model):
+        width = self.widths.pop(0)
+        ends = {"ci95_low_ms": 1.0 - width, "ci95_high_ms": 1.0 + width}
+        return dataclasses.replace(super().measure(model), median_ms=1.0, **ends)
+
+
+def test_what_was_found_on_a_noisy_machine_is_measured_again_once_a_session(tmp_path):
+    model = export_onnx(nn.Flatten(), tmp_path / "m.onnx", shape=(1, 8, 8))
+    found = []
+    sessions = (0.5, [0.5]), (0.5, [0.75]), (0.25, [0.25]), (0.01, [0.01]), (0.01, [])
+    for wanted, widths in sessions:
+        inner = Noisy(*widths)
+        target = CachedTarget(inner, folder=tmp_path / "cache", precision=0.02)
+        found = [target.measure(model).precision for _ in range(2)]
+        assert found == pytest.approx([wanted] * 2), "the narrower one is kept"
+        assert not inner.widths
+    loose = CachedTarget(Noisy(), folder=tmp_path / "cache")
+    assert loose.measure(model).precision == pytest.approx(0.01)
 
 
 def test_a_damaged_cache_file_is_measured_again(tmp_path):
@@ -76,6 +104,9 @@ def test_a_version_is_that_of_all_that_makes_what_is_timed(monkeypatch):
     assert runtime_version("tflite") == "2.0 onnx2tf 1.28"
     installed["tensorflow"] = "2.19"
     assert runtime_version("tflite") == "2.0 onnx2tf 1.28 tensorflow 2.19"
+    assert runtime_version("onnxruntime:cuda") == "1.22"
+    installed["tensorrt-cu12"] = "10.3"
+    assert runtime_version("onnxruntime:tensorrt") == "1.22 tensorrt 10.3"
     assert runtime_version("onnxruntime:cuda") == "1.22"
     del installed["ai-edge-litert"]
     assert runtime_version("tflite") == ""

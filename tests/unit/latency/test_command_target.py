@@ -1,3 +1,5 @@
+import importlib.util
+import os
 import sys
 import time
 
@@ -65,6 +67,26 @@ def test_files_take_turns(tmp_path, model):
 def test_what_is_no_time_is_told_with_its_reason(tmp_path, model, code, reason):
     with pytest.raises(MeasureError, match=reason):
         command(tmp_path, code).measure(model)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda program: program.write_text("echo 1"), r"got Exec format error; .* begin with #!"),
+        (lambda program: program.write_text("#!/no/such/shell"), "got No such file"),
+        (lambda program: program.chmod(0o644), "got Permission denied"),
+        (lambda program: program.unlink(), "got No such file"),
+    ],
+    ids=["no shebang", "no shell", "not executable", "gone"],
+)
+def test_a_program_that_does_not_start_any_more_is_told(tmp_path, model, spoil, reason):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    target = CommandTarget(command=f"{program} {{model}}")
+    spoil(program)
+    with pytest.raises(MeasureError, match=rf"program must start to time a model\.onnx, {reason}"):
+        target.measure(model)
 
 
 def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path, model):
@@ -166,6 +188,27 @@ def test_a_target_that_takes_programs_is_not_tried(model):
 def test_a_target_that_cannot_be_is_refused(name, message):
     with pytest.raises(ConfigError, match=message):
         open_target(name, TargetOptions())
+
+
+def test_more_threads_than_cores_are_refused():
+    n_cores = len(os.sched_getaffinity(0))
+    with pytest.raises(
+        ConfigError, match=rf"^`--latency-threads` .* at most {n_cores}, .* got 99$"
+    ):
+        open_target("onnxruntime", TargetOptions(threads=99))
+    assert open_target("onnxruntime", TargetOptions(threads=n_cores))
+    assert open_target("onnxruntime", TargetOptions(threads=99, is_elsewhere=True))
+
+
+def test_tflite_needs_what_converts_to_it(monkeypatch):
+    def find(module):
+        return None if module == "tensorflow" else module
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    with pytest.raises(
+        ConfigError, match="got tflite; install ai-edge-litert, onnx2tf and tensorf"
+    ):
+        open_target("tflite", TargetOptions())
 
 
 @pytest.mark.parametrize("name", ["batch", "threads"])

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from autokd.latency import device
-from autokd.latency.device import is_same_device
 from autokd.latency.reference import recall_quiet_ms
+from autokd.types import is_same_device
 
 OLD, NEW = "board x4, Linux x86_64 [01234567]", "board x4, Linux x86_64 [0123456789]"
 

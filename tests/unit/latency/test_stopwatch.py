@@ -5,8 +5,8 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from autokd.latency.readings import Reading, Spread, pool, select_quiet
-from autokd.latency.stopwatch import cores
+from autokd.latency.readings import Reading, Selection, Spread, pool, select_quiet
+from autokd.latency.stopwatch import cores, rounds
 from autokd.latency.stopwatch.cores import choose_cores
 from autokd.latency.stopwatch.estimate import (
     LEAST_QUIET,
@@ -15,7 +15,7 @@ from autokd.latency.stopwatch.estimate import (
     quiet_rounds,
     ratio_draws,
 )
-from autokd.latency.stopwatch.rounds import Form, record
+from autokd.latency.stopwatch.rounds import Form, record, warm_up
 from autokd.latency.stopwatch.runners import Setting, make_input
 
 SHORT = Form(least_s=0.02, most_s=0.2, precision=0.05)
@@ -23,6 +23,11 @@ SHORT = Form(least_s=0.02, most_s=0.2, precision=0.05)
 
 def blocks(rng, n: int, *, ms: float, noise: float = 0.01) -> np.ndarray:
     return ms * 1e6 * np.exp(noise * np.abs(rng.standard_normal((n, 1))))
+
+
+def chosen(above: np.ndarray, below: np.ndarray) -> Selection:
+    """Blocks of one process."""
+    return Selection([(above, below)], [(above, below)], is_quiet=True)
 
 
 def test_networks_and_the_reference_take_turns():
@@ -41,6 +46,40 @@ def test_networks_and_the_reference_take_turns():
     assert min(map(len, seen.runs)) >= 100
 
 
+def run_on(monkeypatch, times):
+    """A clock on which runs take these times, and a run."""
+    clock, left = [0.0], iter(times)
+    monkeypatch.setattr(rounds.time, "perf_counter", lambda: clock[0])
+
+    def run() -> None:
+        clock[0] += next(left)
+
+    return run, left
+
+
+def test_a_network_is_warm_when_its_time_no_longer_moves(monkeypatch):
+    falling = [0.01 * 0.95**n for n in range(40)]
+    run, left = run_on(monkeypatch, [*falling, *[0.001] * 100])
+    assert warm_up(run) == pytest.approx(0.001)
+    assert 100 - len(list(left)) <= 40, "as soon as the last twenty are like those before"
+
+
+@pytest.mark.parametrize(("run_s", "n_least"), [(0.001, 50), (0.01, 20)])
+def test_a_steady_network_is_run_for_a_moment_all_the_same(monkeypatch, run_s, n_least):
+    run, left = run_on(monkeypatch, [run_s] * 100)
+    assert warm_up(run) == pytest.approx(run_s)
+    assert n_least <= 100 - len(list(left)) <= n_least + 10
+
+
+def test_what_never_becomes_steady_is_not_waited_for(monkeypatch):
+    run, left = run_on(monkeypatch, [0.2 * (1 + n % 7) * 1.1**n for n in range(100)])
+    assert warm_up(run) > 0
+    assert 100 - len(list(left)) < 30
+    run, left = run_on(monkeypatch, [6.0] * 3)
+    assert warm_up(run) == 6.0
+    assert len(list(left)) == 2, "once is enough of a very slow one"
+
+
 def test_a_burst_of_other_load_does_not_move_the_estimate():
     rng = np.random.default_rng(0)
     quiet = blocks(rng, 200, ms=1.0)
@@ -53,8 +92,8 @@ def test_a_machine_that_becomes_slower_is_corrected_for():
     rng = np.random.default_rng(0)
     speed = np.repeat([[1.0], [1.4]], 100, axis=0)
     network, reference = (blocks(rng, 200, ms=ms) * 1.4 for ms in (3.0, 1.0))
-    slow = pool([[(network, reference)]])[0]
-    mixed = pool([[(network / 1.4 * speed, reference / 1.4 * speed)]])[0]
+    slow = pool([chosen(network, reference)])[0]
+    mixed = pool([chosen(network / 1.4 * speed, reference / 1.4 * speed)])[0]
     assert slow.value == pytest.approx(3.0, rel=0.01)
     assert mixed.value == pytest.approx(3.0, rel=0.01)
 
@@ -83,10 +122,24 @@ def test_more_rounds_make_the_interval_narrower():
 
 def test_processes_that_differ_widen_the_interval():
     rng = np.random.default_rng(0)
-    alike = [[(blocks(rng, 100, ms=2.0), blocks(rng, 100, ms=1.0)) for _ in range(3)]]
-    apart = [[(above * (1 + 0.1 * n), below) for n, (above, below) in enumerate(alike[0])]]
+    pairs = [(blocks(rng, 100, ms=2.0), blocks(rng, 100, ms=1.0)) for _ in range(3)]
+    alike = [Selection(pairs, pairs, is_quiet=True)]
+    pairs = [(above * (1 + 0.1 * n), below) for n, (above, below) in enumerate(pairs)]
+    apart = [Selection(pairs, pairs, is_quiet=True)]
     assert pool(apart)[0].half_width > 5 * pool(alike)[0].half_width
     assert pool(apart)[0].low < pool(apart)[0].value < pool(apart)[0].high
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_process_that_alone_was_quiet_is_not_surer_than_several(other):
+    rng = np.random.default_rng(0)
+    pairs = [(blocks(rng, 100, ms=2.0 + 0.1 * n), blocks(rng, 100, ms=1.0)) for n in range(3)]
+    every, alone = (Selection(part, pairs, is_quiet=True) for part in (pairs, pairs[:1]))
+    beside = [chosen(*pairs[0]), every] if other else []
+    several, single = pool([every, *beside])[0], pool([alone, *beside])[0]
+    assert single.value == pytest.approx(2.0, rel=0.01), "of the quiet one"
+    assert single.half_width > several.half_width
+    assert single.low < several.value < single.high
 
 
 def test_it_ends_when_the_time_is_over_however_wide_the_interval_is():
@@ -140,10 +193,10 @@ def test_only_networks_that_lack_quiet_rounds_are_timed_again():
     seen = record([steady, disturbing], reference, form=form, quiet_ns=1e5)
     n_rounds = [len(rounds) for rounds in seen.blocks]
     assert n_rounds[1] > n_rounds[0]
-    for n, rounds, around, runs in zip(
+    for n, timed, around, runs in zip(
         n_rounds, seen.blocks, seen.references, seen.runs, strict=True
     ):
-        assert (len(rounds), len(around), len(runs)) == (n, n, 3 * n)
+        assert (len(timed), len(around), len(runs)) == (n, n, 3 * n)
         assert quiet_rounds(np.array(around, dtype=np.float64), quiet=1e5).sum() >= LEAST_QUIET
 
 
@@ -186,9 +239,9 @@ def test_only_quiet_rounds_count_where_there_are_enough_of_them():
     slow = np.repeat([[1.0], [1.5]], 100, axis=0)
     network = blocks(rng, 200, ms=3.0) * slow**1.5  # disturbed more than the reference is
     around = np.concatenate([blocks(rng, 200, ms=1.0) * slow for _ in "ab"], axis=1)
-    chosen = select_quiet([reading_of([network], [around])], 0, quiet_ms=1.0)
-    assert chosen.is_quiet
-    assert pool([chosen.pairs])[0].value == pytest.approx(3.0, rel=0.02)
+    seen = select_quiet([reading_of([network], [around])], 0, quiet_ms=1.0)
+    assert seen.is_quiet
+    assert pool([seen])[0].value == pytest.approx(3.0, rel=0.02)
     disturbed = reading_of([network[100:]], [around[100:]])
     both = select_quiet([disturbed, reading_of([network], [around])], 0, quiet_ms=1.0)
     assert len(both.pairs) == 1  # of the process that saw a quiet machine
@@ -204,7 +257,7 @@ def test_two_networks_are_compared_where_the_machine_is_quiet_around_both():
     networks = [blocks(rng, 200, ms=ms) * slow**power for ms, power in ((3.0, 1.5), (1.5, 0.8))]
     seen = select_quiet([reading_of(networks, [around, around])], 0, over=1, quiet_ms=1.0)
     assert seen.is_quiet
-    assert pool([seen.pairs])[0].value == pytest.approx(2.0, rel=0.02)
+    assert pool([seen])[0].value == pytest.approx(2.0, rel=0.02)
 
 
 def test_networks_of_different_numbers_of_rounds_are_compared():
@@ -215,7 +268,7 @@ def test_networks_of_different_numbers_of_rounds_are_compared():
     for quiet_ms in (1.0, 0.5):  # all rounds are quiet ones, or none is
         seen = select_quiet([reading], 0, over=1, quiet_ms=quiet_ms)
         assert seen.is_quiet == (quiet_ms == 1.0)
-        spread = pool([seen.pairs])[0]
+        spread = pool([seen])[0]
         assert spread.value == pytest.approx(2.0, rel=0.01)
         assert spread.low < spread.value < spread.high
 
@@ -268,12 +321,14 @@ def test_cores_are_of_different_physical_ones_first(monkeypatch):
     monkeypatch.setattr(cores, "_siblings", pairs.__getitem__)
     assert choose_cores(1) == [3]
     assert choose_cores(2) == [2, 3]
-    assert choose_cores(9) == [0, 1, 2, 3]
+    assert choose_cores(4) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="at most 4, the cores that are left, got 9"):
+        choose_cores(9)
 
 
 def test_the_ratio_of_a_network_to_itself_is_one():
     rng = np.random.default_rng(0)
     same = blocks(rng, 100, ms=1.0)
-    spread = pool([[(same, same)]])[0]
+    spread = pool([chosen(same, same)])[0]
     assert math.isclose(spread.low, 1)
     assert math.isclose(spread.high, 1)

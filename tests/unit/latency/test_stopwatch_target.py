@@ -1,9 +1,12 @@
+import json
 import logging
+import os
 import shutil
 import subprocess
 import time
 from contextlib import contextmanager
 
+import onnx
 import psutil
 import pytest
 import torch
@@ -13,6 +16,7 @@ from autokd.errors import MeasureError
 from autokd.exporters import export_onnx, quantize_onnx
 from autokd.latency import Form, StopwatchTarget, stopwatch_target
 from autokd.latency.reference import recall_quiet_ms
+from autokd.latency.stopwatch.cores import choose_cores
 
 SHORT = Form(least_s=0.02, most_s=0.3, precision=0.05)
 
@@ -63,6 +67,48 @@ def test_nobody_stands_still_for_a_file_that_does_not_load(tmp_path):
     with pytest.raises(MeasureError, match=r"onnxruntime must run model\.onnx, got .*onnx"):
         StopwatchTarget(form=SHORT, quiet=quiet).measure(model)
     assert quiet.times == []
+
+
+def test_an_operator_that_the_runtime_lacks_is_told_by_its_name(tmp_path):
+    model = onnx.load(export(tmp_path, 16))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    path = tmp_path / "strange.onnx"
+    onnx.save(model, path)
+    with pytest.raises(MeasureError, match=r"^onnxruntime must run .*NoSuchOperator") as caught:
+        StopwatchTarget(form=SHORT).measure(path)
+    assert "\n" not in str(caught.value)
+
+
+SPY = """
+import atexit, json, os, sys
+
+def tell():
+    if "stopwatch.rounds" in sys.modules:
+        facts = {"cores": sorted(os.sched_getaffinity(0)), "modules": sorted(sys.modules)}
+        with open(os.environ["SPY"], "a") as file:
+            print(json.dumps(facts), file=file)
+
+atexit.register(tell)
+"""
+
+
+def test_the_process_that_measures_is_pinned_and_holds_neither_autokd_nor_torch(
+    tmp_path, monkeypatch
+):
+    model = export(tmp_path, 16)
+    StopwatchTarget(form=SHORT).measure(model)  # the reference is known after it
+    (tmp_path / "spy").mkdir()
+    (tmp_path / "spy" / "sitecustomize.py").write_text(SPY)
+    path = [str(tmp_path / "spy"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setenv("SPY", str(tmp_path / "seen"))
+    StopwatchTarget(form=SHORT).measure(model)
+    (line,) = (tmp_path / "seen").read_text().splitlines()
+    seen = json.loads(line)
+    assert seen["cores"] == choose_cores(1)
+    rooms = {name.split(".")[0] for name in seen["modules"]}
+    assert "onnxruntime" in rooms
+    assert not rooms & {"autokd", "torch", "mlflow", "optuna"}
 
 
 def test_a_file_that_takes_too_long_is_given_up(tmp_path, monkeypatch):

@@ -176,5 +176,12 @@ def test_precision_is_told_where_a_student_is_in_int8():
     assert row(text, f"#{student.trial}")[-1] == "int8"
     assert row(text, "#3")[-1] == row(text, "baseline")[-1] == "fp32"
     assert "faster than its FP32 self" in text
+    assert "but for" not in text
+    vain = replace(quantized, fp32_latency_ms=quantized.latency_ms)
+    assert "runtime, no faster than its FP32 self" in printed(replace(front, students=(vain,)))
+    other = replace(quantized, trial=16)
+    text = printed(replace(front, students=(vain, other)))
+    assert "runtime, faster than its FP32 self but for #15 int8" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
     assert "precision" not in printed(front)
     assert (label_of(quantized), label_of(student)) == ("#15 int8", "#15")

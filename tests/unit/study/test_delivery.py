@@ -1,5 +1,6 @@
 """What an exported student is called."""
 
+import importlib.metadata
 import json
 import re
 from dataclasses import replace
@@ -167,6 +168,33 @@ def test_the_first_target_may_be_named_and_changes_nothing(studied, handed_over,
     assert "target" not in bundle.card
     assert bundle.card["searched_on"] == "here"
     assert handed_over == ["trial-0"]
+
+
+@pytest.mark.usefixtures("unseen", "handed_over")
+def test_times_of_the_study_and_those_of_the_files_are_not_mixed(studied, tmp_path):
+    _, config = studied
+    bundle = export("s", out=tmp_path / "out", runs_dir=config.runs_dir)
+    latency = FakeTarget().measure(tmp_path / "out/model.onnx")
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    assert card["latency_ms"] == bundle.latency_ms == latency.median_ms != 0.25
+    assert card["latency_ci95_ms"] == [latency.ci95_low_ms, latency.ci95_high_ms]
+    assert "speed_up" not in card
+    names = ("latency_ms", "latency_ci95_ms", "speed_up")
+    assert [card[f"searched_{name}"] for name in names] == [0.25, [0.25, 0.25], 1.0]
+    assert card["made_with"]["autokd"] == importlib.metadata.version("autokd")
+
+
+@pytest.mark.usefixtures("unseen")
+def test_the_best_under_a_limit_has_its_name_in_a_whole_front_too(studied, handed_over, tmp_path):
+    _, config = studied
+    options = {"out": tmp_path / "all", "runs_dir": config.runs_dir}
+    export_all("s", max_latency_ms=2.0, **options)
+    assert handed_over == ["trial-0", "fastest", "knee", "most-accurate", "under-2ms"]
+    (row,) = json.loads((tmp_path / "all/index.json").read_text())
+    assert "under-2ms" in row["aliases"]
+    handed_over.clear()
+    export_all("s", **options)
+    assert handed_over == ["trial-0", "fastest", "knee", "most-accurate"]
 
 
 def test_a_student_or_a_target_that_is_not_there_is_told(studied, tmp_path):

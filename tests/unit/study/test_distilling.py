@@ -11,6 +11,8 @@ import autokd
 from autokd.candidate import CheckpointFolder, Workshop
 from autokd.data import load_data, load_test
 from autokd.errors import BuildError, ConfigError, StudyError
+from autokd.study.alumni import choose_graduate
+from autokd.study.explaining import find_run
 from autokd.study.folder import StudyFolder
 from autokd.study.joint_space import build_joint_space
 from autokd.study.planning import build_plan, choose_device
@@ -93,6 +95,17 @@ def test_with_a_baseline_the_gain_has_an_interval(build):
     assert [ended[n].recipe.is_distilled for n in range(6)] == [True, False] * 3
     assert [ended[n].sample["seed"] for n in range(6)] == [1, 1, 2, 2, 3, 3]
     assert all(len(result.curve) == 3 for result in ended.values())
+
+
+def test_the_run_of_the_student_is_that_of_the_training_that_it_is_of(build):
+    notes, config = Notes(), build(seeds=3, epochs=2)
+    train(config, notes)
+    ended = [event.result for event in notes.of(TrialEnded)]
+    best = max(ended, key=lambda one: (one.val_accuracy, -one.trial))
+    graduate = choose_graduate(StudyFolder(config.study_dir), config, trial=0, pick=None)
+    assert find_run(config, graduate) == best.trial > 0
+    searched = config.model_copy(update={"student": None})
+    assert find_run(searched, graduate) == 0
 
 
 def test_the_options_of_the_recipe_are_its_fields(build):

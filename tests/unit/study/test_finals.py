@@ -8,10 +8,10 @@ import torch
 from autokd.candidate import CheckpointFolder
 from autokd.config import Config
 from autokd.distillation import Plan
-from autokd.errors import DivergedError, WorkerError
+from autokd.errors import ConstraintError, DivergedError, WorkerError
 from autokd.study import orders
 from autokd.study.crew import InlineCrew
-from autokd.study.finalists import fill_student, is_vain, retime_student
+from autokd.study.finalists import fill_student, retime_student
 from autokd.study.finals import Finals
 from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench
@@ -226,6 +226,34 @@ def test_a_finalist_of_whom_nothing_came_is_left_out(run_finals):
     assert finals.fill_twin(STUDENT) is None
 
 
+def test_files_that_became_too_slow_give_way_to_those_of_the_search(run_finals, said, monkeypatch):
+    finals, _ = run_finals()
+    asked = []
+
+    def ask(result):
+        asked.append(result.trial)
+        return Refit(trial=result.trial, seed=0, is_twin=False, val_accuracy=0.8, epochs=2,
+                     test_accuracy=0.7, weights=f"weights/trial-{result.trial}.safetensors"
+                     )  # fmt: skip
+
+    monkeypatch.setattr(finals, "_ask_test", ask)
+    faster = dataclasses.replace(STUDENT, fp32_latency_ms=0.12)
+    other = dataclasses.replace(faster, trial=8, latency_ms=0.05, latency_ci95_ms=(0.05, 0.05))
+    finals.retime({(7, False): 1.5, (8, False): 1.0})
+    assert [one.trial for one in finals.rank([faster, other])] == [8], "one is left"
+    assert not asked
+    finals.retime({(7, False): 1.5})
+    (kept,) = finals.rank([faster])
+    assert (kept.latency_ms, kept.weights) == (0.1, "weights/trial-7.safetensors")
+    assert (kept.val_accuracy, kept.test_accuracy, kept.n_seeds) == (0.8, 0.7, 1)
+    assert asked == [7]
+    assert any("no finalist is faster in INT8 than in FP32" in line for line in said)
+    slow = [dataclasses.replace(STUDENT, trial=n, fp32_latency_ms=ms)
+            for n, ms in ((7, 0.08), (8, 0.05))]  # fmt: skip
+    with pytest.raises(ConstraintError, match=r"got none of 2; .* trial 7, takes 1\.25 t"):
+        finals.rank(slow)
+
+
 def test_finals_of_which_nothing_came_say_why(run_finals):
     failing = [entry(trial, seed, is_twin=False) for trial in (7, 8) for seed in (1, 2)]
     with pytest.raises(WorkerError, match="could be trained again: the loss must be finite"):
@@ -317,4 +345,4 @@ def test_a_file_of_another_time_takes_its_interval_and_its_gain_along(ratio):
 
 @pytest.mark.parametrize(("own_ms", "expected"), [(None, False), (0.2, False), (0.1, True)])
 def test_int8_that_is_no_faster_is_vain(own_ms, expected):
-    assert is_vain(dataclasses.replace(STUDENT, fp32_latency_ms=own_ms)) is expected
+    assert dataclasses.replace(STUDENT, fp32_latency_ms=own_ms).is_vain is expected

@@ -94,6 +94,16 @@ def test_the_command_says_it_in_words(tmp_path):
     assert "cannot be told apart" in again.stdout
 
 
+@pytest.mark.parametrize(("times", "is_noisy"), [([1, 1, 3], True), ([2, 2, 2], False)])
+def test_the_command_says_where_the_machine_is_too_noisy(tmp_path, times, is_noisy):
+    model = export(tmp_path, 16)
+    command = says(tmp_path, json.dumps({"times_ms": times}))
+    (target,) = json.loads(run(model, "--target", command, "--json").stdout)["targets"]
+    assert target["latencies"][0]["is_noisy"] is is_noisy
+    printed = run(model, "--target", command).stdout
+    assert printed.rstrip().endswith("; the machine is too noisy") == is_noisy
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,16 +1,27 @@
 """What a study measures on, and what it remembers of that."""
 
+import dataclasses
+
 import pytest
 
 from autokd.config import Config, TowerConfig
 from autokd.errors import ConfigError, MeasureError, StudyError, TargetError
-from autokd.latency import SCREENING, StopwatchTarget, device_fingerprint
+from autokd.latency import (
+    COMPARING,
+    FINAL,
+    SCREENING,
+    CommandTarget,
+    StopwatchTarget,
+    device_fingerprint,
+    load_table,
+)
 from autokd.latency.reference import write_reference
 from autokd.study import runtimes
 from autokd.study.ray_cluster import LatencyNode, RayCluster
 from autokd.study.runtimes import hold_to_runtimes, name_runtimes
 from autokd.study.targets import build_others, build_target, check_precision
 from autokd.study.tower_times import open_tower_target
+from autokd.testing import FakeTarget
 
 NODE = LatencyNode(
     device="board", runtimes=(("onnxruntime", "9", "board"), ("torch", "8", "board")), weight_bits=8
@@ -36,6 +47,50 @@ def test_what_times_networks_that_no_table_tells_is_known_by_version_and_device(
     away = name_runtimes(config, cluster=cluster)
     assert list(away) == names
     assert set(away.values()) <= {("9", "board"), ("8", "board")}
+
+
+def test_runtimes_are_those_of_the_nodes_that_measure_wherever_the_study_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("autokd.latency.runtimes.find_missing", lambda _: "it")
+    with pytest.raises(ConfigError, match="that is installed, got openvino; install it"):
+        build_target(Config(target=("openvino",)), form=SCREENING, cluster=None)
+    runtimes = (("onnxruntime", "9", "board"), ("openvino", "7", "board"), ("tflite", "", "board"))
+    cluster = RayCluster(ray=None, trial={}, node=dataclasses.replace(NODE, runtimes=runtimes))
+    config = Config(runs_dir=tmp_path, target=("onnxruntime", "openvino"))
+    target = build_target(config, form=SCREENING, cluster=cluster, name="openvino")
+    assert not target.needs_program
+    assert set(build_others(config, cluster=cluster)) == {"openvino"}
+    for name, reason in (("tflite", "nodes with .* latency_device have, got tflite; install it th"),
+                         ("phone", "one of onnxruntime, .*, got phone")):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"^`--target` must be .*{reason}"):
+            build_target(Config(target=(name,)), form=SCREENING, cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "n_measured"),
+    [
+        ("onnxruntime", SCREENING, 2),
+        ("onnxruntime", FINAL, 2),
+        ("onnxruntime", COMPARING, 1),  # the table of a finished study stays as it is
+        ("command:true {model}", SCREENING, 2),  # once a session to learn which board it is
+    ],
+)
+def test_a_noisy_latency_is_doubted_in_the_next_session(
+    tmp_path, monkeypatch, name, form, n_measured
+):
+    measured = []
+
+    def measure(_, models):
+        measured.append(models)
+        latency = FakeTarget().measure(models[0])
+        return [dataclasses.replace(latency, ci95_high_ms=2 * latency.median_ms)]
+
+    for kind in (StopwatchTarget, CommandTarget):
+        monkeypatch.setattr(kind, "measure_together", measure)
+    model = write_reference(tmp_path / "model.onnx")
+    for _ in range(2):
+        target = build_target(Config(runs_dir=tmp_path, target=(name,)), form=form, cluster=None)
+        assert target.measure(model) == target.measure(model)
+    assert len(measured) == n_measured
 
 
 def test_a_study_stays_with_the_runtimes_that_measure(tmp_path, caplog, monkeypatch):
@@ -81,6 +136,24 @@ def test_int8_is_refused_on_what_would_time_something_else(names):
     with pytest.raises(ConfigError, match=r"^`--precision` must be fp32 on .*, got int8; pass"):
         check_precision(config, precisions={"fp32", "int8"}, target=target)
     check_precision(config, precisions={"fp32"}, target=target)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "is_refused"),
+    [
+        ('[{"width": 8, "ms": 1}]', None, True),
+        ('[{"width": 8, "ms": 1}]', StopwatchTarget(), False),
+        ('[{"width": 8, "ms": 1}, {"network": "abc", "ms": 2}]', None, False),
+    ],
+)
+def test_int8_is_refused_on_a_table_that_knows_no_file(tmp_path, text, target, is_refused):
+    (tmp_path / "t.json").write_text(text)
+    table, config = load_table(tmp_path / "t.json", target=target), Config(precision="both")
+    if is_refused:
+        with pytest.raises(ConfigError, match=r"fp32 on a table of archi.*, got both; pass"):
+            check_precision(config, precisions={"fp32", "int8"}, target=table)
+    else:
+        check_precision(config, precisions={"fp32", "int8"}, target=table)
 
 
 @pytest.mark.parametrize("names", [(), ("openvino",), ("onnxruntime", "tflite")])

@@ -1,10 +1,13 @@
 """What is added to the run of a trial later."""
 
+import dataclasses
+
 import pytest
 
 from autokd.config import Config
 from autokd.errors import TrackingError
-from autokd.trackers import add_rounds, add_to_trial
+from autokd.trackers import MlflowTracker, add_rounds, add_to_trial
+from autokd.types import TrialEnded, TrialResult, TrialStarted
 from tests.contracts.tracker_contract import copy_store
 
 
@@ -32,6 +35,38 @@ def test_metrics_and_files_are_added_to_the_run_of_the_trial(config, tmp_path):
     assert run.data.metrics["cam_similarity"] == 0.5
     (file,) = client.list_artifacts(run.info.run_id, "explanation")
     assert file.path == "explanation/sheet.png"
+
+
+def test_runs_that_were_made_for_it_are_over_and_stay_when_word_of_the_trial_comes(
+    config, tmp_path
+):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    add_to_trial(config, trial=3, metrics={"cam_similarity": 0.5}, files=[], folder="explanation")
+    client = MlflowClient(uri)
+    ids = [client.get_experiment_by_name("digits").experiment_id]
+    made = client.search_runs(ids)
+    assert [run.info.status for run in made] == ["FINISHED"] * 2, "of trial and study"
+
+    started = TrialStarted(trial=3, sample={"width": 8}, time_ms=1000)
+    ended = TrialEnded(
+        result=TrialResult(trial=3, state="complete", sample={"width": 8}),
+        hypervolume=0.5, time_ms=2000,
+    )  # fmt: skip
+    for status in ("RUNNING", "FINISHED"):  # told twice, it is the same run
+        tracker = MlflowTracker(uri, artifacts=tmp_path, study="digits")
+        tracker.log(started)
+        (run,) = client.search_runs(ids, filter_string="tags.`autokd.trial` = '3'")
+        assert (run.data.metrics["cam_similarity"], run.info.status) == (0.5, status)
+        tracker.log(ended)
+    (run,) = client.search_runs(ids, filter_string="tags.`autokd.trial` = '3'")
+    assert (run.data.params["width"], run.info.status) == ("8", "FINISHED")
+    assert (run.data.metrics["cam_similarity"], run.data.tags["autokd.ended_ms"]) == (0.5, "2000")
+    tracker.log(dataclasses.replace(started, time_ms=3000))
+    (again,) = client.search_runs(ids, filter_string="tags.`autokd.trial` = '3'")
+    assert again.info.run_id != run.info.run_id, "begun anew, it is another training"
+    assert "cam_similarity" not in again.data.metrics
 
 
 def test_a_store_that_is_away_is_a_tracking_error(tmp_path):
