@@ -21,6 +21,7 @@ from autokd.candidate.int8_finalist import (
     count_rounding_epochs,
     quantize_finalist,
 )
+from autokd.candidate.objectives import KnownTeacher, check_objective
 from autokd.candidate.pair_lesson import PairLesson
 from autokd.candidate.precision import (
     INT8_SUFFIX,
@@ -45,7 +46,7 @@ from autokd.candidate.quantization_aware import (
 )
 from autokd.candidate.students import build_student, load_student, save_student
 from autokd.candidate.surveying import StudentSurveyor, describe_student
-from autokd.candidate.training import KnownTeacher, train_student
+from autokd.candidate.training import train_student
 
 __all__ = [
     "INT8_SUFFIX",
@@ -67,6 +68,7 @@ __all__ = [
     "build_student",
     "build_towers",
     "check_calibration",
+    "check_objective",
     "choose_calibration",
     "count_rounding_epochs",
     "describe_student",

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFolder
+from autokd.candidate.objectives import KnownTeacher
 from autokd.candidate.precision import choose_calibration
 from autokd.candidate.students import build_student
-from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Engine, Plan
 from autokd.errors import MeasureError, TargetError

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autokd.candidate.objectives import KnownTeacher, build_objective
 from autokd.data import N_VIEWS, Augment, SearchData, build_augmentation, join_unlabelled
 from autokd.distillation import (
     FeatureReader,
@@ -27,42 +28,18 @@ from autokd.distillation import (
     Training,
     Views,
     build_exits,
-    build_feature_objective,
     distill,
 )
-from autokd.errors import BuildError, ConfigError, TeacherError
-from autokd.teachers import KnowledgeBank, Teacher, expand_answers
+from autokd.errors import BuildError, ConfigError
+from autokd.teachers import KnowledgeBank, expand_answers
 from autokd.types import EpochLog, Recipe
 
-__all__ = ["KnownTeacher", "train_once", "train_student"]
+__all__ = ["train_once", "train_student"]
 
 _BORN_AGAIN: dict[str, Any] = {"alpha": 0.5, "alpha_end": 0.5, "temperature": 1.0}
 """How a student that had no teacher learns from its former self (Furlanello et al., 2018)."""
 
 _FEATURES_LIMIT_BYTES = 32 * 2**20  # of one view; larger ones are asked for again
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownTeacher:
-    """A teacher, and what is remembered of it.
-
-    Attributes:
-        network: Views in [0, 1] to logits, frozen.
-        name: For messages.
-        has_features: Whether one network can be looked into.
-        bank: Its answers; it is asked again and again if none.
-        n_views: Of each picture.
-        student_taps: Modules of the student to read features from; found where there are none.
-        teacher_taps: The same of the teacher.
-    """
-
-    network: nn.Module
-    name: str = "teacher"
-    has_features: bool = True
-    bank: KnowledgeBank | None = None
-    n_views: int = N_VIEWS
-    student_taps: tuple[str, ...] = ()
-    teacher_taps: tuple[str, ...] = ()
 
 
 def train_student(
@@ -278,34 +255,21 @@ class _Classroom:
         self, augment: Augment, *, bank: KnowledgeBank | None, hooks: contextlib.ExitStack
     ) -> tuple[FeatureTeaching, bool]:
         """The loss on features, and whether the teacher's side of it is remembered."""
-        device, kind = self.plan.device, self.recipe.feature_loss
+        kind = self.recipe.feature_loss
         if kind == "none" or not isinstance(self.student, Student):
             raise BuildError(f"student must be a Student with --loss {kind}")
-        inner = self.teacher.network
-        if not self.teacher.has_features:
-            raise TeacherError(
-                f"`--loss {kind}` needs the features of one teacher made of modules, got "
-                f"{self.teacher.name}; use a loss on logits"
-            )
         views = self.render(augment, 0, torch.arange(min(2, len(self.images))))
-        wanted = views
-        if isinstance(inner, Teacher):
-            inner, wanted = inner.network, inner.prepare(views)
         try:
-            objective = build_feature_objective(
+            objective, inner = build_objective(
+                self.student,
                 kind,
-                student=self.student.network,
-                teacher_network=inner,
-                student_example=views.cpu(),
-                teacher_example=wanted,
-                student_paths=self.teacher.student_taps,
-                teacher_paths=self.teacher.teacher_taps,
+                teacher=self.teacher,
+                views=views,
                 seed=self.plan.seed,
-            ).to(device)
-        except ConfigError as error:
-            if "`--student-tap`" in str(error):  # other students of the space may have it
-                raise BuildError(str(error)) from error
-            raise
+            )
+        except ConfigError as error:  # of this student: what holds for all is told at the start
+            raise BuildError(str(error)) from error
+        objective = objective.to(self.plan.device)
         ours = hooks.enter_context(FeatureReader(self.student.network, objective.student_taps))
         theirs = hooks.enter_context(FeatureReader(inner, objective.teacher_taps, is_detached=True))
         row_bytes = 2 * sum(tap.channels * tap.height * tap.width for tap in objective.teacher_taps)

@@ -12,7 +12,7 @@ from autokd.candidate import CheckpointFile, KnownTeacher, build_student, train_
 from autokd.config import Config, find_cache
 from autokd.data import SearchData
 from autokd.distillation import OnEpoch, Plan
-from autokd.errors import ConfigError, ExportError, TeacherError, WorkerError
+from autokd.errors import ExportError, TeacherError, WorkerError
 from autokd.exporters import export_onnx, export_program
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
@@ -29,9 +29,9 @@ from autokd.teachers import (
     build_teacher_requests,
     plan_assistants,
 )
-from autokd.types import EpochLog, Recipe, Sample, Target, TaughtBy, TeacherCard
+from autokd.types import EpochLog, Recipe, Target, TaughtBy, TeacherCard
 
-__all__ = ["Faculty", "build_teachers", "check_features", "check_taps", "recall_teachers"]
+__all__ = ["Faculty", "build_teachers", "recall_teachers"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -225,56 +225,6 @@ def _make_assistant(
             request, teacher=teacher if last is None else last, n_params=n_params
         )
     return last
-
-
-def check_features(faculty: Faculty, *, space: Space, sample: Sample | None = None) -> None:
-    """Refuses a study that may ask for features of a teacher that shows none.
-
-    Args:
-        faculty: Who teaches.
-        space: Whose recipes may have a loss on features.
-        sample: The only one that will be trained; all of the space if none.
-
-    Raises:
-        TeacherError: A teacher is a file without modules, or several that speak as one.
-    """
-    losses = sorted(_find(space, "feature_loss", sample=sample) - {"none"})
-    if not losses:
-        return
-    heard = _find(space, "taught_by", sample=sample) or {"teacher"}
-    for teacher in [one for role, one in faculty.teachers.items() if role in heard]:
-        if not teacher.has_features:
-            raise TeacherError(
-                f"`--loss {losses[0]}` needs the features of one teacher made of modules, got "
-                f"{teacher.name}; use a loss on logits, a teacher of timm:, torchvision: or "
-                "python:, or pass --fix taught_by=teacher where both speak"
-            )
-
-
-def check_taps(config: Config, *, space: Space, sample: Sample | None = None) -> None:
-    """Refuses modules to read features from where no loss reads any.
-
-    Args:
-        config: Its `student_tap` and `teacher_tap`.
-        space: Whose recipes may have a loss on features.
-        sample: The only one that will be trained; all of the space if none.
-
-    Raises:
-        ConfigError: There are some.
-    """
-    if _find(space, "feature_loss", sample=sample) - {"none"}:
-        return
-    for option, taps in (("student", config.student_tap), ("teacher", config.teacher_tap)):
-        if taps:
-            raise ConfigError(
-                f"`--{option}-tap` must go with a loss on features, got {', '.join(taps)} where "
-                "none is trained with; pass --loss such as soft_targets+hint, or leave it out"
-            )
-
-
-def _find(space: Space, field: str, *, sample: Sample | None) -> set[Any]:
-    """What a field of the recipe can be, in a sample or in the whole space."""
-    return {sample[field]} if sample and field in sample else space.values_of(field)
 
 
 @final

@@ -9,7 +9,7 @@ from autokd.candidate import KnownTeacher, build_student, train_student
 from autokd.config import Config
 from autokd.data import load_data
 from autokd.distillation import Plan
-from autokd.errors import ConfigError, TeacherError
+from autokd.errors import BuildError, TeacherError
 from autokd.spaces import build_space
 from autokd.teachers import KnowledgeBank
 from autokd.types import Recipe
@@ -105,13 +105,19 @@ def test_features_with_mixtures_ask_the_teacher(data, teacher):
     assert training.answers == "live"
 
 
-def test_taps_can_be_named_and_must_exist(data, teacher):
+def test_taps_can_be_named_and_a_student_fails_where_they_do_not_exist(data, teacher):
     recipe = Recipe(augmentation="none", feature_loss="hint", feature_weight=0.1)
     named = dataclasses.replace(teacher, teacher_taps=("front",), student_taps=("stem",))
     train(recipe, data=data, teacher=named)
     wrong = dataclasses.replace(teacher, teacher_taps=("frnt",), student_taps=("stem",))
-    with pytest.raises(ConfigError, match="frnt"):
+    with pytest.raises(BuildError, match="frnt"):
         train(recipe, data=data, teacher=wrong)
+    with pytest.raises(BuildError, match="`--teacher-tap` must not be given with --loss crd"):
+        train(
+            dataclasses.replace(recipe, feature_loss="crd"),
+            data=data,
+            teacher=dataclasses.replace(teacher, teacher_taps=("front",)),
+        )
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")  # what the user may have
