@@ -6,6 +6,7 @@ from typing import Literal
 
 __all__ = [
     "RECIPE_PRIORS",
+    "SMALLEST_SCALE",
     "Augmentation",
     "Dimension",
     "FeatureLoss",
@@ -40,6 +41,10 @@ Augmentation = Literal["none", "crop", "flip_crop", "randaugment"]
 
 
 Resizing = Literal["none", "progressive"]
+
+
+SMALLEST_SCALE = 0.5
+"""Of a picture's side, where a training begins with smaller ones."""
 
 
 Mix = Literal["none", "mixup", "cutmix"]
@@ -219,6 +224,11 @@ class Recipe:
     def is_self_distilled(self) -> bool:
         """Whether the student teaches itself."""
         return self.exits > 0 or self.generations > 1
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether a step can be recorded for a GPU: no looks inside, pictures of one size."""
+        return not self.has_feature_loss and self.exits == 0 and self.resizing == "none"
 
     @property
     def is_pure_distillation(self) -> bool:
