@@ -3,7 +3,7 @@
 from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.dual_towers import build_towers
-from autokd.candidate.engines import find_engine, move_engine, recall_engine
+from autokd.candidate.engines import find_engine, learn_engine, move_engine, recall_engine
 from autokd.candidate.evaluation import (
     Known,
     evaluate_candidate,
@@ -83,6 +83,7 @@ __all__ = [
     "find_relative",
     "inherit_candidate",
     "inherit_weights",
+    "learn_engine",
     "load_student",
     "move_engine",
     "prepare_candidate",
