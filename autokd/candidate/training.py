@@ -105,9 +105,15 @@ def train_student(
             training,
             curve=(*before.curve, *(_later(row, len(before.curve)) for row in training.curve)),
             seconds=before.seconds + training.seconds,
-            answers=before.answers or training.answers,
+            answers=_join_answers(before.answers, training.answers),
         )
     return training
+
+
+def _join_answers(before: str, after: str) -> str:
+    """Where answers came from in one generation or another, each kind once."""
+    kinds = [kind for kind in (*before.split(", "), after) if kind]
+    return ", ".join(dict.fromkeys(kinds))
 
 
 def _taps_of_former(teacher: KnownTeacher | None) -> tuple[str, ...]:
@@ -218,16 +224,17 @@ class _Classroom:
         Returns:
             The teaching.
         """
-        bank = self.teacher.bank
-        is_mixed = self.recipe.mix != "none"
-        if is_mixed and (self.recipe.has_feature_loss or self.recipe.mix_targets == "exact"):
-            bank = None  # nobody knows what the teacher says of a mixture
+        is_mixture, is_exact = self.recipe.mix != "none", self.recipe.mix_targets == "exact"
+        is_mixed = is_mixture and not (is_exact or self.recipe.has_feature_loss)
+        # Nobody knows what the teacher says of a mixture.
+        bank = None if is_mixture and not is_mixed else self.teacher.bank
         features = None
         if self.recipe.has_feature_loss:
             features, is_kept = self._prepare_features(augment, bank=bank, hooks=hooks)
             bank = bank if is_kept else None
         if bank is None:
-            return Teaching(logits=LiveTeacher(self.teacher.network), features=features)
+            live = LiveTeacher(self.teacher.network, is_mixed=is_mixed)
+            return Teaching(logits=live, features=features)
         kept = RememberedTeacher(
             partial(self._recall, bank, augment),
             expand=expand_answers,
@@ -301,9 +308,12 @@ class _RememberedFeatures:
 
     def __call__(self, views: Views) -> list[Tensor]:
         """The features of a batch, in the order of the taps."""
+        is_first = self._view < 0
         if views.view != self._view:
             self._kept, self._view = self._recall(views.view), views.view
         rows = self._kept[views.indices].to(self._classroom.plan.device).float()
+        if is_first:
+            self._bank.check(rows, views.clean, answer=self._answer)
         parts = rows.split([tap.channels * tap.height * tap.width for tap in self._taps], dim=1)
         return [
             part if tap.layout == "embedding" else part.unflatten(1, (tap.channels, *tap.size))

@@ -260,12 +260,16 @@ def _normalise(recipe: Recipe) -> Recipe:
         ("taught_by",): not recipe.is_distilled,
         ("magnitude",): recipe.augmentation != "randaugment",
         ("mix_alpha",): not is_mixed,
-        ("mix_targets",): not (is_mixed and recipe.is_distilled) or recipe.has_feature_loss,
+        ("mix_targets",): not (is_mixed and recipe.is_distilled),
         ("is_balanced",): not recipe.has_label_loss and recipe.exits == 0,
         ("label_smoothing",): not recipe.has_label_loss and recipe.exits == 0,
     }
-    names = [name for fields, is_idle in idle.items() if is_idle for name in fields]
-    return dataclasses.replace(recipe, **{name: getattr(plain, name) for name in names})
+    changes = {
+        name: getattr(plain, name) for fields, is_idle in idle.items() if is_idle for name in fields
+    }
+    if is_mixed and recipe.has_feature_loss:  # features of a mixture are not those of two, mixed
+        changes["mix_targets"] = "exact"
+    return dataclasses.replace(recipe, **changes)
 
 
 def _normalise_schedules(recipe: Recipe) -> Recipe:

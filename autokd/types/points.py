@@ -156,7 +156,8 @@ class Recipe:
             two fifths of the training, three quarters until seven tenths of it.
         mix: Whether pictures of a batch are mixed; teacher and student see the same mixture.
         mix_targets: What the teacher says of a mixture: `exact` asks it, `mixed` mixes what it
-            said of both pictures, which costs nothing and is not the same.
+            said of both pictures, which costs nothing and is not the same; with a loss on
+            features it is always `exact`.
         mix_alpha: Parameter of the Beta distribution of the mixing ratio; positive.
         label_smoothing: Share of the label's mass spread over all classes, in [0, 1).
         is_balanced: Whether labels are learnt as if all classes were as frequent as each other.

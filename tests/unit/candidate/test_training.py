@@ -8,7 +8,7 @@ import torch
 from autokd.candidate import KnownTeacher, build_student, train_student
 from autokd.config import Config
 from autokd.data import load_data
-from autokd.distillation import Plan
+from autokd.distillation import Engine, Plan
 from autokd.errors import BuildError, TeacherError
 from autokd.spaces import build_space
 from autokd.teachers import KnowledgeBank
@@ -82,6 +82,21 @@ def test_a_mixture_is_asked_about_or_its_answers_are_mixed(data, teacher, target
     assert training.answers == answers
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_a_mixture_is_taught_alike_with_a_bank_and_without(data, teacher, mix):
+    recipe = Recipe(augmentation="crop", mix=mix, mix_alpha=1.0, mix_targets="mixed")
+    exact = dataclasses.replace(recipe, mix_targets="exact")
+    bare = KnownTeacher(network=teacher.network, n_views=4)
+    plan = dataclasses.replace(PLAN, engine=Engine(device=PLAN.device))
+    kept, live, asked = (
+        train(taught, data=data, teacher=by, plan=plan)[1]
+        for taught, by in ((recipe, teacher), (recipe, bare), (exact, teacher))
+    )
+    assert (kept.answers, live.answers, asked.answers) == ("mixed", "mixed", "live")
+    first, second, third = (one.curve[0].train_loss for one in (kept, live, asked))
+    assert first == pytest.approx(second, abs=abs(second - third) / 3)
+
+
 def test_plain_training_has_no_answers(data, teacher):
     _, training = train(Recipe(alpha=0.0, alpha_end=0.0), data=data, teacher=teacher)
     assert (training.answers, teacher.network.n_asked) == ("", 0)
@@ -140,6 +155,18 @@ def test_a_teacher_that_changed_stops_the_training(data, teacher):
         train(recipe, data=data, teacher=teacher)
 
 
+def test_features_that_changed_behind_the_same_logits_stop_the_training(data, teacher):
+    named = dataclasses.replace(teacher, teacher_taps=("front",))
+    recipe = Recipe(augmentation="crop", feature_loss="hint", feature_weight=0.1)
+    train(recipe, data=data, teacher=named)
+    front, back = teacher.network.front[0], teacher.network.back[0]
+    with torch.no_grad():
+        front.weight.mul_(2), front.bias.mul_(2), back.weight.div_(2)
+    train(dataclasses.replace(recipe, feature_loss="none"), data=data, teacher=named)
+    with pytest.raises(TeacherError, match="the teacher has changed"):
+        train(recipe, data=data, teacher=named)
+
+
 def test_a_student_teaches_itself_without_a_teacher(data):
     recipe = Recipe(alpha=0.0, alpha_end=0.0, augmentation="none", exits=2)
     student, training = train(recipe, data=data, teacher=None)
@@ -161,6 +188,13 @@ def test_a_generation_is_taught_by_the_one_before(data, teacher):
     assert list(training.curve) == rows
     n_train = len(data.train_images)
     assert teacher.network.n_asked == n_train + PLAN.batch_size  # by the first generation alone
+    assert training.answers == "kept, live"
+
+
+def test_generations_hear_of_a_mixture_in_the_same_way(data, teacher):
+    recipe = Recipe(augmentation="none", mix="mixup", mix_alpha=1.0, generations=2)
+    _, training = train(recipe, data=data, teacher=teacher)
+    assert training.answers == "mixed"
 
 
 def test_a_student_without_a_teacher_is_born_again_too(data):
