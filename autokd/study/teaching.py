@@ -10,7 +10,7 @@ from torch import nn
 
 from autokd.candidate import CheckpointFile, KnownTeacher, build_student, train_student
 from autokd.config import Config, find_cache
-from autokd.data import SearchData
+from autokd.data import N_VIEWS, SearchData
 from autokd.distillation import OnEpoch, Plan
 from autokd.errors import ExportError, TeacherError, WorkerError
 from autokd.exporters import export_onnx, export_program
@@ -91,7 +91,7 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
     Returns:
         The teachers.
     """
-    trainer = _Trainer(data, device=device, crew=crew, progress=progress)
+    trainer = _Trainer(config, data, device=device, crew=crew, progress=progress)
     school = School(config, data, device=device, train=trainer, say=progress.say)
     networks = _gather(config, space=space, school=school)
     teacher = networks["teacher"]
@@ -236,10 +236,17 @@ class _Trainer:
     """
 
     def __init__(
-        self, data: SearchData, *, device: torch.device, crew: Crew, progress: SearchProgress
+        self,
+        config: Config,
+        data: SearchData,
+        *,
+        device: torch.device,
+        crew: Crew,
+        progress: SearchProgress,
     ) -> None:
         self.training_s = 0.0
-        self._data, self._device, self._crew, self._progress = data, device, crew, progress
+        self._config, self._data, self._device = config, data, device
+        self._crew, self._progress = crew, progress
 
     def __call__(
         self,
@@ -249,9 +256,10 @@ class _Trainer:
         title: str,
         plan: TeacherPlan,
         checkpoint: Path,
-        teacher: nn.Module | None,
+        teacher: AnyTeacher | None,
     ) -> nn.Module:
         keeper = CheckpointFile(checkpoint)
+        known = None if teacher is None else self._know(teacher)
         kept = keeper.load()
         n_done, seconds_before = (0, 0.0) if kept is None else (len(kept.curve), kept.seconds)
         self._progress.begin(f"epochs of the {title}", total=plan.epochs, done=n_done)
@@ -261,7 +269,7 @@ class _Trainer:
                 network,
                 recipe,
                 data=self._data,
-                teacher=None if teacher is None else KnownTeacher(network=teacher),
+                teacher=known,
                 plan=Plan(
                     epochs=plan.epochs,
                     batch_size=plan.batch_size,
@@ -293,6 +301,20 @@ class _Trainer:
         network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
         self.training_s += seconds - seconds_before
         return network
+
+    def _know(self, teacher: AnyTeacher) -> KnownTeacher:
+        """The teacher of an assistant, with the bank that students will ask for the same views.
+
+        The number of views is not the user's: weights in the cache do not depend on it.
+
+        Args:
+            teacher: On the device.
+
+        Returns:
+            It, with a bank unless the user wants none.
+        """
+        known = _remember(teacher, config=self._config, data=self._data, device=self._device)
+        return dataclasses.replace(known, n_views=N_VIEWS)
 
 
 def _export(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autokd.config import Config
-from autokd.data import SearchData, load_data
+from autokd.data import N_VIEWS, SearchData, load_data
 from autokd.distillation import Engine, Training
 from autokd.distillation import training as training_module
 from autokd.errors import TeacherError
@@ -247,6 +247,25 @@ def test_a_chain_is_taught_in_its_order_and_comes_from_the_cache_the_second_time
     for name, teacher in first.teachers.items():
         assert teacher.network.digest == second.teachers[name].network.digest
     assert first.teachers["assistant"].network.name == "timm:test_vit"
+
+
+@pytest.mark.parametrize("bank", [True, False])
+def test_an_assistant_is_taught_out_of_the_bank_that_students_ask(
+    build, trainings, monkeypatch, bank
+):
+    train, heard = teaching.train_student, []
+
+    def listen(student, recipe, *, teacher, **options):
+        heard.append(teacher)
+        return train(student, recipe, teacher=teacher, **options)
+
+    monkeypatch.setattr(teaching, "train_student", listen)
+    faculty = build("calm", assistant="timm:test_resnet", bank=bank, views=3)
+    known = faculty.teachers["teacher"]
+    assert [teacher for teacher, _, _ in trainings] == ["python:class_means:calm"]
+    assert [one.bank and one.bank.path for one in heard] == [known.bank and known.bank.path]
+    assert (heard[0].bank is not None) == bank
+    assert (heard[0].n_views, known.n_views) == (N_VIEWS, 3), "the cache holds it for any --views"
 
 
 def test_auto_makes_an_assistant_only_where_the_teacher_is_far_larger(
