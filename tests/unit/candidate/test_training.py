@@ -105,13 +105,20 @@ def test_plain_training_has_no_answers(data, teacher):
 @pytest.mark.parametrize("kind", ["hint", "attention", "fsp", "rkd", "crd"])
 def test_features_are_learnt_from_the_bank_and_live(data, teacher, kind):
     recipe = Recipe(augmentation="crop", feature_loss=kind, feature_weight=0.1)
-    _, kept = train(recipe, data=data, teacher=teacher)
+    student, kept = train(recipe, data=data, teacher=teacher)
     _, live = train(recipe, data=data, teacher=KnownTeacher(network=teacher.network, n_views=4))
     assert (kept.answers, live.answers) == ("kept", "live")
     losses = [[row.train_loss for row in one.curve] for one in (kept, live)]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
-    plain, _ = train(dataclasses.replace(recipe, feature_loss="none"), data=data, teacher=teacher)
-    assert not plain.network._forward_hooks
+    fresh, _ = build_student(SPACE, TINY, data=data.card, seed=0)
+    shapes = [
+        {name: value.shape for name, value in one.state_dict().items()} for one in (student, fresh)
+    ]
+    assert shapes[0] == shapes[1], "projectors are thrown away"
+    for network in (student, teacher.network):
+        for module in network.modules():
+            assert not module._forward_hooks
+            assert not module._forward_pre_hooks
 
 
 def test_features_with_mixtures_ask_the_teacher(data, teacher):
