@@ -175,7 +175,7 @@ class Bench:
                 continue
             same = [one.epochs for one in lessons if self._name(one) == name]
             task = Task(
-                title=f"the engine of {name or 'the student'}",
+                title=f"engine of student {len(self.engines) + 1}",
                 epochs=0,
                 work=partial(self._find_engine, lesson, max(same) * self.n_steps),
                 tell=str,
