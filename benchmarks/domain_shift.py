@@ -125,6 +125,7 @@ def main() -> None:
             "test_accuracy": accuracy.mean,
             "test_accuracy_ci95": accuracy.ci95,
             "n": accuracy.n,
+            "engine": found[0].engine,
             **gain(found, outcomes[PLAIN]),
             "against_unadapted": gain(found, outcomes[UNADAPTED])["gain"],
         }

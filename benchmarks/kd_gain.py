@@ -115,6 +115,8 @@ def main() -> None:
             **describe_machine(arguments.device),
             "student": chosen.name,
             "n_params": outcomes["distilled"][0].n_params,
+            "engine": outcomes["distilled"][0].engine,
+            "twin_engine": outcomes["twin"][0].engine,
             "n_train": len(bench.data.train_images),
             "epochs": arguments.epochs,
             "n": accuracy.n,

@@ -2,7 +2,9 @@
 
 All train the default student of a space with the same seeds, views, schedule and length, beside
 the same student without distillation. The losses' own weights are those of their papers; nothing
-is tuned, so that a row says what one gets by default.
+is tuned, so that a row says what one gets by default. Milliseconds a step are those of trainings of
+their own, once what the teacher says of the view is kept; as many run beside each other as there
+are cores.
 
 Teachers: the one that autokd makes; committees of it and of a second one, made alike with another
 seed, by each vote; an assistant between teacher and student, and both together. The assistant has
@@ -32,6 +34,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     PLAIN: {"alpha": 0.0, "alpha_end": 0.0},
     "soft targets": {},
     "dkd": {"loss": "dkd"},
+    "dkd, alpha warm-up": {"loss": "dkd", "alpha_schedule": "warm_up"},
     "dist": {"loss": "dist"},
     "multi-temperature": {"loss": "multi_temperature"},
     "standardised": {"is_standardised": True, "temperature": 2.0},
@@ -78,8 +81,10 @@ def build_lessons(
     ]
 
 
-def summarise(outcomes: Mapping[str, list[Outcome]]) -> dict[str, dict[str, Any]]:
-    """Mean, interval, gain and time of each row."""
+def summarise(
+    outcomes: Mapping[str, list[Outcome]], steps_ms: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Mean, interval, gain, time and engine of each row."""
     figures = {}
     for name, rows in outcomes.items():
         accuracy = estimate([row.test_accuracy for row in rows])
@@ -87,7 +92,8 @@ def summarise(outcomes: Mapping[str, list[Outcome]]) -> dict[str, dict[str, Any]
             "test_accuracy": accuracy.mean,
             "test_accuracy_ci95": accuracy.ci95,
             **gain(rows, outcomes[PLAIN]),
-            "step_ms": min(row.step_ms for row in rows),
+            "step_ms": steps_ms[name],
+            "engine": ", ".join(sorted({row.engine for row in rows})),
             "n": accuracy.n,
         }
     return figures
@@ -152,7 +158,7 @@ def main() -> None:
     lessons = build_lessons(bench, arrangements, epochs=arguments.epochs)
     lessons = [lesson for lesson in lessons if wanted is None or lesson.name in wanted]
     outcomes = bench.run(lessons, seeds=arguments.seeds)
-    figures = summarise(outcomes)
+    figures = summarise(outcomes, bench.time_steps(lessons))
     print_table(figures)
     card = bench.faculty.card
     print_figures(

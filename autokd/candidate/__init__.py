@@ -3,7 +3,7 @@
 from autokd.candidate.artefacts import export_for
 from autokd.candidate.checkpoints import CheckpointFile, CheckpointFolder
 from autokd.candidate.dual_towers import build_towers
-from autokd.candidate.engines import find_engine, move_engine, recall_engine
+from autokd.candidate.engines import find_engine, learn_engine, move_engine, recall_engine
 from autokd.candidate.evaluation import (
     Known,
     evaluate_candidate,
@@ -22,6 +22,7 @@ from autokd.candidate.int8_finalist import (
     count_rounding_epochs,
     quantize_finalist,
 )
+from autokd.candidate.objectives import KnownTeacher, check_objective
 from autokd.candidate.pair_lesson import PairLesson
 from autokd.candidate.precision import (
     INT8_SUFFIX,
@@ -46,7 +47,7 @@ from autokd.candidate.quantization_aware import (
 )
 from autokd.candidate.students import build_student, load_student, save_student
 from autokd.candidate.surveying import StudentSurveyor, describe_student
-from autokd.candidate.training import KnownTeacher, train_student
+from autokd.candidate.training import train_student
 
 __all__ = [
     "INT8_SUFFIX",
@@ -68,6 +69,7 @@ __all__ = [
     "build_student",
     "build_towers",
     "check_calibration",
+    "check_objective",
     "choose_calibration",
     "count_rounding_epochs",
     "describe_student",
@@ -82,6 +84,7 @@ __all__ = [
     "find_relative",
     "inherit_candidate",
     "inherit_weights",
+    "learn_engine",
     "load_student",
     "move_engine",
     "prepare_candidate",

@@ -9,7 +9,7 @@ from autokd.candidate.students import build_student
 from autokd.distillation import Engine, measure_engine
 from autokd.types import TrialResult
 
-__all__ = ["find_engine", "move_engine", "recall_engine"]
+__all__ = ["find_engine", "learn_engine", "move_engine", "recall_engine"]
 
 
 def find_engine(result: TrialResult, workshop: Workshop) -> Engine:
@@ -50,6 +50,23 @@ def recall_engine(result: TrialResult, workshop: Workshop) -> Engine | None:
     if not result.engine:
         return workshop.engines.get(result.network)
     return move_engine(Engine.parse(result.engine), device=device)
+
+
+def learn_engine(result: TrialResult, workshop: Workshop) -> None:
+    """Remembers how a student was computed, for other trainings of the same network.
+
+    On a GPU nothing is learnt of a training whose steps could not be recorded: that they were not
+    does not say that those of another recipe should not be.
+
+    Args:
+        result: Of a training; of one that was not begun nothing is learnt.
+        workshop: Keeps it. A study may change devices: what was found on another kind is left.
+    """
+    if not result.engine or result.recipe is None:
+        return
+    engine, kind = Engine.parse(result.engine), workshop.plan.device.type
+    if engine.device.type == kind and (kind != "cuda" or result.recipe.is_replayable):
+        workshop.engines[result.network] = engine
 
 
 def move_engine(engine: Engine, *, device: torch.device) -> Engine:

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from autokd.candidate.evaluation import explain_failure
+from autokd.candidate.objectives import KnownTeacher
 from autokd.candidate.precision import quantize_student
 from autokd.candidate.quantization_aware import QuantizationSettings, train_quantized_student
-from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Keeper, OnEpoch, Plan
 from autokd.types import EpochLog, Recipe

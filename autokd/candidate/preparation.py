@@ -10,9 +10,9 @@ from torch import nn
 
 from autokd.candidate.artefacts import export_for, export_program_for
 from autokd.candidate.checkpoints import CheckpointFolder
+from autokd.candidate.objectives import KnownTeacher
 from autokd.candidate.precision import choose_calibration
 from autokd.candidate.students import build_student
-from autokd.candidate.training import KnownTeacher
 from autokd.data import SearchData
 from autokd.distillation import Engine, Plan
 from autokd.errors import ExportError, MeasureError, TargetError

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from torch import nn
 
+from autokd.candidate.objectives import KnownTeacher
 from autokd.candidate.precision import score_file
-from autokd.candidate.training import KnownTeacher, train_once
+from autokd.candidate.training import train_once
 from autokd.data import SearchData, join_unlabelled
 from autokd.distillation import (
     Engine,

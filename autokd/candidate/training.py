@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autokd.candidate.objectives import KnownTeacher, build_objective
 from autokd.data import N_VIEWS, Augment, SearchData, build_augmentation, join_unlabelled
 from autokd.distillation import (
     FeatureReader,
@@ -27,42 +28,18 @@ from autokd.distillation import (
     Training,
     Views,
     build_exits,
-    build_feature_objective,
     distill,
 )
-from autokd.errors import BuildError, ConfigError, TeacherError
-from autokd.teachers import KnowledgeBank, Teacher, expand_answers
+from autokd.errors import BuildError, ConfigError
+from autokd.teachers import KnowledgeBank, expand_answers
 from autokd.types import EpochLog, Recipe
 
-__all__ = ["KnownTeacher", "train_once", "train_student"]
+__all__ = ["train_once", "train_student"]
 
 _BORN_AGAIN: dict[str, Any] = {"alpha": 0.5, "alpha_end": 0.5, "temperature": 1.0}
 """How a student that had no teacher learns from its former self (Furlanello et al., 2018)."""
 
 _FEATURES_LIMIT_BYTES = 32 * 2**20  # of one view; larger ones are asked for again
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownTeacher:
-    """A teacher, and what is remembered of it.
-
-    Attributes:
-        network: Views in [0, 1] to logits, frozen.
-        name: For messages.
-        has_features: Whether one network can be looked into.
-        bank: Its answers; it is asked again and again if none.
-        n_views: Of each picture.
-        student_taps: Modules of the student to read features from; found where there are none.
-        teacher_taps: The same of the teacher.
-    """
-
-    network: nn.Module
-    name: str = "teacher"
-    has_features: bool = True
-    bank: KnowledgeBank | None = None
-    n_views: int = N_VIEWS
-    student_taps: tuple[str, ...] = ()
-    teacher_taps: tuple[str, ...] = ()
 
 
 def train_student(
@@ -128,9 +105,15 @@ def train_student(
             training,
             curve=(*before.curve, *(_later(row, len(before.curve)) for row in training.curve)),
             seconds=before.seconds + training.seconds,
-            answers=before.answers or training.answers,
+            answers=_join_answers(before.answers, training.answers),
         )
     return training
+
+
+def _join_answers(before: str, after: str) -> str:
+    """Where answers came from in one generation or another, each kind once."""
+    kinds = [kind for kind in (*before.split(", "), after) if kind]
+    return ", ".join(dict.fromkeys(kinds))
 
 
 def _taps_of_former(teacher: KnownTeacher | None) -> tuple[str, ...]:
@@ -241,16 +224,17 @@ class _Classroom:
         Returns:
             The teaching.
         """
-        bank = self.teacher.bank
-        is_mixed = self.recipe.mix != "none"
-        if is_mixed and (self.recipe.has_feature_loss or self.recipe.mix_targets == "exact"):
-            bank = None  # nobody knows what the teacher says of a mixture
+        is_mixture, is_exact = self.recipe.mix != "none", self.recipe.mix_targets == "exact"
+        is_mixed = is_mixture and not (is_exact or self.recipe.has_feature_loss)
+        # Nobody knows what the teacher says of a mixture.
+        bank = None if is_mixture and not is_mixed else self.teacher.bank
         features = None
         if self.recipe.has_feature_loss:
             features, is_kept = self._prepare_features(augment, bank=bank, hooks=hooks)
             bank = bank if is_kept else None
         if bank is None:
-            return Teaching(logits=LiveTeacher(self.teacher.network), features=features)
+            live = LiveTeacher(self.teacher.network, is_mixed=is_mixed)
+            return Teaching(logits=live, features=features)
         kept = RememberedTeacher(
             partial(self._recall, bank, augment),
             expand=expand_answers,
@@ -278,34 +262,21 @@ class _Classroom:
         self, augment: Augment, *, bank: KnowledgeBank | None, hooks: contextlib.ExitStack
     ) -> tuple[FeatureTeaching, bool]:
         """The loss on features, and whether the teacher's side of it is remembered."""
-        device, kind = self.plan.device, self.recipe.feature_loss
+        kind = self.recipe.feature_loss
         if kind == "none" or not isinstance(self.student, Student):
             raise BuildError(f"student must be a Student with --loss {kind}")
-        inner = self.teacher.network
-        if not self.teacher.has_features:
-            raise TeacherError(
-                f"`--loss {kind}` needs the features of one teacher made of modules, got "
-                f"{self.teacher.name}; use a loss on logits"
-            )
         views = self.render(augment, 0, torch.arange(min(2, len(self.images))))
-        wanted = views
-        if isinstance(inner, Teacher):
-            inner, wanted = inner.network, inner.prepare(views)
         try:
-            objective = build_feature_objective(
+            objective, inner = build_objective(
+                self.student,
                 kind,
-                student=self.student.network,
-                teacher_network=inner,
-                student_example=views.cpu(),
-                teacher_example=wanted,
-                student_paths=self.teacher.student_taps,
-                teacher_paths=self.teacher.teacher_taps,
+                teacher=self.teacher,
+                views=views,
                 seed=self.plan.seed,
-            ).to(device)
-        except ConfigError as error:
-            if "`--student-tap`" in str(error):  # other students of the space may have it
-                raise BuildError(str(error)) from error
-            raise
+            )
+        except ConfigError as error:  # of this student: what holds for all is told at the start
+            raise BuildError(str(error)) from error
+        objective = objective.to(self.plan.device)
         ours = hooks.enter_context(FeatureReader(self.student.network, objective.student_taps))
         theirs = hooks.enter_context(FeatureReader(inner, objective.teacher_taps, is_detached=True))
         row_bytes = 2 * sum(tap.channels * tap.height * tap.width for tap in objective.teacher_taps)
@@ -337,9 +308,12 @@ class _RememberedFeatures:
 
     def __call__(self, views: Views) -> list[Tensor]:
         """The features of a batch, in the order of the taps."""
+        is_first = self._view < 0
         if views.view != self._view:
             self._kept, self._view = self._recall(views.view), views.view
         rows = self._kept[views.indices].to(self._classroom.plan.device).float()
+        if is_first:
+            self._bank.check(rows, views.clean, answer=self._answer)
         parts = rows.split([tap.channels * tap.height * tap.width for tap in self._taps], dim=1)
         return [
             part if tap.layout == "embedding" else part.unflatten(1, (tap.channels, *tap.size))

@@ -28,7 +28,12 @@ from autokd.distillation.feature_losses import (
     hint_loss,
 )
 from autokd.distillation.feature_reader import FeatureReader
-from autokd.distillation.features import FeatureKind, FeatureObjective, build_feature_objective
+from autokd.distillation.features import (
+    FeatureKind,
+    FeatureObjective,
+    build_feature_objective,
+    check_paths,
+)
 from autokd.distillation.lens import Lens
 from autokd.distillation.logit_losses import (
     adaptive_temperature,
@@ -102,6 +107,7 @@ __all__ = [
     "build_exits",
     "build_feature_objective",
     "build_quantized_student",
+    "check_paths",
     "clamp_threads",
     "clip_loss",
     "consensus_loss",

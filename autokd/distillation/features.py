@@ -23,7 +23,7 @@ from autokd.distillation.feature_losses import (
 from autokd.distillation.taps import Tap, find_embedding, find_taps, match_taps, named_taps
 from autokd.errors import BuildError, ConfigError, TeacherError
 
-__all__ = ["FeatureKind", "FeatureObjective", "build_feature_objective"]
+__all__ = ["FeatureKind", "FeatureObjective", "build_feature_objective", "check_paths"]
 
 FeatureKind = Literal["hint", "attention", "fsp", "rkd", "crd"]
 """FitNets, attention transfer, flow of the solution, relations, contrast."""
@@ -115,6 +115,42 @@ class _Side:
         return named_taps(self.network, self.example, self.paths, option=self.option)
 
 
+def check_paths(
+    kind: FeatureKind, *, student_paths: Sequence[str], teacher_paths: Sequence[str]
+) -> None:
+    """Refuses modules that a loss has no use for, or too few of them, whatever the networks are.
+
+    Args:
+        kind: Which loss.
+        student_paths: Modules of the student; found where there are none.
+        teacher_paths: The same of the teacher.
+
+    Raises:
+        ConfigError: No networks could be read so with that loss.
+    """
+    sides = {"--student-tap": student_paths, "--teacher-tap": teacher_paths}
+    named = {option: paths for option, paths in sides.items() if paths}
+    if not named:
+        return
+    if kind in _EMBEDDED:
+        option, paths = next(iter(named.items()))
+        raise ConfigError(
+            f"`{option}` must not be given with --loss {kind}, which reads what goes into the last "
+            f"layer, got {', '.join(paths)}; use hint, attention or fsp alone: --loss "
+            "soft_targets+hint, --fix feature_loss=hint or a recipe without the others"
+        )
+    least = max(map(len, named.values()))
+    wanted = max(_LEAST_PAIRS.get(kind, 1), least)
+    for option, paths in named.items():
+        if len(paths) < wanted:
+            raise ConfigError(
+                f"`{option}` must be given {wanted} times, as --loss {kind} and the other "
+                f"network's taps want it, got {', '.join(paths)}; give it once for each layer, or "
+                "use a loss that is content with one: --loss soft_targets+hint or --fix "
+                "feature_loss=hint"
+            )
+
+
 def build_feature_objective(  # noqa: PLR0913 - two networks, each with its example and its names
     kind: FeatureKind,
     *,
@@ -144,6 +180,7 @@ def build_feature_objective(  # noqa: PLR0913 - two networks, each with its exam
     Returns:
         The objective, on the CPU.
     """
+    check_paths(kind, student_paths=student_paths or (), teacher_paths=teacher_paths or ())
     student_side = _Side(
         network=student,
         example=student_example,
@@ -162,12 +199,6 @@ def build_feature_objective(  # noqa: PLR0913 - two networks, each with its exam
 
 def _pair_embeddings(kind: FeatureKind, student: _Side, teacher: _Side) -> Sequence[_Pair]:
     """What goes into the last layers of both."""
-    for side in (student, teacher):
-        if side.paths:
-            raise ConfigError(
-                f"`{side.option}` must not be given with --loss {kind}, which reads what goes into "
-                f"the last layer, got {side.paths[0]}; use --loss hint, attention or fsp"
-            )
     teacher_tap = find_embedding(teacher.network, teacher.example)
     if teacher_tap is None:
         raise TeacherError(_say_no_features(kind))
@@ -187,7 +218,7 @@ def _pair_maps(kind: FeatureKind, student: _Side, teacher: _Side) -> Sequence[_P
     if not theirs:
         raise TeacherError(_say_no_features(kind))
     if student.paths or teacher.paths:
-        return _pair_named(student, teacher, found, theirs, least=least)
+        return _pair_named(student, teacher, found, theirs)
     if len(theirs) < least:
         raise TeacherError(
             f"`--teacher` must show {least} layers for --loss {kind}, got {theirs[0].path} alone; "
@@ -202,17 +233,9 @@ def _pair_maps(kind: FeatureKind, student: _Side, teacher: _Side) -> Sequence[_P
 
 
 def _pair_named(
-    student: _Side, teacher: _Side, found: Sequence[Tap], theirs: Sequence[Tap], *, least: int
+    student: _Side, teacher: _Side, found: Sequence[Tap], theirs: Sequence[Tap]
 ) -> Sequence[_Pair]:
     """Named taps in their order; those of one side alone get the nearest of the other."""
-    sides = sorted((student, teacher), key=lambda side: len(side.paths), reverse=True)
-    n_named, n_others = (len(side.paths) for side in sides)
-    if n_named < least or 0 < n_others < n_named:
-        side = sides[0] if n_named < least else sides[1]
-        raise ConfigError(
-            f"`{side.option}` must be given {max(least, n_named)} times, as the loss and the other "
-            f"network's taps want it, got {len(side.paths)}; give it once for each layer"
-        )
     named, their_named = student.find_named(), teacher.find_named()
     if not their_named:
         return [(tap, _nearest(tap, theirs)) for tap in named]

@@ -81,7 +81,8 @@ class Training:
         val_accuracy: Of the best epoch, in [0, 1].
         engine: How the steps were computed.
         seconds: Wall time, that before the checkpoint included.
-        answers: Where the teacher's came from: `live`, `kept` or `mixed`; empty without one.
+        answers: Where the teacher's came from: `live`, `kept` or `mixed`; several, with commas
+            between, where generations differ; empty without one.
         is_stopped: Whether it was ended before its last epoch.
     """
 

@@ -2,12 +2,9 @@
 
 import math
 
-from autokd.types import Recipe, TemperatureSchedule
+from autokd.types import SMALLEST_SCALE, Recipe, TemperatureSchedule
 
-__all__ = ["SMALLEST_SCALE", "alpha_at", "feature_weight_at", "scale_at", "temperature_at"]
-
-SMALLEST_SCALE = 0.5
-"""Of a picture's side, where a training begins with smaller ones."""
+__all__ = ["alpha_at", "feature_weight_at", "scale_at", "temperature_at"]
 
 _SCALES = ((0.4, SMALLEST_SCALE), (0.7, 0.75))  # until which part of the training
 

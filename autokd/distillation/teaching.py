@@ -66,18 +66,28 @@ class Views(Protocol):
 
 @final
 class LiveTeacher:
-    """Asks the teacher about the very pictures that the student sees."""
+    """Asks the teacher about the pictures that the student sees, or mixes what it says of each.
 
-    name = "live"
+    Attributes:
+        name: `live`, or `mixed` where answers to two pictures are mixed.
+    """
 
-    def __init__(self, network: nn.Module) -> None:
-        """Takes a frozen network from views to logits."""
-        self._network = network
+    def __init__(self, network: nn.Module, *, is_mixed: bool = False) -> None:
+        """Asks nothing yet.
+
+        Args:
+            network: Frozen, from views to logits.
+            is_mixed: Whether it is asked about the pictures before mixing, as a bank is.
+        """
+        self.name = "mixed" if is_mixed else "live"
+        self._network, self._is_mixed = network, is_mixed
 
     def __call__(self, views: Views) -> Float[Tensor, "batch classes"]:
         """Its logits, in full precision as the bank's are, however the student computes."""
-        with torch.no_grad(), torch.autocast(views.pictures.device.type, enabled=False):
-            return self._network(views.pictures).float()
+        pictures = views.clean if self._is_mixed else views.pictures
+        with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False):
+            logits = self._network(pictures).float()
+        return views.mix(logits) if self._is_mixed else logits
 
 
 @final

@@ -12,10 +12,9 @@ from autokd.distillation.engine import Engine, clamp_threads, measure_engine
 from autokd.distillation.learning import Learning, shrink
 from autokd.distillation.memory import keep_freed_memory
 from autokd.distillation.plan import Augment, OnEpoch, Plan, Training, TrainingData
-from autokd.distillation.schedules import SMALLEST_SCALE
 from autokd.distillation.teaching import Teaching, Views
 from autokd.errors import BuildError
-from autokd.types import Recipe
+from autokd.types import SMALLEST_SCALE, Recipe
 
 __all__ = ["distill"]
 
@@ -70,7 +69,7 @@ def distill(  # noqa: PLR0913 - everything that meets in a training
     else:  # new, or begun on a machine of another kind
         # What reads inside the student, or shows it pictures of other sizes, cannot be replayed.
         has_hooks = teaching.features is not None or teaching.exits is not None
-        can_record = not has_hooks and recipe.resizing == "none"
+        can_record = recipe.is_replayable and not has_hooks
         n_steps = len(data.train_images) // len(first) if can_record else 0
         engine = _choose_engine(student, example, plan=plan, n_steps=n_steps)
     engine = clamp_threads(engine, cores=plan.cores)

@@ -6,9 +6,12 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
+
+import torch
 
 from autokd.errors import SpaceError
 from autokd.spaces.fixed import adapt_python, adapt_timm
@@ -21,7 +24,7 @@ from autokd.spaces.recipes import (
     settle_teachers,
 )
 from autokd.spaces.space import Space
-from autokd.types import InputShape, Scalar
+from autokd.types import SMALLEST_SCALE, InputShape, Scalar
 
 __all__ = ["build_space", "copy_space", "describe_space", "list_spaces", "load_architecture"]
 
@@ -116,10 +119,28 @@ def build_space(
     fields = load_recipe(path if is_file else _bundled(recipe, suffix=".yaml"))
     fields = settle_teachers(fields, has_assistant=has_assistant)
     fields = settle_precision(fields, asked=precision)
-    fields = settle_resizing(fields, side=min(input_shape[1:]))
     fields = settle_standardised({**fields, **overrides}, n_classes=n_classes)
     architecture = load_architecture(name, input_shape=input_shape, n_classes=n_classes)
+    fields = settle_resizing(
+        fields,
+        side=min(input_shape[1:]),
+        takes_smaller=partial(_takes_smaller, name, architecture, input_shape=input_shape),
+    )
     return Space(name, architecture=architecture, recipe=fields)
+
+
+@torch.no_grad()
+def _takes_smaller(name: str, architecture: Mutable, *, input_shape: InputShape) -> bool:
+    """Whether the default student runs on the smallest pictures that a training begins with."""
+    channels, *sides = input_shape
+    smaller = torch.zeros(2, channels, *(round(side * SMALLEST_SCALE) for side in sides))
+    with torch.random.fork_rng(devices=[]):
+        try:
+            student, _ = Space(name, architecture=architecture, recipe={}).freeze({})
+            student.eval()(smaller)
+        except Exception:  # noqa: BLE001 - the code of the space, which may raise anything
+            return False
+    return True
 
 
 def load_architecture(name: str, *, input_shape: InputShape, n_classes: int) -> Mutable:

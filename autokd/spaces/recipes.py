@@ -174,20 +174,26 @@ def settle_precision(fields: Mapping[str, Any], *, asked: str | None) -> dict[st
     return {**fields, "precision": chosen}
 
 
-def settle_resizing(fields: Mapping[str, Any], *, side: int) -> dict[str, Any]:
+def settle_resizing(
+    fields: Mapping[str, Any], *, side: int, takes_smaller: Callable[[], bool]
+) -> dict[str, Any]:
     """The fields of a recipe with a `resizing` that fits the pictures.
 
     Args:
-        fields: As `load_recipe` gives them.
+        fields: As `load_recipe` gives them, with what overrides them.
         side: The shorter one of the pictures, in pixels. From 64 on, progressive resizing is
             searched unless the recipe says it; below, there is little to be saved.
+        takes_smaller: Whether students run on smaller pictures too, which need not be asked
+            otherwise.
 
     Returns:
         Field to NNI mutable, or to the plain value.
     """
-    if side < _LARGE_SIDE:
-        return {"resizing": "none", **fields}
-    return {"resizing": Categorical(list(get_args(Resizing)), label="resizing"), **fields}
+    if "resizing" in fields:
+        return dict(fields)
+    if side < _LARGE_SIDE or not takes_smaller():
+        return {**fields, "resizing": "none"}
+    return {**fields, "resizing": Categorical(list(get_args(Resizing)), label="resizing")}
 
 
 def settle_standardised(fields: Mapping[str, Any], *, n_classes: int) -> dict[str, Any]:
@@ -256,12 +262,16 @@ def _normalise(recipe: Recipe) -> Recipe:
         ("taught_by",): not recipe.is_distilled,
         ("magnitude",): recipe.augmentation != "randaugment",
         ("mix_alpha",): not is_mixed,
-        ("mix_targets",): not (is_mixed and recipe.is_distilled) or recipe.has_feature_loss,
+        ("mix_targets",): not (is_mixed and recipe.is_distilled),
         ("is_balanced",): not recipe.has_label_loss and recipe.exits == 0,
         ("label_smoothing",): not recipe.has_label_loss and recipe.exits == 0,
     }
-    names = [name for fields, is_idle in idle.items() if is_idle for name in fields]
-    return dataclasses.replace(recipe, **{name: getattr(plain, name) for name in names})
+    changes = {
+        name: getattr(plain, name) for fields, is_idle in idle.items() if is_idle for name in fields
+    }
+    if is_mixed and recipe.has_feature_loss:  # features of a mixture are not those of two, mixed
+        changes["mix_targets"] = "exact"
+    return dataclasses.replace(recipe, **changes)
 
 
 def _normalise_schedules(recipe: Recipe) -> Recipe:

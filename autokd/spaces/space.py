@@ -196,11 +196,19 @@ class Space:
 
         Returns:
             Of each dimension what the recipe declares as a default, which is how it says what it
-            is for; else the textbook's value; else the first or the middle one.
+            is for; else the textbook's value; else the first or the middle one. The weight of
+            `dkd` rises, as in its paper, where nobody says how it goes.
         """
         known = {label: value for label, value in instead.items() if label in self._all}
         declared = {label: self._all[label].default for label in self._declared}
-        return self.complete({**self.prior("textbook"), **known, **declared})
+        chosen = self.complete({**self.prior("textbook"), **known, **declared})
+        loss, schedule = self._recipe.get("loss"), self._all.get("alpha_schedule")
+        if isinstance(loss, LabeledMutable):
+            loss = chosen[loss.label]
+        is_open = "alpha_schedule" not in {*self._pinned, *known, *declared}
+        if loss == "dkd" and is_open and schedule is not None and "warm_up" in schedule.choices:
+            chosen["alpha_schedule"] = "warm_up"
+        return chosen
 
     def undecided(self, sample: Mapping[str, Any]) -> Sample:
         """What of a sample the recipe leaves open, where another value would train otherwise.

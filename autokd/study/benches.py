@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
 
-from autokd.candidate import CheckpointFolder, Workshop, build_student
+from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config
 from autokd.data import SearchData, load_test
-from autokd.distillation import named_taps
 from autokd.latency import TableTarget
 from autokd.spaces import Space
 from autokd.study.crew import Crew
 from autokd.study.folder import StudyFolder
+from autokd.study.insight import check_features, check_objectives, check_taps
 from autokd.study.joint_space import build_joint_space, without_assistant
 from autokd.study.orders import Bench
 from autokd.study.planning import build_plan, choose_device
 from autokd.study.progress import SearchProgress
 from autokd.study.targets import check_precision
-from autokd.study.teaching import Faculty, build_teachers, check_features, check_taps
+from autokd.study.teaching import Faculty, build_teachers
 from autokd.types import Target
 
 __all__ = ["build_bench"]
@@ -75,10 +75,8 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         space = build_joint_space(without_assistant(config), data.card, has_assistant=False)
     alone = None if config.student is None else space.first_choice()
     check_features(faculty, space=space, sample=alone)
-    if config.student_tap and space.values_of("feature_loss") - {"none"}:
-        student, _ = build_student(space, {}, data=data.card, seed=config.seed)
-        example = data.train_images[:2].float() / 255
-        named_taps(student.network, example, config.student_tap, option="--student-tap")
+    if not folder.is_known:
+        check_objectives(faculty, space=space, data=data, seed=config.seed, sample=alone)
     digests["teachers"] = " ".join(sorted(faculty.accuracies))
     folder.check_digests(digests)
     folder.keep_settings(config, dimensions=wanted, digests=digests, accuracies=faculty.accuracies)

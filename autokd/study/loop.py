@@ -12,12 +12,12 @@ from autokd.candidate import (
     StudentSurveyor,
     explain_slowness,
     inherit_candidate,
+    learn_engine,
     recall_candidate,
     screen_candidate,
     settle_latency,
 )
 from autokd.config import Config
-from autokd.distillation import Engine
 from autokd.study.crew import Crew, Done, Job
 from autokd.study.orders import Bench, Order, carry_out
 from autokd.study.progress import SearchProgress
@@ -347,11 +347,7 @@ class TrialLoop:
             self._progress.say(f"checkpoints over the limit, not kept: {', '.join(gone)}")
 
     def _learn_engine(self, result: TrialResult) -> None:
-        if not result.engine:
-            return
-        engine = Engine.parse(result.engine)
-        if engine.device.type == self._workshop.plan.device.type:  # a study may change devices
-            self._workshop.engines[result.network] = engine
+        learn_engine(result, self._workshop)
 
 
 def _known(results: Sequence[TrialResult]) -> dict[tuple[str, Recipe], TrialResult]:

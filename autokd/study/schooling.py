@@ -44,7 +44,7 @@ class TrainTeacher(Protocol):
         title: str,
         plan: TeacherPlan,
         checkpoint: Path,
-        teacher: nn.Module | None,
+        teacher: AnyTeacher | None,
     ) -> nn.Module:
         """The network, trained in place, from the checkpoint on if there is one.
 
@@ -226,7 +226,7 @@ class School:
         )
 
     def _teach(
-        self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path, teacher: nn.Module
+        self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path, teacher: AnyTeacher
     ) -> nn.Module:
         """An assistant trained on the labels and on what its teacher says."""
         textbook: dict[str, Any] = dict(RECIPE_PRIORS["textbook"])
@@ -243,7 +243,7 @@ class School:
         title: str,
         plan: TeacherPlan,
         checkpoint: Path,
-        teacher: nn.Module | None,
+        teacher: AnyTeacher | None,
     ) -> nn.Module:
         if self._train is None:
             raise TeacherError(

@@ -10,9 +10,9 @@ from torch import nn
 
 from autokd.candidate import CheckpointFile, KnownTeacher, build_student, train_student
 from autokd.config import Config, find_cache
-from autokd.data import SearchData
+from autokd.data import N_VIEWS, SearchData
 from autokd.distillation import OnEpoch, Plan
-from autokd.errors import ConfigError, ExportError, TeacherError, WorkerError
+from autokd.errors import ExportError, TeacherError, WorkerError
 from autokd.exporters import export_onnx, export_program
 from autokd.spaces import Space
 from autokd.study.crew import Crew, Job
@@ -29,9 +29,9 @@ from autokd.teachers import (
     build_teacher_requests,
     plan_assistants,
 )
-from autokd.types import EpochLog, Recipe, Sample, Target, TaughtBy, TeacherCard
+from autokd.types import EpochLog, Recipe, Target, TaughtBy, TeacherCard
 
-__all__ = ["Faculty", "build_teachers", "check_features", "check_taps", "recall_teachers"]
+__all__ = ["Faculty", "build_teachers", "recall_teachers"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,7 +91,7 @@ def build_teachers(  # noqa: PLR0913 - everything that is needed to teach
     Returns:
         The teachers.
     """
-    trainer = _Trainer(data, device=device, crew=crew, progress=progress)
+    trainer = _Trainer(config, data, device=device, crew=crew, progress=progress)
     school = School(config, data, device=device, train=trainer, say=progress.say)
     networks = _gather(config, space=space, school=school)
     teacher = networks["teacher"]
@@ -227,56 +227,6 @@ def _make_assistant(
     return last
 
 
-def check_features(faculty: Faculty, *, space: Space, sample: Sample | None = None) -> None:
-    """Refuses a study that may ask for features of a teacher that shows none.
-
-    Args:
-        faculty: Who teaches.
-        space: Whose recipes may have a loss on features.
-        sample: The only one that will be trained; all of the space if none.
-
-    Raises:
-        TeacherError: A teacher is a file without modules, or several that speak as one.
-    """
-    losses = sorted(_find(space, "feature_loss", sample=sample) - {"none"})
-    if not losses:
-        return
-    heard = _find(space, "taught_by", sample=sample) or {"teacher"}
-    for teacher in [one for role, one in faculty.teachers.items() if role in heard]:
-        if not teacher.has_features:
-            raise TeacherError(
-                f"`--loss {losses[0]}` needs the features of one teacher made of modules, got "
-                f"{teacher.name}; use a loss on logits, a teacher of timm:, torchvision: or "
-                "python:, or pass --fix taught_by=teacher where both speak"
-            )
-
-
-def check_taps(config: Config, *, space: Space, sample: Sample | None = None) -> None:
-    """Refuses modules to read features from where no loss reads any.
-
-    Args:
-        config: Its `student_tap` and `teacher_tap`.
-        space: Whose recipes may have a loss on features.
-        sample: The only one that will be trained; all of the space if none.
-
-    Raises:
-        ConfigError: There are some.
-    """
-    if _find(space, "feature_loss", sample=sample) - {"none"}:
-        return
-    for option, taps in (("student", config.student_tap), ("teacher", config.teacher_tap)):
-        if taps:
-            raise ConfigError(
-                f"`--{option}-tap` must go with a loss on features, got {', '.join(taps)} where "
-                "none is trained with; pass --loss such as soft_targets+hint, or leave it out"
-            )
-
-
-def _find(space: Space, field: str, *, sample: Sample | None) -> set[Any]:
-    """What a field of the recipe can be, in a sample or in the whole space."""
-    return {sample[field]} if sample and field in sample else space.values_of(field)
-
-
 @final
 class _Trainer:
     """Has a crew train teachers, and shows it.
@@ -286,10 +236,17 @@ class _Trainer:
     """
 
     def __init__(
-        self, data: SearchData, *, device: torch.device, crew: Crew, progress: SearchProgress
+        self,
+        config: Config,
+        data: SearchData,
+        *,
+        device: torch.device,
+        crew: Crew,
+        progress: SearchProgress,
     ) -> None:
         self.training_s = 0.0
-        self._data, self._device, self._crew, self._progress = data, device, crew, progress
+        self._config, self._data, self._device = config, data, device
+        self._crew, self._progress = crew, progress
 
     def __call__(
         self,
@@ -299,9 +256,10 @@ class _Trainer:
         title: str,
         plan: TeacherPlan,
         checkpoint: Path,
-        teacher: nn.Module | None,
+        teacher: AnyTeacher | None,
     ) -> nn.Module:
         keeper = CheckpointFile(checkpoint)
+        known = None if teacher is None else self._know(teacher)
         kept = keeper.load()
         n_done, seconds_before = (0, 0.0) if kept is None else (len(kept.curve), kept.seconds)
         self._progress.begin(f"epochs of the {title}", total=plan.epochs, done=n_done)
@@ -311,7 +269,7 @@ class _Trainer:
                 network,
                 recipe,
                 data=self._data,
-                teacher=None if teacher is None else KnownTeacher(network=teacher),
+                teacher=known,
                 plan=Plan(
                     epochs=plan.epochs,
                     batch_size=plan.batch_size,
@@ -343,6 +301,20 @@ class _Trainer:
         network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
         self.training_s += seconds - seconds_before
         return network
+
+    def _know(self, teacher: AnyTeacher) -> KnownTeacher:
+        """The teacher of an assistant, with the bank that students will ask for the same views.
+
+        The number of views is not the user's: weights in the cache do not depend on it.
+
+        Args:
+            teacher: On the device.
+
+        Returns:
+            It, with a bank unless the user wants none.
+        """
+        known = _remember(teacher, config=self._config, data=self._data, device=self._device)
+        return dataclasses.replace(known, n_views=N_VIEWS)
 
 
 def _export(

@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-from autokd.candidate import count_rounding_epochs
-from autokd.distillation import Engine
+from autokd.candidate import count_rounding_epochs, learn_engine
 from autokd.errors import AutoKDError, ConfigError, StorageError, StudyError
 from autokd.jobs import Claim, JobQueue, LeaseLostError, Posting, check_reachable, open_engine
 from autokd.study.calls import localise, open_bench, read_call
@@ -287,9 +286,8 @@ class _Worker:
 
     def _learn_engine(self, outcome: Outcome) -> None:
         """The finals train as fast as their trial did, where it was trained here."""
-        result = outcome.result
-        if result is not None and result.engine:
-            self._bench.workshop.engines[result.network] = Engine.parse(result.engine)
+        if outcome.result is not None:
+            learn_engine(outcome.result, self._bench.workshop)
 
     def _speak(self, held: _Held, *, result: str, files: Mapping[str, bytes] | None = None) -> None:
         try:

@@ -137,17 +137,22 @@ class KnowledgeBank:
         self,
         kept: Float[Tensor, "b ..."],
         views: Shaped[Tensor, "b ..."],
+        *,
+        answer: Answer | None = None,
     ) -> None:
         """Refuses what is kept if the teacher says something else today.
 
         Args:
             kept: Of a batch, as `recall` or `remember` gave it.
             views: The same batch of views, or of whatever else the teacher takes.
+            answer: As `remember` was given it; if none, that of `recall`.
 
         Raises:
             TeacherError: They differ by more than half precision explains.
         """
-        live, kept = self._ask(views), kept.to(views.device).float()
+        with torch.autocast(views.device.type, enabled=False):
+            live = (answer or self._ask)(views).float()
+        kept = kept.to(views.device).float()
         if kept.ndim == 2:
             differences = (live - kept).abs()
         else:  # of those classes that are kept, whichever they are

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autokd.teachers.committee import AnyTeacher
 from autokd.types import InputShape
 
 __all__ = [
@@ -82,7 +83,7 @@ class TeachNetwork(Protocol):
     """
 
     def __call__(
-        self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path, teacher: nn.Module
+        self, network: nn.Module, *, plan: TeacherPlan, checkpoint: Path, teacher: AnyTeacher
     ) -> nn.Module:
         """The network with its best weights.
 

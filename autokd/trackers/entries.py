@@ -67,9 +67,13 @@ def result_metrics(result: TrialResult) -> dict[str, float]:
 
 
 def result_params(result: TrialResult) -> dict[str, object]:
-    """The sample, and what the frozen recipe adds to it."""
-    recipe = {} if result.recipe is None else asdict(result.recipe)
-    return {**recipe, **result.sample}
+    """The sample, what the frozen recipe adds to it, and how mixtures were asked about."""
+    if result.recipe is None:
+        return dict(result.sample)
+    params: dict[str, object] = {**asdict(result.recipe), **result.sample}
+    if result.recipe.mix != "none" and result.recipe.is_distilled:
+        params["mix_targets"] = result.recipe.mix_targets  # a loss on features leaves no choice
+    return params
 
 
 def result_tags(result: TrialResult) -> dict[str, str]:

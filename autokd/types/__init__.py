@@ -19,6 +19,7 @@ from autokd.types.events import (
 from autokd.types.packages import ONNXRUNTIMES, pin_packages
 from autokd.types.points import (
     RECIPE_PRIORS,
+    SMALLEST_SCALE,
     Dimension,
     FeatureLoss,
     InputShape,
@@ -52,6 +53,7 @@ from autokd.types.wire import dump_json, front_as_dict, load_json
 __all__ = [
     "ONNXRUNTIMES",
     "RECIPE_PRIORS",
+    "SMALLEST_SCALE",
     "DataCard",
     "Dimension",
     "EpochEnded",

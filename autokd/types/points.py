@@ -6,6 +6,7 @@ from typing import Literal
 
 __all__ = [
     "RECIPE_PRIORS",
+    "SMALLEST_SCALE",
     "Augmentation",
     "Dimension",
     "FeatureLoss",
@@ -40,6 +41,10 @@ Augmentation = Literal["none", "crop", "flip_crop", "randaugment"]
 
 
 Resizing = Literal["none", "progressive"]
+
+
+SMALLEST_SCALE = 0.5
+"""Of a picture's side, where a training begins with smaller ones."""
 
 
 Mix = Literal["none", "mixup", "cutmix"]
@@ -151,7 +156,8 @@ class Recipe:
             two fifths of the training, three quarters until seven tenths of it.
         mix: Whether pictures of a batch are mixed; teacher and student see the same mixture.
         mix_targets: What the teacher says of a mixture: `exact` asks it, `mixed` mixes what it
-            said of both pictures, which costs nothing and is not the same.
+            said of both pictures, which costs nothing and is not the same; with a loss on
+            features it is always `exact`.
         mix_alpha: Parameter of the Beta distribution of the mixing ratio; positive.
         label_smoothing: Share of the label's mass spread over all classes, in [0, 1).
         is_balanced: Whether labels are learnt as if all classes were as frequent as each other.
@@ -219,6 +225,11 @@ class Recipe:
     def is_self_distilled(self) -> bool:
         """Whether the student teaches itself."""
         return self.exits > 0 or self.generations > 1
+
+    @property
+    def is_replayable(self) -> bool:
+        """Whether a step can be recorded for a GPU: no looks inside, pictures of one size."""
+        return not self.has_feature_loss and self.exits == 0 and self.resizing == "none"
 
     @property
     def is_pure_distillation(self) -> bool:

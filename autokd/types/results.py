@@ -149,7 +149,8 @@ class TrialResult:
         same_as: Number of an earlier trial that was the same in everything.
         engine: How the steps were computed, for example `bf16 channels_last`.
         answers: Where the teacher's came from: `live`, `kept` in the bank, or `mixed` of those
-            to two pictures; empty without a teacher.
+            to two pictures, kept or not; `kept, live` where generations differ; empty without a
+            teacher.
         inherited_from: Number of the trial whose weights it was to begin with; none where it was
             to begin afresh.
         inherited_share: Of its parameters, in [0, 1]; 0 where those weights were gone when the

@@ -7,6 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from autokd.config import Config
+from autokd.data import load_data
+from autokd.exporters import export_onnx
+
 
 def write_pictures(folder, counts, *, n_bad=0):
     for name, count in counts.items():
@@ -53,10 +57,32 @@ def make_files(folder):
     (folder / "assisted.yaml").write_text("taught_by: both\n")
 
 
+def make_teachers(folder):
+    data = load_data(Config(train_limit=300))
+    pixels = data.train_images.flatten(1).float() / 255
+    means = torch.stack([pixels[data.train_labels == label].mean(0) for label in range(10)])
+    torch.save(means, folder / "means.pt")
+    (folder / "templates.py").write_text(
+        "import torch\ndef teacher():\n"
+        "    means = torch.load('means.pt')\n"
+        "    m = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=False), torch.nn.Flatten(),"
+        " torch.nn.Linear(64, 10))\n"
+        "    torch.nn.init.ones_(m[0].weight)\n"
+        "    m[2].weight.data.copy_(means); m[2].bias.data.copy_(-0.5 * (means ** 2).sum(1))\n"
+        "    return m\n"
+    )
+    head = torch.nn.Linear(64, 10)
+    head.weight.data.copy_(means)
+    head.bias.data.copy_(-0.5 * (means**2).sum(1))
+    flat = torch.nn.Sequential(torch.nn.Flatten(), head)
+    export_onnx(flat, folder / "teacher.onnx", shape=(1, 8, 8))
+
+
 def make_table(folder):
     (folder / "phone.csv").write_text("width,depth,ms,notes\n16,2,1.5,slow\n")
 
 
+HINT = ("--loss", "soft_targets+hint", "--train-limit", "300")
 CASES = [
     (["search", "--latency-table", "phone.csv"], "got phone.csv with 'depth', 'notes'", make_table),
     (["search", "--data", "digts"], "--data", None),
@@ -89,6 +115,31 @@ CASES = [
         ["search", "--latency-table", "conf.yaml", "--latency-batch", "8"],
         "`--latency-batch` must go with a `--target` that measures, got 8",
         make_files,
+    ),
+    (
+        ["search", *HINT, "--teacher", "file:teacher.onnx"],
+        "`--loss hint` needs the features of one teacher made of modules, got file:teacher.onnx",
+        make_teachers,
+    ),
+    (
+        ["search", *HINT, "--teacher", "python:templates:teacher", "--teacher-tap", "cnv"],
+        "`--teacher-tap` must name a module of the network, got cnv",
+        make_teachers,
+    ),
+    (
+        ["search", *HINT, "--teacher", "python:templates:teacher", "--student-tap", "stm"],
+        "`--student-tap` must name a module of the network, got stm; did you mean stem",
+        make_teachers,
+    ),
+    (
+        ["search", "--recipe", "features", "--teacher-tap", "stem"],
+        "`--teacher-tap` must not be given with --loss crd",
+        None,
+    ),
+    (
+        ["distill", "--student", "mobile", "--loss", "dkd+fsp", "--student-tap", "stem"],
+        "`--student-tap` must be given 2 times",
+        None,
     ),
     (["search", "--student-tap", "stem"], "`--student-tap` must go with a loss on", None),
     (

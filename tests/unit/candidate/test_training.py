@@ -8,8 +8,8 @@ import torch
 from autokd.candidate import KnownTeacher, build_student, train_student
 from autokd.config import Config
 from autokd.data import load_data
-from autokd.distillation import Plan
-from autokd.errors import ConfigError, TeacherError
+from autokd.distillation import Engine, Plan
+from autokd.errors import BuildError, TeacherError
 from autokd.spaces import build_space
 from autokd.teachers import KnowledgeBank
 from autokd.types import Recipe
@@ -82,6 +82,21 @@ def test_a_mixture_is_asked_about_or_its_answers_are_mixed(data, teacher, target
     assert training.answers == answers
 
 
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_a_mixture_is_taught_alike_with_a_bank_and_without(data, teacher, mix):
+    recipe = Recipe(augmentation="crop", mix=mix, mix_alpha=1.0, mix_targets="mixed")
+    exact = dataclasses.replace(recipe, mix_targets="exact")
+    bare = KnownTeacher(network=teacher.network, n_views=4)
+    plan = dataclasses.replace(PLAN, engine=Engine(device=PLAN.device))
+    kept, live, asked = (
+        train(taught, data=data, teacher=by, plan=plan)[1]
+        for taught, by in ((recipe, teacher), (recipe, bare), (exact, teacher))
+    )
+    assert (kept.answers, live.answers, asked.answers) == ("mixed", "mixed", "live")
+    first, second, third = (one.curve[0].train_loss for one in (kept, live, asked))
+    assert first == pytest.approx(second, abs=abs(second - third) / 3)
+
+
 def test_plain_training_has_no_answers(data, teacher):
     _, training = train(Recipe(alpha=0.0, alpha_end=0.0), data=data, teacher=teacher)
     assert (training.answers, teacher.network.n_asked) == ("", 0)
@@ -90,13 +105,20 @@ def test_plain_training_has_no_answers(data, teacher):
 @pytest.mark.parametrize("kind", ["hint", "attention", "fsp", "rkd", "crd"])
 def test_features_are_learnt_from_the_bank_and_live(data, teacher, kind):
     recipe = Recipe(augmentation="crop", feature_loss=kind, feature_weight=0.1)
-    _, kept = train(recipe, data=data, teacher=teacher)
+    student, kept = train(recipe, data=data, teacher=teacher)
     _, live = train(recipe, data=data, teacher=KnownTeacher(network=teacher.network, n_views=4))
     assert (kept.answers, live.answers) == ("kept", "live")
     losses = [[row.train_loss for row in one.curve] for one in (kept, live)]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
-    plain, _ = train(dataclasses.replace(recipe, feature_loss="none"), data=data, teacher=teacher)
-    assert not plain.network._forward_hooks
+    fresh, _ = build_student(SPACE, TINY, data=data.card, seed=0)
+    shapes = [
+        {name: value.shape for name, value in one.state_dict().items()} for one in (student, fresh)
+    ]
+    assert shapes[0] == shapes[1], "projectors are thrown away"
+    for network in (student, teacher.network):
+        for module in network.modules():
+            assert not module._forward_hooks
+            assert not module._forward_pre_hooks
 
 
 def test_features_with_mixtures_ask_the_teacher(data, teacher):
@@ -105,13 +127,19 @@ def test_features_with_mixtures_ask_the_teacher(data, teacher):
     assert training.answers == "live"
 
 
-def test_taps_can_be_named_and_must_exist(data, teacher):
+def test_taps_can_be_named_and_a_student_fails_where_they_do_not_exist(data, teacher):
     recipe = Recipe(augmentation="none", feature_loss="hint", feature_weight=0.1)
     named = dataclasses.replace(teacher, teacher_taps=("front",), student_taps=("stem",))
     train(recipe, data=data, teacher=named)
     wrong = dataclasses.replace(teacher, teacher_taps=("frnt",), student_taps=("stem",))
-    with pytest.raises(ConfigError, match="frnt"):
+    with pytest.raises(BuildError, match="frnt"):
         train(recipe, data=data, teacher=wrong)
+    with pytest.raises(BuildError, match="`--teacher-tap` must not be given with --loss crd"):
+        train(
+            dataclasses.replace(recipe, feature_loss="crd"),
+            data=data,
+            teacher=dataclasses.replace(teacher, teacher_taps=("front",)),
+        )
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")  # what the user may have
@@ -132,6 +160,18 @@ def test_a_teacher_that_changed_stops_the_training(data, teacher):
         teacher.network.head.bias.add_(5.0)
     with pytest.raises(TeacherError, match="the teacher has changed"):
         train(recipe, data=data, teacher=teacher)
+
+
+def test_features_that_changed_behind_the_same_logits_stop_the_training(data, teacher):
+    named = dataclasses.replace(teacher, teacher_taps=("front",))
+    recipe = Recipe(augmentation="crop", feature_loss="hint", feature_weight=0.1)
+    train(recipe, data=data, teacher=named)
+    front, back = teacher.network.front[0], teacher.network.back[0]
+    with torch.no_grad():
+        front.weight.mul_(2), front.bias.mul_(2), back.weight.div_(2)
+    train(dataclasses.replace(recipe, feature_loss="none"), data=data, teacher=named)
+    with pytest.raises(TeacherError, match="the teacher has changed"):
+        train(recipe, data=data, teacher=named)
 
 
 def test_a_student_teaches_itself_without_a_teacher(data):
@@ -155,6 +195,13 @@ def test_a_generation_is_taught_by_the_one_before(data, teacher):
     assert list(training.curve) == rows
     n_train = len(data.train_images)
     assert teacher.network.n_asked == n_train + PLAN.batch_size  # by the first generation alone
+    assert training.answers == "kept, live"
+
+
+def test_generations_hear_of_a_mixture_in_the_same_way(data, teacher):
+    recipe = Recipe(augmentation="none", mix="mixup", mix_alpha=1.0, generations=2)
+    _, training = train(recipe, data=data, teacher=teacher)
+    assert training.answers == "mixed"
 
 
 def test_a_student_without_a_teacher_is_born_again_too(data):

@@ -129,6 +129,13 @@ def test_recipes_that_do_the_same_are_equal():
         {"alpha": 1.0}
     )
     assert validate_recipe({"mix_alpha": 0.7}) == validate_recipe({})
+    mixed = {"mix": "mixup", "mix_targets": "mixed"}
+    assert validate_recipe(mixed).mix_targets == "mixed"
+    for targets in ("mixed", "exact"):
+        recipe = validate_recipe({**mixed, "mix_targets": targets, "feature_loss": "crd"})
+        assert recipe.mix_targets == "exact", "which is how features of a mixture are found"
+        plain = validate_recipe({**mixed, "mix_targets": targets, "loss": "cross_entropy"})
+        assert plain.mix_targets == "mixed"
     assert validate_recipe({"mix": "mixup", "mix_alpha": 0.7}) != validate_recipe({"mix": "mixup"})
 
 

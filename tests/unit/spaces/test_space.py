@@ -240,6 +240,37 @@ def test_pictures_from_64_pixels_on_may_be_resized_progressively(side, is_search
         assert space.freeze({"resizing": "progressive"})[1].resizing == "progressive"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "pins", "schedule"),
+    [
+        ({"loss": "dkd"}, {}, "warm_up"),
+        ({}, {"loss": "dkd"}, "warm_up"),
+        ({"loss": "dist"}, {}, "constant"),
+        ({"loss": "dkd"}, {"alpha_schedule": "linear", "alpha_end": "0.5"}, "linear"),
+        ({"loss": "dkd", "alpha": 0.9, "alpha_end": 0.9, "alpha_schedule": "constant"}, {}, None),
+    ],
+)
+def test_the_weight_of_dkd_rises_unless_told_otherwise(overrides, pins, schedule):
+    options = {"input_shape": (1, 8, 8), "n_classes": 10, "overrides": overrides}
+    space = build_space("mobile", recipe="default", **options)
+    space.pin(pins)
+    recipe = space.freeze(space.first_choice())[1]
+    assert recipe.alpha_schedule == (schedule or "constant")
+    assert (recipe.alpha, recipe.loss) == (0.9, {**overrides, **pins}["loss"])
+
+
+def test_students_of_one_size_of_picture_are_not_resized_unless_the_recipe_says_so(tmp_path):
+    options = {"input_shape": (3, 64, 64), "n_classes": 10}
+    space = build_space("vit", recipe="default", **options)  # its positions are of one number
+    assert "resizing" not in {dimension.label for dimension in space.dimensions}
+    assert space.freeze(space.random(0))[1].resizing == "none"
+    recipe = tmp_path / "resized.yaml"
+    recipe.write_text("resizing: progressive\n")
+    assert build_space("vit", recipe=str(recipe), **options).values_of("resizing") == {
+        "progressive"
+    }
+
+
 def test_precision_is_searched_only_where_it_is_asked_for():
     def labels(**options):
         space = build_space(

@@ -11,6 +11,7 @@ from autokd.candidate import (
     KnownTeacher,
     Workshop,
     find_engine,
+    learn_engine,
     recall_engine,
 )
 from autokd.config import Config
@@ -25,7 +26,7 @@ from autokd.study.folder import StudyFolder
 from autokd.study.orders import Bench, Order
 from autokd.study.refits import Entry
 from autokd.testing import FakeTarget
-from autokd.types import TrialResult, dump_json, load_json
+from autokd.types import Recipe, TrialResult, dump_json, load_json
 
 TINY = {"depth_1": 1, "depth_2": 1, "depth_3": 1, "width_1": 8, "width_2": 16, "width_3": 32}
 OTHERS = ["fp32 contiguous cpu x1", "bf16 channels_last cpu x1"]
@@ -125,6 +126,35 @@ def test_the_engine_of_the_result_is_computed_with_wherever_it_is_trained(worksh
     assert str(elsewhere) == OTHERS[1], "the same numbers on a device of another kind"
     workshop.engines.clear()
     assert recall_engine(measured(0), workshop) is None
+
+
+@pytest.mark.parametrize(
+    "unlike", [{"feature_loss": "hint"}, {"exits": 1}, {"resizing": "progressive"}]
+)
+def test_a_training_that_could_not_be_recorded_takes_no_recording_from_others(workshop, unlike):
+    workshop = dataclasses.replace(
+        workshop, plan=dataclasses.replace(workshop.plan, device=torch.device("cuda"))
+    )
+    plain, graphed = "bf16 channels_last cuda", "bf16 channels_last cuda graphed"
+
+    def learn(engine, **changes):
+        result = dataclasses.replace(measured(0, engine), recipe=Recipe(**changes))
+        learn_engine(result, workshop)
+        return {network: str(one) for network, one in workshop.engines.items()}
+
+    assert learn(plain, **unlike) == {}, "another recipe is yet to be timed"
+    assert learn(graphed) == {"n": graphed}
+    assert learn(plain, **unlike) == {"n": graphed}
+    assert learn(OTHERS[0]) == {"n": graphed}, "of a device of another kind"
+    assert learn(plain) == {"n": plain}, "one that could have been recorded was not"
+
+
+@pytest.mark.parametrize("unlike", [{}, {"feature_loss": "hint"}])
+def test_on_a_cpu_every_training_tells_how_it_was_computed(workshop, unlike):
+    learn_engine(dataclasses.replace(measured(0, OTHERS[1]), recipe=Recipe(**unlike)), workshop)
+    assert str(workshop.engines["n"]) == OTHERS[1]
+    learn_engine(measured(1), workshop)
+    assert str(workshop.engines["n"]) == OTHERS[1]
 
 
 def test_a_student_and_its_twin_train_with_the_engine_that_was_settled(bench):

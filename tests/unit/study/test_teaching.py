@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from autokd.config import Config
-from autokd.data import SearchData, load_data
+from autokd.data import N_VIEWS, SearchData, load_data
 from autokd.distillation import Engine, Training
 from autokd.distillation import training as training_module
-from autokd.errors import ConfigError, TeacherError
+from autokd.errors import TeacherError
 from autokd.spaces import build_space
 from autokd.study import schooling, teaching
 from autokd.study.crew import InlineCrew
 from autokd.study.forked_crew import ForkedCrew
+from autokd.study.insight import check_features
 from autokd.study.progress import SearchProgress
-from autokd.study.teaching import build_teachers, check_features, check_taps, recall_teachers
+from autokd.study.teaching import build_teachers, recall_teachers
 from autokd.teachers import Committee, Teacher
 from autokd.testing import FakeTarget
 from autokd.types import EpochLog
@@ -248,6 +249,25 @@ def test_a_chain_is_taught_in_its_order_and_comes_from_the_cache_the_second_time
     assert first.teachers["assistant"].network.name == "timm:test_vit"
 
 
+@pytest.mark.parametrize("bank", [True, False])
+def test_an_assistant_is_taught_out_of_the_bank_that_students_ask(
+    build, trainings, monkeypatch, bank
+):
+    train, heard = teaching.train_student, []
+
+    def listen(student, recipe, *, teacher, **options):
+        heard.append(teacher)
+        return train(student, recipe, teacher=teacher, **options)
+
+    monkeypatch.setattr(teaching, "train_student", listen)
+    faculty = build("calm", assistant="timm:test_resnet", bank=bank, views=3)
+    known = faculty.teachers["teacher"]
+    assert [teacher for teacher, _, _ in trainings] == ["python:class_means:calm"]
+    assert [one.bank and one.bank.path for one in heard] == [known.bank and known.bank.path]
+    assert (heard[0].bank is not None) == bank
+    assert (heard[0].n_views, known.n_views) == (N_VIEWS, 3), "the cache holds it for any --views"
+
+
 def test_auto_makes_an_assistant_only_where_the_teacher_is_far_larger(
     build, said, trainings, monkeypatch
 ):
@@ -323,18 +343,3 @@ def test_losses_on_features_are_refused_before_the_search_where_nothing_shows_an
     with pytest.raises(TeacherError, match="needs the features of one teacher made of modules"):
         check_features(several, space=wanting)
     check_features(build("calm"), space=wanting)
-
-
-@pytest.mark.parametrize("option", ["student_tap", "teacher_tap"])
-def test_modules_to_read_features_from_need_a_loss_that_reads_them(option):
-    plain, wanting = (
-        build_space("mobile", recipe=recipe, input_shape=(1, 8, 8), n_classes=10)
-        for recipe in ("default", "features")
-    )
-    config = Config(**{option: ("stem",)})
-    check_taps(config, space=wanting)
-    check_taps(Config(), space=plain)
-    flag = f"--{option.replace('_', '-')}"
-    for space, sample in ((plain, None), (wanting, {"feature_loss": "none"})):
-        with pytest.raises(ConfigError, match=f"^`{flag}` must go with a loss .*, got stem where"):
-            check_taps(config, space=space, sample=sample)

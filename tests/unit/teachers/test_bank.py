@@ -1,6 +1,9 @@
 """A teacher is asked once about each view of each picture."""
 
+import multiprocessing
 import shutil
+import time
+import warnings
 from collections import namedtuple
 
 import pytest
@@ -57,6 +60,41 @@ def test_it_is_asked_once_for_all_trials_and_sessions(tmp_path):
         recall(one)
         recall(one, view=1)
     assert teacher.n_asked == 2 * N
+
+
+class Shared(torch.nn.Module):
+    """Counts in memory that processes share, and takes its time."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def forward(self, views):
+        with self.count.get_lock():
+            self.count.value += len(views)
+        time.sleep(0.3)
+        return views.flatten(1)
+
+
+def test_two_processes_that_ask_at_once_fill_a_view_once(tmp_path):
+    context = multiprocessing.get_context("fork")
+    count, gate, answers = context.Value("i", 0), context.Barrier(2), context.SimpleQueue()
+
+    def ask():
+        gate.wait(timeout=30)
+        answers.put(recall(bank(tmp_path, Shared(count))).double().sum().item())
+
+    processes = [context.Process(target=ask) for _ in range(2)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside other threads
+        for process in processes:
+            process.start()
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert count.value == N
+    expected = pictures(torch.arange(N)).half().double().sum().item()
+    assert [answers.get(), answers.get()] == pytest.approx([expected, expected])
 
 
 @pytest.mark.parametrize(
