@@ -1,7 +1,8 @@
-"""A search whose students are trained by other processes, any of which is killed meanwhile."""
+"""A search whose students are trained by other processes; all of them, and the database, fail."""
 
 import contextlib
 import signal
+import time
 
 import optuna
 import psutil
@@ -11,18 +12,25 @@ from tests.e2e.agreement import check, count_done, wait_until
 from tests.postgres import running_postgres
 
 BUDGET = 12
+OUTAGE_S = 15.0  # of the database
 
 
 @pytest.fixture(scope="module")
-def url():
+def server():
     with running_postgres() as server:
-        yield server.url
+        yield server
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    return server.url
 
 
 @pytest.fixture
 def trials(url):
     """What Optuna knows."""
-    storage = optuna.storages.RDBStorage(url)  # makes its tables before anybody else does
+    # Makes its tables before anybody else does, and finds its server again after a stop.
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
 
     def trials():
         try:
@@ -59,7 +67,7 @@ def kill_a_trainer(worker):
             return
 
 
-def test_whoever_is_killed_nothing_is_lost(searching, tmp_path, trials):
+def test_whoever_is_killed_nothing_is_lost(searching, tmp_path, trials, server):
     search = ["search", "--remote", "--budget", BUDGET, "--train-limit", 300, "--epochs", 4,
               "--refit-epochs", 1, "--seeds", 1, "--json"]  # fmt: skip
     first, worker = searching(*search), searching("worker", "--workers", 2)
@@ -70,6 +78,10 @@ def test_whoever_is_killed_nothing_is_lost(searching, tmp_path, trials):
     worker.send_signal(signal.SIGKILL)
     first.send_signal(signal.SIGKILL)
     second = searching(*search)
+    wait_until(trials, lambda trials: count_done(trials) >= 7)
+    server.stop()
+    time.sleep(OUTAGE_S)
+    server.start()
     out, err = second.communicate(timeout=280)
     assert second.returncode == 0, err
     check(tmp_path, trials(), out, budget=BUDGET)
