@@ -114,7 +114,7 @@ class Advisor:
         ]
         if not known:
             return self._encoding.random(rng)
-        mean, std = self._outlook.predict(self._prospects.evidence(known), [()] * len(known))
+        mean, std = self._outlook.predict(self._prospects.evidence(known))
         gains = expected_gain(mean, std, costs=self._prospects.costs(known), frontier=frontier)
         begun = self._identities_of(observations)
         for index in np.argsort(-gains, kind="stable"):
@@ -141,7 +141,7 @@ class Advisor:
             self._prospects.look(samples[: self._advice.n_surveyed])
             return
         evidence, costs = guess
-        mean, std = self._outlook.predict(evidence, [()] * len(samples))
+        mean, std = self._outlook.predict(evidence)
         gains = expected_gain(mean, std, costs=costs, frontier=frontier)
         best = np.argsort(-gains, kind="stable")[: self._advice.n_surveyed]
         self._prospects.look([samples[int(index)] for index in best])

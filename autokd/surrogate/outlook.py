@@ -99,18 +99,17 @@ class Outlook:
         return self._is_able
 
     def predict(
-        self, evidence: Evidence, curves: Sequence[Curve]
+        self, evidence: Evidence
     ) -> tuple[Float64[np.ndarray, " count"], Float64[np.ndarray, " count"]]:
-        """Mean and standard deviation of the accuracy, as far ahead as it sees.
+        """Mean and standard deviation of the accuracy of candidates that were never trained.
 
         Args:
-            evidence: Of each candidate.
-            curves: What is known of each, empty where nothing is.
+            evidence: Of each.
 
         Returns:
-            Of each candidate.
+            As far ahead as it sees.
         """
-        return self._ladder.predict(evidence, curves)
+        return self._ladder.predict(evidence, [()] * len(evidence))
 
     def cost(self, one: Observation) -> float:
         """The log latency of what came of a candidate, or else of its network."""
@@ -156,7 +155,7 @@ class Outlook:
             std = np.full(len(waiting), _SURE)
             return View(mean=mean, std=std, frontier=frontier, front=front, is_foreseen=False)
         evidence = self._prospects.evidence([one.sample for one in waiting])
-        mean, std = self.predict(evidence, [one.curve for one in waiting])
+        mean, std = self._ladder.predict(evidence, [one.curve for one in waiting])
         if self.is_far:
             frontier, front = self.frontiers(observations)
         else:
@@ -212,5 +211,5 @@ class Outlook:
         if is_open.any():
             others = [one for one in observations if one.state != "complete"]
             evidence = self._prospects.evidence([one.sample for one in others])
-            accuracies[is_open], _ = self.predict(evidence, [one.curve for one in others])
+            accuracies[is_open], _ = self._ladder.predict(evidence, [one.curve for one in others])
         return accuracies
