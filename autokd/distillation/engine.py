@@ -24,6 +24,7 @@ _logger = logging.getLogger(__name__)
 _TIMED_STEPS = 3
 _WORTH_MORE_THREADS = 1.2  # several threads must be this many times faster: they suffer more
 # from whatever else runs on the machine
+_FAST_KERNEL = 3  # up to it a depthwise convolution is fast in bfloat16 on a CPU
 _SMALL_STEP_S = 0.03  # below, threads wait for each other longer than they compute
 
 
@@ -97,8 +98,9 @@ class Engine:
 
         Returns:
             The network, or its recorded passes, whose logits hold until the next step; in bfloat16
-            on a CPU, one whose depthwise convolutions with strides stay in FP32, since their
-            backward pass in bfloat16 has no fast kernel (docs/decisions.md).
+            on a CPU, one whose depthwise convolutions stay in FP32 but for the plain ones of 3 by
+            3, since the backward pass of the others has no fast kernel in bfloat16
+            (docs/decisions.md).
         """
         if not self.is_graphed:
             is_spared = self.is_bf16 and self.device.type == "cpu"
@@ -150,7 +152,7 @@ def _spare_slow(network: nn.Module) -> Callable[[Tensor], Tensor]:
         if isinstance(module, nn.Conv2d)
         and "forward" not in vars(module)
         and module.groups == module.in_channels > 1
-        and max(module.stride) > 1
+        and (max(module.kernel_size) > _FAST_KERNEL or max(*module.stride, *module.dilation) > 1)
     ]
     if not slow:
         return network

@@ -128,19 +128,27 @@ class Watched(torch.nn.Conv2d):
         return out
 
 
-def make_depthwise(*, stride):
+def make_depthwise(*, kernel=3, **options):
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Conv2d(1, 8, 3, padding=1),
-        Watched(8, 8, 3, stride=stride, padding=1, groups=8),
+        Watched(8, 8, kernel, padding=1, groups=8, **options),
         torch.nn.Flatten(),
         torch.nn.LazyLinear(2),
     )
 
 
-@pytest.mark.parametrize(("stride", "dtype"), [(1, torch.bfloat16), (2, torch.float32)])
-def test_only_depthwise_convolutions_with_strides_stay_in_full_precision(stride, dtype):
-    network, views = make_depthwise(stride=stride), torch.rand(4, 1, 8, 8)
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({}, torch.bfloat16),
+        ({"stride": 2}, torch.float32),
+        ({"kernel": 5}, torch.float32),
+        ({"dilation": (1, 2)}, torch.float32),
+    ],
+)
+def test_only_plain_depthwise_convolutions_are_in_half_precision(options, dtype):
+    network, views = make_depthwise(**options), torch.rand(4, 1, 8, 8)
     engine = Engine(device=CPU, is_bf16=True)
     step = engine.build_step(network, views)
     with engine.precision():
