@@ -1,12 +1,13 @@
 """INT8: a network in ONNX becomes one of whole numbers, without any training."""
 
 import contextlib
+import inspect
 import logging
 import tempfile
 from collections.abc import Collection, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import onnx
@@ -27,6 +28,8 @@ __all__ = ["Quantizer", "quantize_onnx"]
 
 _PARTS = 16  # pictures at once: while they are calibrated on, every layer's output is there
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_KEEPS_RANGES = "calibration_cache_path" in inspect.signature(quantize_static).parameters
+# from onnxruntime 1.32 on; those of other providers lag behind, and calibrate for each file
 
 
 @final
@@ -72,12 +75,13 @@ class Quantizer:
         folder = Path(self._scratch.name)
         self._prepared, self._ranges = folder / "prepared.onnx", folder / "ranges.json"
         self._bits = weight_bits or safe_weight_bits()
+        self._pictures = pictures
         try:
             with _quietly(model.name):
                 self._metadata = {one.key: one.value for one in onnx.load(model).metadata_props}
                 # Symbolic shapes are not needed, and fail on the reshapes of a transformer.
                 quant_pre_process(model, self._prepared, skip_symbolic_shape=True)
-            self._quantize(folder / "first.onnx", reader=_Reader(pictures))
+            self._quantize(folder / "first.onnx")
         except ExportError:
             self._scratch.cleanup()
             raise
@@ -126,10 +130,11 @@ class Quantizer:
         self,
         path: Path,
         *,
-        reader: "_Reader | None" = None,
         float_layers: Collection[str] = (),
         only: Collection[str] = (),
     ) -> None:
+        kept: dict[str, Any] = {"calibration_cache_path": self._ranges} if _KEEPS_RANGES else {}
+        reader = None if kept and self._ranges.exists() else _Reader(self._pictures)
         with _quietly(path.name):
             quantize_static(
                 self._prepared,
@@ -141,7 +146,7 @@ class Quantizer:
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=list(float_layers),
                 nodes_to_quantize=list(only),
-                calibration_cache_path=self._ranges,
+                **kept,
             )
 
 

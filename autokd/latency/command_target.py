@@ -17,6 +17,7 @@ from typing import Any, final
 import numpy as np
 
 from autokd.errors import ConfigError, MeasureError
+from autokd.latency.complaints import last_complaint
 from autokd.types import Latency
 
 __all__ = ["CommandTarget"]
@@ -114,10 +115,10 @@ class CommandTarget:
         words = [_fill(word, places) for word in shlex.split(self.command)]
         stopped = self._run(words, model)
         if stopped.returncode != 0:
-            lines = stopped.stderr.strip().splitlines() or ["no complaint"]
+            complaint = last_complaint(stopped.stderr) or "no complaint"
             raise MeasureError(
                 f"{words[0]} must time {model.name}, got exit code {stopped.returncode}: "
-                f"{lines[-1][:_MOST_SHOWN]}"
+                f"{complaint[:_MOST_SHOWN]}"
             )
         answer = _find_answer(stopped.stdout)
         if answer is None:

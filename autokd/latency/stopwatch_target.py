@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from autokd.errors import MeasureError
 from autokd.latency.comparison import Comparison, compare_ratio
+from autokd.latency.complaints import last_complaint
 from autokd.latency.device import describe_device
 from autokd.latency.network_file import is_quantized, load_network
 from autokd.latency.readings import Reading, pool, select_quiet
@@ -272,8 +273,7 @@ class StopwatchTarget:
                 f"{names} must be timed within {limit_s:.0f} s, got no result"
             ) from error
         if stopped.returncode != 0:
-            lines = [line for line in stopped.stderr.strip().splitlines() if line.strip()]
-            reason = lines[-1] if lines else f"exit code {stopped.returncode}"
+            reason = last_complaint(stopped.stderr) or f"exit code {stopped.returncode}"
             raise MeasureError(f"{self.runtime} must run {names}, got {reason}")
         return Reading.from_json(json.loads(stopped.stdout))
 

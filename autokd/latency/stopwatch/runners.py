@@ -213,7 +213,10 @@ def _as_tflite(path: Path, setting: Setting) -> Path:
     if not folder.exists():
         onnx2tf: Any = importlib.import_module("onnx2tf")
         onnx2tf.convert(
-            input_onnx_file_path=str(path), output_folder_path=str(folder), non_verbose=True
+            input_onnx_file_path=str(path),
+            output_folder_path=str(folder),
+            output_signaturedefs=True,  # names of operators may be anything then
+            non_verbose=True,
         )
     return next(folder.glob("*_float32.tflite"))
 

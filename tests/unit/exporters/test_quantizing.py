@@ -10,6 +10,7 @@ from autokd.exporters import (
     export_onnx,
     onnx_file,
     quantize_onnx,
+    quantizing,
     safe_weight_bits,
 )
 
@@ -87,6 +88,14 @@ def test_written_twice_it_is_the_same(model, tmp_path):
     pictures = draw(50, seed=2)
     first, second = (OnnxNetwork(file).predict(pictures) for file in files)
     assert torch.equal(first, second)
+
+
+@pytest.mark.skipif(not quantizing._KEEPS_RANGES, reason="onnxruntime before 1.32 keeps no ranges")
+def test_a_runtime_that_keeps_no_ranges_writes_the_same_file(model, tmp_path, monkeypatch):
+    quantize_onnx(model, tmp_path / "kept.onnx", pictures=draw(64))
+    monkeypatch.setattr(quantizing, "_KEEPS_RANGES", False)
+    quantize_onnx(model, tmp_path / "anew.onnx", pictures=draw(64))
+    assert (tmp_path / "anew.onnx").read_bytes() == (tmp_path / "kept.onnx").read_bytes()
 
 
 def test_without_a_picture_there_are_no_ranges(model, tmp_path):

@@ -56,6 +56,10 @@ def test_files_take_turns(tmp_path, model):
     ("code", "reason"),
     [
         ("import sys; sys.exit('no such device')", "exit code 1: no such device"),
+        (
+            "import sys; sys.exit('\\x1b[31mERROR:\\x1b[0m no device\\n')",
+            "exit code 1: ERROR: no device",
+        ),
         ("print('1.5 ms')", r"must print .*, got 1\.5 ms"),
         ("print('{}')", "got {}"),
         ("print('{\"times_ms\": [1, -2]}')", "must print"),
