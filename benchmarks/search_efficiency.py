@@ -9,7 +9,8 @@ the options say; mean and standard error over seeds.
 trial, as a table allows, and as `auto_few_looks` of 4, as measuring them allows. With rungs a short
 training costs its share of epochs and is paid besides the full one: all costs, that of
 `epochs_to_random_200` too, are told in full trainings, and end at 50. `auto_rungs_few_looks` goes
-by the rules of `autokd search`, with 4 looks and 10 candidates before it asks a model. Optuna's
+by the rules of `autokd search`, with 4 looks and 10 candidates before it asks a model; `mo_asha`
+needs none: random networks, of which the best fourth by non-dominated sorting goes on. Optuna's
 GPSampler (`gp`) takes seconds a suggestion and gets fewer seeds and trials than the others; as many
 with `--gp-seeds 30 --gp-trials 200`.
 
@@ -37,6 +38,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import optuna
 import torch
 from output import print_figures, reserve_stdout
@@ -53,10 +55,10 @@ from trained_table import (
 
 from autokd.study.auto_sampler import AutoSampler
 from autokd.study.rungs import REDUCTION, Rungs
-from autokd.surrogate import Advice, Advisor, Observation
+from autokd.surrogate import Advice, Advisor, Observation, best_layers
 
 SAMPLERS = ("random", "nsga2", "default", "tpe_multivariate", "gp", "auto_few_looks", "auto")
-WITH_RUNGS = ("auto_rungs", "auto_rungs_few_looks")
+WITH_RUNGS = ("auto_rungs", "auto_rungs_few_looks", "mo_asha")
 _STUBBORN = 10  # networks in a row that are left out of a table
 TRIALS = (25, 50, 100, 200)
 COSTS = (10, 20, 25, 30, 50)
@@ -116,11 +118,12 @@ def run_trials(table: Table, name: str, *, seed: int, n_trials: int) -> tuple[li
 
 
 def run_rungs(
-    table: Table, *, seed: int, budget: float, low_cost: float, is_searched: bool
+    table: Table, name: str, *, seed: int, budget: float, low_cost: float
 ) -> list[tuple[float, float]]:
     """Short trainings first: cost so far and hypervolume, after each full training."""
-    surveyor = TableSurveyor(table)
+    surveyor, rng = TableSurveyor(table), random.Random(seed)
     advice = Advice(seed=seed, n_rungs=2, n_initial=16, n_surveyed=600)
+    has_model, is_searched = name != "mo_asha", name == "auto_rungs_few_looks"
     if is_searched:  # by the rules of a study
         advice = Advice(seed=seed, n_rungs=2, n_surveyed=4, reduction=REDUCTION, chance=0.1)
     advisor = Advisor(build_dimensions(), surveyor, advice=advice)
@@ -130,9 +133,14 @@ def run_rungs(
     trace: list[tuple[float, float]] = []
     cost = 0.0
     while cost < budget:
-        first = rungs.next() if is_searched else next(iter(advisor.promotions(observations)), None)
-        if first:
-            stopped = observations[first.key]
+        if not has_model:
+            key = choose_by_layers(observations, table, surveyor)
+        elif is_searched:
+            key = first.key if (first := rungs.next()) else None
+        else:
+            key = next((one.key for one in advisor.promotions(observations)), None)
+        if key is not None:
+            stopped = observations[key]
             row = surveyor.row_of(stopped.sample)
             curve = (*stopped.curve, float(table.accuracies[row]))
             observations[stopped.key] = Observation(
@@ -142,7 +150,11 @@ def run_rungs(
             cost += 1
             trace.append((cost, measure_volume(table, chosen)))
             continue
-        sample = advisor.suggest(observations)
+        sample = (
+            advisor.suggest(observations)
+            if has_model
+            else {label: rng.choice(OPERATIONS) for label in LABELS}
+        )
         row = surveyor.row_of(sample)
         key = len(observations)
         if row is None:
@@ -151,7 +163,19 @@ def run_rungs(
         curve = (float(table.low_accuracies[row]),)
         observations.append(Observation(key=key, sample=sample, state="stopped", curve=curve))
         cost += low_cost
-    return trace
+    return [*trace, (cost, measure_volume(table, chosen))]
+
+
+def choose_by_layers(
+    observations: Sequence[Observation], table: Table, surveyor: TableSurveyor
+) -> int | None:
+    """Who goes on by MO-ASHA (https://arxiv.org/abs/2106.12639); none if it is nobody's turn."""
+    told = [one for one in observations if one.curve]
+    costs = np.array([table.latencies[surveyor.row_of(one.sample)] for one in told])
+    accuracies = np.array([one.curve[0] for one in told])
+    is_near = best_layers(costs, accuracies, n=len(told) // REDUCTION) if told else ()
+    chosen = (one.key for one, near in zip(told, is_near, strict=True) if near)
+    return next((key for key in chosen if observations[key].state == "stopped"), None)
 
 
 def at_cost(trace: Sequence[tuple[float, float]], cost: float) -> float:
@@ -180,9 +204,8 @@ def run_task(task: Task) -> tuple[Task, Trace, float]:
     torch.set_num_threads(1)
     table = _TABLES[task.device]
     if task.sampler in WITH_RUNGS:
-        is_searched = task.sampler == WITH_RUNGS[1]
         trace = run_rungs(
-            table, seed=task.seed, budget=task.n_trials, low_cost=_LOW_COST, is_searched=is_searched
+            table, task.sampler, seed=task.seed, budget=task.n_trials, low_cost=_LOW_COST
         )
         return task, trace, 0.0
     volumes, seconds = run_trials(table, task.sampler, seed=task.seed, n_trials=task.n_trials)

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,6 +45,28 @@ def test_search_efficiency_tells_each_sampler_at_each_number_of_trials(efficienc
     assert figures["auto"]["suggest_s"] == pytest.approx(0.2)
     assert figures["auto_rungs"]["epochs_to_random_200"] == 21  # full trainings
     assert figures["auto_rungs"]["50"]["mean"] == 0.75
+
+
+def test_by_mo_asha_one_in_four_goes_on_and_the_front_first(efficiency):
+    class Row:
+        def row_of(self, sample):
+            return sample["row"]
+
+    def stand(state="stopped", accuracies=(0.5, 0.6, 0.7, 0.4)):
+        return [
+            efficiency.Observation(
+                key=row, sample={"row": row}, state=state if row == 0 else "stopped", curve=(one,)
+            )
+            for row, one in enumerate(accuracies)
+        ]
+
+    table = SimpleNamespace(latencies=[1.0, 2.0, 3.0, 4.0, 0.5, 5.0, 6.0, 7.0])
+    assert efficiency.choose_by_layers([], table, Row()) is None
+    assert efficiency.choose_by_layers(stand()[:3], table, Row()) is None
+    assert efficiency.choose_by_layers(stand(), table, Row()) == 0
+    assert efficiency.choose_by_layers(stand("complete"), table, Row()) is None
+    eight = stand("complete", (0.5, 0.6, 0.7, 0.4, 0.1, 0.1, 0.1, 0.1))
+    assert efficiency.choose_by_layers(eight, table, Row()) == 4
 
 
 def test_runs_are_recalled_of_the_same_table_alone_and_though_one_was_cut_off(
