@@ -76,7 +76,7 @@ class Workshop:
     max_latency_ms: float | None
     weights: Path
     checkpoints: CheckpointFolder
-    others: Mapping[str, Target] = dataclasses.field(default_factory=dict[str, Target])
+    others: dict[str, Target] = dataclasses.field(default_factory=dict[str, Target])
     engines: dict[str, Engine] = dataclasses.field(default_factory=dict[str, Engine])
     candidates: "dict[NetworkSample, Candidate]" = dataclasses.field(
         default_factory=dict["NetworkSample", "Candidate"]
@@ -175,6 +175,9 @@ def _measure_others(
 ) -> tuple[dict[str, Latency], dict[str, Latency]]:
     """Latencies on further targets; one that cannot run a student has none of it, and says so.
 
+    One that has failed again and again is not asked any more: each time would cost its whole
+    patience, and the trainings stand still meanwhile.
+
     Args:
         models: What would be deployed; of an INT8 student its FP32 self after it.
         workshop: Knows the targets by name.
@@ -185,14 +188,18 @@ def _measure_others(
     """
     found: dict[str, Latency] = {}
     own: dict[str, Latency] = {}
-    for name, target in workshop.others.items():
+    for name, target in list(workshop.others.items()):
         try:
             if student is not None:
                 shape = workshop.data.card.shape
                 export_program_for(target, student, models[0], shape=shape)
             latencies = target.measure_together(models)
-        except (ExportError, MeasureError, TargetError) as error:
+        except (ExportError, MeasureError) as error:
             _logger.warning("not on the front of the target %s: %s", name, error)
+            continue
+        except TargetError as error:
+            _logger.warning("no more for the front of the target %s: %s", name, error)
+            del workshop.others[name]
             continue
         found[name] = latencies[0]
         if len(latencies) > 1:

@@ -61,15 +61,20 @@ def measure_command(
     Several take turns, so that their latencies compare. Of a target that torch runs, the program
     MODEL.pt2 beside MODEL.onnx is timed.
     """
+    from autokd.study.measuring import check_target
+
     options["shape"] = _read_shape(shape)
+    for target in targets[1:]:  # before the first one has taken its time
+        check_target(target, **{name: options[name] for name in ("threads", "batch", "shape")})
     ask = _compare if is_compared else _measure
-    found = [ask(models, target=target, options=options) for target in targets]
-    if as_json:
-        click.echo(json.dumps({"targets": [values for values, _ in found]}))
-        return
-    for _, lines in found:
-        for line in lines:
+    told: list[dict[str, Any]] = []
+    for target in targets:
+        values, lines = ask(models, target=target, options=options)
+        told.append(values)
+        for line in () if as_json else lines:
             click.echo(line)
+    if as_json:
+        click.echo(json.dumps({"targets": told}))
 
 
 def _measure(

@@ -4,12 +4,14 @@ import hashlib
 import math
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autokd.errors import MeasureError
 from autokd.latency.network_file import load_network
 from autokd.latency.paths import count_paths
 from autokd.types import Footprint, InputShape
@@ -70,8 +72,7 @@ def network_key(model: Path) -> str:
         digest.update(f"{list(tensor.dims)} {tensor.data_type}".encode())
         is_structure = tensor.data_type in _WHOLE or math.prod(tensor.dims) == 1
         if is_structure and tensor.name not in learnt:
-            values = numpy_helper.to_array(tensor, base_dir=str(model.parent))
-            digest.update(values.tobytes())
+            digest.update(_values_of(tensor, model=model).tobytes())
     for node in proto.graph.node:
         node.ClearField("name")
         node.ClearField("doc_string")
@@ -81,6 +82,26 @@ def network_key(model: Path) -> str:
         value.ClearField("metadata_props")
         digest.update(value.SerializeToString(deterministic=True))
     return digest.hexdigest()
+
+
+def _values_of(tensor: TensorProto, *, model: Path) -> np.ndarray:
+    """The values of a tensor, wherever they lie.
+
+    Args:
+        tensor: Of the network.
+        model: Its file.
+
+    Returns:
+        Its array.
+
+    Raises:
+        MeasureError: They lie in a file that is not there.
+    """
+    try:
+        return numpy_helper.to_array(tensor, base_dir=str(model.parent))
+    except (OSError, onnx.checker.ValidationError) as error:
+        line = " ".join(str(error).split())
+        raise MeasureError(f"{model.name} must have its weights beside it, got {line}") from error
 
 
 def _of_scales(graph: onnx.GraphProto) -> set[str]:

@@ -23,7 +23,7 @@ def load_network(model: Path) -> onnx.ModelProto:
         MeasureError: It is no ONNX file.
     """
     try:
-        proto = onnx.load(model, load_external_data=False)
+        proto = onnx.load(model, format="protobuf", load_external_data=False)
     except (OSError, DecodeError) as error:
         raise MeasureError(f"{model.name} must be an ONNX file, got {error}") from error
     if not proto.graph.output:

@@ -79,7 +79,9 @@ def open_target(name: str, options: TargetOptions) -> Target:
         check_runtime_name(name)
     else:
         check_runtime(name)
-        if options.threads > (n_cores := len(os.sched_getaffinity(0))):
+        has_affinity = hasattr(os, "sched_getaffinity")  # Linux
+        n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        if options.threads > n_cores:
             raise ConfigError(
                 f"`--latency-threads` (of `autokd measure` --threads) must be at most {n_cores}, "
                 f"the cores that autokd may use here, got {options.threads}"

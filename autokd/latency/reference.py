@@ -14,6 +14,7 @@ from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 
 from autokd.config import find_cache
+from autokd.errors import ConfigError
 from autokd.latency.device import device_fingerprint
 from autokd.types import is_same_device
 
@@ -36,12 +37,21 @@ def recall_quiet_ms(measure: Callable[[], float], *, home: Path | None = None) -
 
     Returns:
         Milliseconds that were measured first on this device, with this version of the runtime.
+
+    Raises:
+        ConfigError: The cache cannot be written to.
     """
     known = f"{device_fingerprint()} onnxruntime {onnxruntime.__version__} reference {_VERSION}"
     name = f"{_PREFIX}{hashlib.sha256(known.encode()).hexdigest()[:16]}.json"
     cache = find_cache() / "latency"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock((cache / name).with_suffix(".lock")):
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock = FileLock((cache / name).with_suffix(".lock")).acquire()
+    except OSError as error:
+        raise ConfigError(
+            f"AUTOKD_CACHE must be a folder that can be written to, got {cache}: {error}"
+        ) from error
+    with lock:
         folders = [cache] if home is None else [home, cache]
         found = [_recall(folder, name, known=known) for folder in folders]
         quiet = next((ms for ms in found if ms is not None), None)

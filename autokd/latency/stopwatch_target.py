@@ -262,7 +262,7 @@ class StopwatchTarget:
             command += ["--quiet", str(1e6 * quiet_ms)]
             command += ["--patience", str(form.patience_s if self._hope.is_left else 0.0)]
         command += ["--shape", *map(str, self.shape)]
-        limit_s = _TIMEOUT_S * len(models)
+        limit_s = (_TIMEOUT_S + form.most_s + form.patience_s) * len(models)
         try:
             stopped = self._wait_for(command, limit_s=limit_s)
             if stopped.returncode in _KILLED:  # once that says nothing of the network

@@ -1,6 +1,7 @@
 """One student, no search: trained like a finalist, timed beside the teacher, exported."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -253,7 +254,7 @@ class _Session:
         if twin is not None and result.precision == "int8":  # other layers in FP32, perhaps
             ours, other = (find_int8(self.folder.path / one.weights) for one in (student, twin))
             (ratio,) = compare_files([(ours, other)], target=target)
-            twin = retime_student(twin, ratio)
+            twin = retime_student(twin, ratio) if math.isfinite(ratio) else twin
         if twin is not None and twin.val_accuracy > student.val_accuracy:
             self.progress.say(
                 f"the twin without distillation is better on validation, {twin.val_accuracy:.2%} "

@@ -261,7 +261,8 @@ class Finals:
             finalists: As the search left them.
 
         Returns:
-            Fastest first; those that miss a limit of the user's after all only where all do.
+            Fastest first; those that miss a limit of the user's after all only where all do,
+            which is said.
             Who could not be trained again is left out, and who is no faster than in FP32; where
             all are, they are taken as the search left them.
         """
@@ -269,7 +270,13 @@ class Finals:
         refitted = [one for one in map(self.fill, able) if not one.is_vain]
         if able and not refitted:
             refitted = self._recall_static(able)
-        refitted = [student for student in refitted if self._is_within(student)] or refitted
+        within = [student for student in refitted if self._is_within(student)]
+        if refitted and not within:
+            self._progress.say(
+                "warning: trained again, no finalist is within --max-latency-ms and --min-accuracy "
+                "any more; they are shown all the same"
+            )
+        refitted = within or refitted
         kept: list[FrontStudent] = []
         for student in sorted(refitted, key=lambda s: (-s.val_accuracy, s.latency_ms)):
             if not kept or student.is_faster_than(kept[-1]):

@@ -1,5 +1,6 @@
 """What a study has found so far: the front, the finalists, the baseline, the hypervolume."""
 
+import math
 from collections.abc import Collection, Sequence
 from typing import final
 
@@ -117,6 +118,8 @@ class Findings:
             baseline = finals.fill(baseline) if finals.has(baseline.trial) else None
         elif finals is not None and (first := self.first()) is not None:
             baseline = finals.fill_twin(self._build(first))
+        if baseline is not None and not math.isfinite(baseline.latency_ms):
+            baseline = None  # its file cannot be timed
         return Front(
             study=self._config.study_name,
             n_trials=len(self._results),

@@ -17,7 +17,7 @@ from autokd.latency import (
 from autokd.study.stillness import still
 from autokd.types import Latency
 
-__all__ = ["compare", "measure", "measure_all"]
+__all__ = ["check_target", "compare", "measure", "measure_all"]
 
 _SECONDS = FINAL.most_s * FINAL.n_processes
 _TIMEOUT_S = TargetOptions().timeout_s
@@ -60,6 +60,20 @@ def measure(  # noqa: PLR0913 - all that a measurement may be told
         timeout_s=timeout_s,
         runs_dir=runs_dir,
     )[0]
+
+
+def check_target(
+    target: str, *, threads: int = 1, batch: int = 1, shape: Sequence[int] = ()
+) -> None:
+    """Refuses a target that is not here, before anything is timed on others.
+
+    Args:
+        target: As for `measure`.
+        threads: As for `measure`.
+        batch: As for `measure`.
+        shape: As for `measure`.
+    """
+    open_target(target, TargetOptions(threads=threads, batch=batch, shape=tuple(shape)))
 
 
 def measure_all(  # noqa: PLR0913 - all that a measurement may be told

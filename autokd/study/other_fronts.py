@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import final
 
 from autokd.candidate import explain_int8
@@ -31,7 +31,7 @@ class OtherFronts:
         data: DataCard,
         faculty: Faculty,
         folder: StudyFolder,
-        targets: Mapping[str, Target],
+        targets: dict[str, Target],
     ) -> None:
         """Measures the teacher on each target, and holds the study to the devices behind them.
 
@@ -43,7 +43,7 @@ class OtherFronts:
             data: What is learnt from.
             faculty: The teacher as the first target knows it, and its ONNX files.
             folder: Of the study, for the fronts.
-            targets: By name.
+            targets: By name; who is away is taken out.
 
         Raises:
             MeasureError: A target that the study has never measured on cannot time the teacher.
@@ -52,13 +52,14 @@ class OtherFronts:
         self._config = config.model_copy(update={"max_latency_ms": None})
         self._space, self._data, self._folder = space, data, folder
         self._teachers: dict[str, TeacherCard] = {}
-        for name, target in targets.items():
+        for name, target in list(targets.items()):
             try:
                 latencies = [target.measure(one) for one in faculty.models]
             except (MeasureError, TargetError) as error:
                 if not folder.find_device(name):  # a mistake is told before a night is spent on it
                     raise
                 _logger.warning("no front of the target %s in this session: %s", name, error)
+                del targets[name]
                 continue
             folder.hold_to_device(latencies[0].device, target=name)
             self._teachers[name] = dataclasses.replace(

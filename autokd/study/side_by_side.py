@@ -6,6 +6,8 @@ it is decided.
 """
 
 import dataclasses
+import logging
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +15,14 @@ from types import MappingProxyType
 from typing import final
 
 from autokd.candidate import Workshop, explain_int8, export_for, load_student
+from autokd.errors import MeasureError
 from autokd.study.folder import StudyFolder
 from autokd.study.refits import find_int8, find_weights, name_weights
 from autokd.types import Latency, Target, TeacherCard, TrialResult
 
 __all__ = ["SideBySide", "compare_files", "measure_finals", "measure_side_by_side"]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,8 @@ def measure_finals(
         folder: Where the files of the search lie.
 
     Returns:
-        By trial, and whether it is its twin: the new time over the old one.
+        By trial, and whether it is its twin: the new time over the old one, infinite where it is
+        not known.
     """
     pairs: dict[tuple[int, bool], tuple[Path, Path]] = {}
     for result in results:
@@ -134,11 +140,17 @@ def compare_files(pairs: Sequence[tuple[Path, Path]], *, target: Target) -> list
         target: What they are timed on.
 
     Returns:
-        Of each pair the new time over the old one.
+        Of each pair the new time over the old one; infinite where one of them cannot be timed.
     """
     if not pairs:
         return []
-    latencies = target.measure_together([file for pair in pairs for file in pair])
+    try:
+        latencies = target.measure_together([file for pair in pairs for file in pair])
+    except MeasureError as error:
+        if len(pairs) > 1:  # which of them it is
+            return [compare_files([pair], target=target)[0] for pair in pairs]
+        _logger.warning("a file of the finals cannot be timed: %s", error)
+        return [math.inf]
     times = [latency.median_ms for latency in latencies]
     return [after / before for before, after in zip(times[::2], times[1::2], strict=True)]
 

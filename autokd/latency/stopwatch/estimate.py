@@ -18,6 +18,7 @@ LEAST_QUIET, WANTED_QUIET = 8, 12
 """Rounds that must have been quiet for the others not to count, and those that are waited for."""
 
 _MOST_SEGMENTS = 20
+_AT_ONCE = 50
 _TOLERANCE = 1.08
 
 Times = NDArray[np.float64]
@@ -70,11 +71,17 @@ def ratio_draws(above: Times, below: Times, *, n_draws: int, seed: int = 0) -> T
     others = chosen
     if len(below) != len(above):
         others = _draw_rounds(len(below), n_draws=n_draws, random=random)
+    return _fast_times(above, chosen) / _fast_times(below, others)
+
+
+def _fast_times(times: Times, draws: NDArray[np.int64]) -> Times:
+    """Of each draw of rounds; a few draws at once, since many rounds take much memory."""
+    parts = [draws[first : first + _AT_ONCE] for first in range(0, len(draws), _AT_ONCE)]
     fast = [
-        np.percentile(times[rounds].reshape(n_draws, -1), FAST_PERCENTILE, axis=1)
-        for times, rounds in ((above, chosen), (below, others))
+        np.percentile(times[rounds].reshape(len(rounds), -1), FAST_PERCENTILE, axis=1)
+        for rounds in parts
     ]
-    return fast[0] / fast[1]
+    return np.concatenate(fast)
 
 
 def _draw_rounds(n: int, *, n_draws: int, random: np.random.Generator) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """What the finals make of trainings with and without distillation."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from autokd.candidate import CheckpointFolder
 from autokd.config import Config
 from autokd.distillation import Plan
-from autokd.errors import ConstraintError, DivergedError, WorkerError
+from autokd.errors import ConstraintError, DivergedError, MeasureError, WorkerError
+from autokd.exporters import export_onnx
 from autokd.study import orders
 from autokd.study.crew import InlineCrew
 from autokd.study.finalists import fill_student, retime_student
@@ -25,6 +27,8 @@ from autokd.study.refits import (
     load_refits,
     locate_weights,
 )
+from autokd.study.side_by_side import compare_files
+from autokd.testing import FakeTarget
 from autokd.types import FrontStudent, Recipe, TrialResult, dump_json
 
 STUDENT = FrontStudent(
@@ -173,13 +177,13 @@ class Trainings:
 def run_finals(tmp_path, monkeypatch):
     """The finals of two trials with two seeds, in which some trainings fail."""
 
-    def run_finals(*failing, n_before=0, baseline=None):
+    def run_finals(*failing, n_before=0, baseline=None, **limits):
         trainings = Trainings(*failing)
         monkeypatch.setattr(orders, "train_refit", trainings)
         monkeypatch.setattr(
             orders, "find_engine", lambda _result, _workshop: "fp32 contiguous cpu x1"
         )
-        config = Config(seeds=2, refit_epochs=3)
+        config = Config(seeds=2, refit_epochs=3, **limits)
         workshop = dataclasses.make_dataclass("Shop", ["plan", "checkpoints"])(
             Plan(epochs=2, batch_size=8, seed=0, device=torch.device("cpu")),
             CheckpointFolder(tmp_path / "checkpoints", limit_bytes=2**20),
@@ -252,6 +256,31 @@ def test_files_that_became_too_slow_give_way_to_those_of_the_search(run_finals, 
             for n, ms in ((7, 0.08), (8, 0.05))]  # fmt: skip
     with pytest.raises(ConstraintError, match=r"got none of 2; .* trial 7, takes 1\.25 t"):
         finals.rank(slow)
+
+
+def test_a_file_that_cannot_be_timed_is_left_out(run_finals, tmp_path, caplog):
+    class Board(FakeTarget):
+        def measure_together(self, models):
+            if any("strange" in model.name for model in models):
+                raise MeasureError("no such operator")
+            return super().measure_together(models)
+
+    model = export_onnx(torch.nn.Flatten(), tmp_path / "model.onnx", shape=(1, 2, 2))
+    strange = model.rename(tmp_path / "strange.onnx")
+    model.write_bytes(strange.read_bytes())
+    assert compare_files([(model, model), (model, strange)], target=Board()) == [1.0, math.inf]
+    assert "cannot be timed: no such operator" in caplog.text
+    finals, _ = run_finals()
+    timed = dataclasses.replace(STUDENT, fp32_latency_ms=0.12)
+    other = dataclasses.replace(timed, trial=8, latency_ms=0.05, latency_ci95_ms=(0.05, 0.05))
+    finals.retime({(7, False): 1.0, (8, False): math.inf})
+    assert [one.trial for one in finals.rank([timed, other])] == [7]
+
+
+def test_finalists_that_miss_a_limit_after_all_are_shown_with_a_warning(run_finals, said):
+    finals, _ = run_finals(min_accuracy=0.99)
+    assert [one.trial for one in finals.rank([STUDENT])] == [7]
+    assert any("no finalist is within --max-latency-ms and --min-accuracy" in line for line in said)
 
 
 def test_finals_of_which_nothing_came_say_why(run_finals):

@@ -1,5 +1,6 @@
 import json
 
+import onnx
 import pytest
 from click.testing import CliRunner
 from torch import nn
@@ -66,14 +67,51 @@ def test_two_copies_of_a_network_cannot_be_told_apart(tmp_path):
     assert not found.is_sure
 
 
-def test_what_is_no_network_is_refused(tmp_path):
-    (tmp_path / "x.onnx").write_text("no network")
-    for model in (tmp_path / "x.onnx", tmp_path / "nix.onnx"):
-        with pytest.raises(ConfigError, match=r"`MODEL` must be an ONNX file, got .*\.onnx"):
+@pytest.mark.parametrize("suffix", ["onnx", "json", "pbtxt", "onnxtxt"])
+def test_what_is_no_network_is_refused(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    path.write_text('{"no": "network"}')
+    for model in (path, tmp_path / "nix.onnx"):
+        with pytest.raises(ConfigError, match=r"`MODEL` must be an ONNX file, got .*\.\w+"):
             measure(model)
+
+
+def test_a_network_without_weights_is_refused(tmp_path):
+    one = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    network = onnx.load(export_onnx(one, tmp_path / "x.onnx", shape=(1, 8, 8)))
+    onnx.save(network, tmp_path / "y.onnx", save_as_external_data=True, size_threshold=0,
+              location="y.data")  # fmt: skip
+    assert measure(tmp_path / "y.onnx", seconds=0.05).median_ms > 0
+    (tmp_path / "y.data").unlink()
+    with pytest.raises(ConfigError, match=r"y\.onnx must have its weights beside it, got"):
+        measure(tmp_path / "y.onnx")
+
+
+def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"")
     with pytest.raises(ConfigError, match="without a network"):
         measure(tmp_path / "x.onnx")
+
+
+def test_what_is_missing_of_several_targets_is_told_first(tmp_path):
+    model, asked = export(tmp_path, 16), tmp_path / "asked"
+    first = f"command:touch {asked} {{model}}"
+    failed = run(model, "--target", first, "--target", "phone")
+    assert "phone" in str(failed.exception)
+    assert not asked.exists()
+
+
+def test_a_machine_that_does_not_tell_which_cores_has_all(tmp_path, monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS
+    with pytest.raises(ConfigError, match="`--latency-threads`"):
+        measure(export(tmp_path, 16), threads=10_000)
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AUTOKD_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ConfigError, match="AUTOKD_CACHE must be a folder that can be written to"):
+        measure(export(tmp_path, 16), seconds=0.05)
 
 
 def test_the_command_prints_one_object(tmp_path):
