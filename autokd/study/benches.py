@@ -85,7 +85,7 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         data=data,
         teachers=faculty.teachers,
         target=target,
-        others=others,
+        others=dict(others),
         plan=build_plan(config, data=data, device=device),
         max_latency_ms=config.max_latency_ms,
         weights=folder.weights,

@@ -116,7 +116,7 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     beside = SHORT.most_s + SHORT.patience_s  # that it may take longer
     monkeypatch.setattr(stopwatch_target, "_TIMEOUT_S", 0.01 - beside)
     with pytest.raises(MeasureError, match="within 0 s, got no result"):
-        StopwatchTarget().measure(export(tmp_path, 16))
+        StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
 
 
 def test_what_is_quiet_does_not_make_another_target():
