@@ -10,7 +10,7 @@ import click
 
 from autokd.cli.options import config_options, tidy
 from autokd.cli.root import AS_JSON, OUT, bundle_as_dict, cli, print_bundle
-from autokd.config import STRANGE, build_config
+from autokd.config import DEFAULTS, STRANGE, build_config
 
 __all__ = ["federate_command"]
 
@@ -25,7 +25,7 @@ _REGISTER = click.option(
 
 @cli.command("federate")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@config_options(without=STRANGE["federate"])
+@config_options(without=STRANGE["federate"], defaults=DEFAULTS["federate"])
 @OUT
 @_REGISTER
 @AS_JSON
@@ -38,7 +38,7 @@ def federate_command(
     goes into --meeting: logarithms of probabilities, names of classes, how many pictures it has
     trained on, digests; neither pictures nor labels nor weights. Options and accuracies go to
     MLflow, weights only with --register or where its store is files of this machine. --epochs are
-    of one round, --views is 4 here unless it is given. The same command goes on where it stopped.
+    of one round. The same command goes on where it stopped.
     """
     config = build_config(file, flags=tidy(flags), command="federate")
     from autokd.study import federate

@@ -1,6 +1,7 @@
 """One option of the command line for each field of the configuration."""
 
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -25,12 +26,16 @@ _SHORT = {"learning_rate": "--lr"}
 
 
 def config_options(
-    *, without: Collection[str] = (), model: type[BaseModel] = Config
+    *,
+    without: Collection[str] = (),
+    defaults: Mapping[str, object] = MappingProxyType({}),
+    model: type[BaseModel] = Config,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator that gives a command an option for each field of the configuration.
 
     Args:
         without: Fields that this command does not heed.
+        defaults: Those that are other ones at this command.
         model: The configuration.
 
     Returns:
@@ -40,7 +45,7 @@ def config_options(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for name, field in reversed(model.model_fields.items()):
             if name not in without:
-                default = field.get_default(call_default_factory=True)
+                default = defaults.get(name, field.get_default(call_default_factory=True))
                 command = _build_option(name, default, field.description or "")(command)
         return command
 

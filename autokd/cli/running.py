@@ -11,6 +11,8 @@ from autokd.errors import AutoKDError
 
 __all__ = ["main"]
 
+_OF_PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+
 
 def main() -> None:
     """Runs the command line; every expected error is one line and an exit code."""
@@ -40,6 +42,9 @@ def main() -> None:
             _fail(text, error, is_debug=is_debug, code=2)
         elif isinstance(error, AutoKDError):
             _fail(str(error), error, is_debug=is_debug, code=error.exit_code)
+        elif error.errno in _OF_PATHS and error.filename:
+            text = f"{error.filename} must be a path that may be used, got {error.strerror}"
+            _fail(text, error, is_debug=is_debug, code=2)
         else:
             raise
 

@@ -14,6 +14,8 @@ from autokd.config.values import (
     Names,
     Paths,
     Seconds,
+    as_numbers,
+    as_several,
     as_texts,
     check_assistants,
     check_lessons,
@@ -96,10 +98,10 @@ class Config(BaseModel):
     teacher_image_size: int | None = Field(
         None, ge=4, le=1024, description="Side that the teacher wants its pictures in, in pixels"
     )
-    teacher_mean: tuple[float, ...] | None = Field(
+    teacher_mean: Annotated[tuple[float, ...] | None, BeforeValidator(as_numbers)] = Field(
         None, description="Per channel, pixels in [0, 1]; what the teacher was trained with"
     )
-    teacher_std: tuple[float, ...] | None = Field(
+    teacher_std: Annotated[tuple[float, ...] | None, BeforeValidator(as_numbers)] = Field(
         None, description="Per channel; see --teacher-mean"
     )
 
@@ -133,7 +135,7 @@ class Config(BaseModel):
         None,
         ge=0.05,
         le=1000,
-        description="Softens teacher and student, constant [default: 4]",
+        description="Softens teacher and student, constant [default: 4; of a federation 1]",
     )
     learning_rate: float | None = Field(
         None, gt=0, le=100, description="Peak of a warm-up and cosine schedule [default: 0.005]"
@@ -152,12 +154,14 @@ class Config(BaseModel):
     bank: bool = Field(
         True, description="Keep what the teacher says of each view, for all trials and studies"
     )
-    student_tap: tuple[str, ...] = Field(
+    student_tap: Annotated[tuple[str, ...], BeforeValidator(as_several)] = Field(
         (),
         description="Module of the student that a loss on features reads, as its "
         "path in named_modules(); repeatable [default: found]",
     )
-    teacher_tap: tuple[str, ...] = Field((), description="The same of the teacher")
+    teacher_tap: Annotated[tuple[str, ...], BeforeValidator(as_several)] = Field(
+        (), description="The same of the teacher"
+    )
     fix: Annotated[dict[str, str], BeforeValidator(as_texts)] = Field(
         default_factory=dict, description="Pin a dimension: --fix temperature=4"
     )

@@ -20,6 +20,8 @@ __all__ = [
     "Names",
     "Paths",
     "Seconds",
+    "as_numbers",
+    "as_several",
     "as_texts",
     "check_assistants",
     "check_lessons",
@@ -116,11 +118,16 @@ def _loss_fault(rule: str, *, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("loss", "must {rule}", {"rule": rule, "remedy": remedy})
 
 
-def _as_several(value: object) -> object:
+def as_several(value: object) -> object:
     """A single value as a list of one; none as an empty one."""
     if value is None:
         return ()
     return (value,) if isinstance(value, str | Path) else value
+
+
+def as_numbers(value: object) -> object:
+    """A single number as a list of one."""
+    return (value,) if isinstance(value, int | float) else value
 
 
 def _as_one(values: object, dump: Callable[[Any], Any]) -> object:
@@ -182,6 +189,6 @@ def check_sites(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_several), WrapSerializer(_as_one)]
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_several), WrapSerializer(_as_one)]
+Names = Annotated[tuple[str, ...], BeforeValidator(as_several), WrapSerializer(_as_one)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(as_several), WrapSerializer(_as_one)]
 Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]

@@ -115,7 +115,7 @@ def build_space(
         The space.
     """
     path = Path(recipe)
-    is_file = path.suffix in (".yaml", ".yml", ".json") or path.exists()
+    is_file = path.suffix in (".yaml", ".yml", ".json") or path.is_file()
     fields = load_recipe(path if is_file else _bundled(recipe, suffix=".yaml"))
     fields = settle_teachers(fields, has_assistant=has_assistant)
     fields = settle_precision(fields, asked=precision)

@@ -263,8 +263,6 @@ def _normalise(recipe: Recipe) -> Recipe:
         ("magnitude",): recipe.augmentation != "randaugment",
         ("mix_alpha",): not is_mixed,
         ("mix_targets",): not (is_mixed and recipe.is_distilled),
-        ("is_balanced",): not recipe.has_label_loss and recipe.exits == 0,
-        ("label_smoothing",): not recipe.has_label_loss and recipe.exits == 0,
     }
     changes = {
         name: getattr(plain, name) for fields, is_idle in idle.items() if is_idle for name in fields
@@ -361,6 +359,8 @@ def _build_numbers(name: str, kind: str, numbers: Any) -> Numerical:  # noqa: AN
         raise SpaceError(f"`{name}` must be a choice of {_allowed(name)}, got {kind}")
     if count == 3 and numbers[2] <= 0:
         raise SpaceError(f"`{name}`: the step must be positive, got {numbers[2]}")
+    if _TYPES[name] is int and kind != "randint" and (count < 3 or numbers[2] % 1):
+        raise SpaceError(f"`{name}` must be whole, got {kind} of {numbers}; use randint")
     if "normal" in kind:
         if numbers[1] <= 0:
             raise SpaceError(f"`{name}`: sigma must be positive, got {numbers[1]}")

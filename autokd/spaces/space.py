@@ -188,6 +188,10 @@ class Space:
         full = self.complete({**(architecture or {}), **recipe})
         return {dimension.label: full[dimension.label] for dimension in self.dimensions}
 
+    def has_field(self, name: str) -> bool:
+        """Whether the recipe says anything of a field, be it one value."""
+        return name in self._recipe
+
     def first_choice(self, instead: Mapping[str, Any] = MappingProxyType({})) -> Sample:
         """The sample of one student where nothing is searched.
 

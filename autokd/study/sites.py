@@ -354,6 +354,10 @@ def choose_sample(space: Space, config: Config, *, data: SearchData) -> tuple[Sa
     """
     sample = space.first_choice(_PRIOR)
     _, recipe = build_student(space, sample, data=data.card, seed=config.seed)
+    for name in ("alpha", "temperature"):  # of which a recipe of the user's may say nothing
+        if recipe.has_logit_loss and not space.has_field(name):
+            value = {name: _PRIOR[name], f"{name}_end": _PRIOR[name]}
+            recipe = dataclasses.replace(recipe, **value)
     faults = {
         "learn from what the others say": (not recipe.has_logit_loss, "pass --alpha above 0"),
         "have no loss on features": (recipe.has_feature_loss, "nobody sees the others' layers"),

@@ -126,7 +126,7 @@ def trace_network(network: nn.Module, *, view_shape: InputShape) -> nn.Module:
     """TorchScript of what a network does with pictures.
 
     Args:
-        network: Takes views; the same modules for every picture.
+        network: Takes views; the same modules for every picture. It is on the CPU afterwards.
         view_shape: Channels, height and width of them.
 
     Returns:
@@ -134,7 +134,7 @@ def trace_network(network: nn.Module, *, view_shape: InputShape) -> nn.Module:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates its tracer
-        trace = torch.jit.trace(network, torch.zeros(2, *view_shape), check_trace=False)
+        trace = torch.jit.trace(network.cpu(), torch.zeros(2, *view_shape), check_trace=False)
     return cast(nn.Module, trace)
 
 

@@ -214,6 +214,7 @@ CASES = [
     (["export", "--study", "none"], "run `autokd search` first", None),
     (["export", "--max-latency-ms", "-1"], "--max-latency-ms", None),
     (["ui"], "run `autokd search` first", None),
+    (["measure", f"{'a' * 300}.onnx"], ".onnx must be a path that may be used, got ", None),
     (["ui", "--port", "70000"], "1<=x<=65535; see `autokd ui --help`", None),
     (["spaces", "show", "none"], "none", None),
     (["spaces", "show", "mobile", "--shape", "3,32"], "C,H,W", None),

@@ -80,6 +80,16 @@ def test_one_teacher_is_given_as_a_text_or_a_list(value):
     assert config.study_name == Config().study_name
 
 
+def test_one_of_several_may_stand_alone_in_a_file(tmp_path):
+    file = tmp_path / "search.yaml"
+    file.write_text("teacher-mean: 0.5\nteacher-std: [0.2, 0.3]\nstudent-tap: stages.0\n")
+    config = build_config(file)
+    assert (config.teacher_mean, config.teacher_std) == ((0.5,), (0.2, 0.3))
+    assert (config.student_tap, config.teacher_tap) == (("stages.0",), ())
+    file.write_text("teacher-mean: null\n")
+    assert build_config(file).teacher_mean is None
+
+
 def test_several_teachers_are_a_list_in_a_file(tmp_path):
     file = tmp_path / "search.yaml"
     file.write_text("teacher: [auto, timm:x]\nteacher-weights: a.pt\nassistant: auto\n")

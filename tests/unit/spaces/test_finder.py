@@ -90,6 +90,12 @@ def test_each_bundled_recipe_is_for_something_with_one_student_too(name, purpose
     assert not plain.has_feature_loss
 
 
+def test_a_folder_of_its_name_does_not_hide_a_bundled_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "self").mkdir()
+    assert recipe_of("self")[1]
+
+
 def test_overrides_win_over_the_recipe_file_and_are_searched_no_more():
     fields = {"loss": "dkd", "is_adaptive": True, "feature_loss": "hint"}
     space, dimensions = recipe_of("default", overrides=fields)

@@ -206,6 +206,16 @@ def test_the_student_of_a_site_is_trained_by_its_recipe(build, options, wanted):
     assert space.freeze(sample)[1] == dataclasses.replace(recipe, is_balanced=False)
 
 
+def test_a_recipe_that_says_nothing_of_the_others_is_one_of_a_federation_too(build, tmp_path):
+    (tmp_path / "own.yaml").write_text("label_smoothing: 0.1\naugmentation: crop\n")
+    for options, wanted in (({}, (0.5, 0.5, 1.0)), ({"temperature": 3.0}, (0.5, 0.5, 3.0))):
+        config = build(recipe="own.yaml", **options)
+        data = load_data(config)
+        space = build_joint_space(config, data.card, has_assistant=False)
+        recipe = choose_sample(space, config, data=data)[1]
+        assert (recipe.alpha, recipe.alpha_end, recipe.temperature) == wanted
+
+
 @pytest.mark.parametrize("n_public", [800, 31])
 @pytest.mark.parametrize("n_private", [20, 60, 327, 5000])
 def test_the_twin_has_as_many_steps_within_half_an_epoch(n_private, n_public):
