@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
@@ -17,6 +18,12 @@ _logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 600.0
 _LONGEST_PAUSE_S = 10.0
+_OF_SQLITE_FOR_EVER = (
+    "is full",  # the disk
+    "readonly database",
+)  # what cannot be opened may be on a disk elsewhere that comes back
+
+_LOST = threading.Event()  # whether a database was waited for in vain
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,6 +36,9 @@ def patiently(
     cause_of: Callable[[BaseException], BaseException] = lambda error: error,
 ) -> Callable[P, T]:
     """The method, called again while the database is away, ten minutes at the longest.
+
+    Once that was in vain, no other call of this process waits until one is answered: else each
+    of those that tidy up would take as long again.
 
     Args:
         method: Asks a database; may be called twice.
@@ -48,20 +58,23 @@ def patiently(
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_away),
             wait=tenacity.wait_exponential(multiplier=0.25, max=_LONGEST_PAUSE_S),
-            stop=tenacity.stop_after_delay(_PATIENCE_S),
+            stop=tenacity.stop_after_delay(0.0 if _LOST.is_set() else _PATIENCE_S),
             before_sleep=_tell,
         )
         try:
             for attempt in attempts:
                 with attempt:
                     try:
-                        return method(*args, **options)
+                        answer = method(*args, **options)
                     except Exception as error:
                         if attempt.retry_state.attempt_number > 1 and when_heard_before(error):
                             return cast("T", True)  # noqa: FBT003 - what the method gives then
                         raise
+                    _LOST.clear()
+                    return answer
         except tenacity.RetryError as over:
             error = over.last_attempt.exception()
+            _LOST.set()
             raise StorageError(
                 f"the storage must be reachable, got {_PATIENCE_S / 60:.0f} minutes without it: "
                 f"{_reason(error)}; run the same command again when it is back"
@@ -73,7 +86,7 @@ def patiently(
 
 def _is_away(error: BaseException) -> bool:
     """Whether a database cannot be reached, or is locked, and may be there again soon."""
-    if "is full" in str(error):  # SQLite's words for a disk without room
+    if any(words in str(error) for words in _OF_SQLITE_FOR_EVER):
         return False
     is_cut = isinstance(error, DBAPIError) and error.connection_invalidated
     return is_cut or isinstance(error, OperationalError | InterfaceError)

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autokd.study.distributions import build_distribution, read_dimensions
 from autokd.surrogate import Advice, Advisor, Identify, Lesson, Observation, Standing
-from autokd.types import Dimension, Surveyor
+from autokd.types import Dimension, Sample, Surveyor
 
 __all__ = ["CURVE", "EPOCH_S", "STOPPED", "AutoSampler", "observe"]
 
@@ -81,6 +81,7 @@ class AutoSampler(optuna.samplers.BaseSampler):
         self._dimensions, self._recipe = tuple(dimensions), frozenset(recipe)
         self._intersection = IntersectionSearchSpace()
         self._advisor: Advisor | None = None
+        self._proposed: dict[int, Sample] = {}
         self._random = optuna.samplers.RandomSampler(seed=self._advice.seed)
 
     def infer_relative_search_space(
@@ -133,7 +134,29 @@ class AutoSampler(optuna.samplers.BaseSampler):
             advisor = self._advise(dimensions)
             observations = self._observe(study, advisor=advisor)
             others = [one for one in observations if one.key != trial.number]
-            return dict(advisor.suggest(others))
+            known = {one.key for one in observations} | {trial.number}
+            others += self._begun_meanwhile(study, known)
+            proposal = dict(advisor.suggest(sorted(others, key=lambda one: one.key)))
+            self._proposed[trial.number] = proposal
+            return proposal
+
+    def _begun_meanwhile(self, study: optuna.Study, known: set[int]) -> list[Observation]:
+        """What other threads were proposed and have not stored yet: value by value, in a database.
+
+        Args:
+            study: Theirs, too.
+            known: Numbers of the trials that need not be told.
+
+        Returns:
+            One for each.
+        """
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        live = {trial.number for trial in running} - known
+        self._proposed = {key: one for key, one in self._proposed.items() if key in live}
+        return [
+            Observation(key=key, sample=sample, state="running")
+            for key, sample in self._proposed.items()
+        ]
 
     def standings(self, study: optuna.Study) -> list[Standing]:
         """How the stopped trials of a study stand, the one that is worth most first.

@@ -86,7 +86,8 @@ class RayCluster:
         """Trials that fit into the cluster at once."""
         total = self.ray.cluster_resources()
         needs = {"CPU": self.trial["num_cpus"], "GPU": self.trial["num_gpus"]}
-        return min(int(total.get(kind, 0.0) // n) for kind, n in needs.items() if n > 0)
+        shares = [total.get(kind, 0.0) / n for kind, n in needs.items() if n > 0]
+        return int(min(shares) + 1e-9)  # 1 / 0.2 is 5, 1 // 0.2 is 4
 
     def on_node(self, node: str) -> Any:  # noqa: ANN401 - Ray's
         """The strategy that holds something to a node."""

@@ -7,8 +7,10 @@ machine would have.
 """
 
 import atexit
+import contextlib
 import dataclasses
 import functools
+import logging
 import shutil
 import tempfile
 import time
@@ -36,6 +38,8 @@ from autokd.types import EpochLog, dump_json, load_json
 
 __all__ = ["RayCrew", "build_ray_crew"]
 
+_logger = logging.getLogger(__name__)
+
 _POLL_S = 0.25
 _MOST_DEATHS = 3  # in a row, without an epoch in between
 
@@ -62,12 +66,17 @@ class Desk:
 
     def tell(self, name: str, epoch: int, text: str, files: Mapping[str, bytes]) -> bool:
         """An epoch has ended; whether the training goes on, as far as it is known."""
-        self._checkpoints.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():
             path = self._checkpoints / Path(file).name
             temporary = path.with_suffix(".desk.tmp")
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(content)
+                temporary.replace(path)
+            except OSError as error:
+                _logger.warning("a checkpoint cannot be kept, the one before stays: %s", error)
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
         self._rows.append((name, epoch, text))
         return not self._is_halted
 

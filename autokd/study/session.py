@@ -295,9 +295,9 @@ def _closing(session: _Session) -> Generator[None]:
         front: Front | None = None
         files: tuple[Path, ...] = ()
         try:
+            session.keep_time()
             session.crew.close()
             session.progress.end()
-            session.keep_time()
             if session.folder.has_front:
                 front = session.folder.load_front()
                 files = session.draw() if front.students else ()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import final
 
 from autokd.candidate import count_rounding_epochs, learn_engine
+from autokd.distillation import OnEpoch
 from autokd.errors import AutoKDError, ConfigError, StorageError, StudyError
 from autokd.jobs import Claim, JobQueue, LeaseLostError, Posting, check_reachable, open_engine
 from autokd.study.calls import localise, open_bench, read_call
@@ -81,7 +82,7 @@ def work(
         crew = build_crew(workers, device=choose_device(config))
         bench = open_bench(call, config, scratch=Path(scratch), weights=queue.files(study))
         queue.greet(study, name, slots=crew.size)
-        worker = _Worker(name, study, queue=queue, bench=bench, crew=crew, say=say)
+        worker = _Worker(name, study, storage=storage, queue=queue, bench=bench, crew=crew, say=say)
         say(f"worker {name}: {crew.size} side by side for study {study}")
         is_heard = True
         try:
@@ -151,13 +152,15 @@ class _Worker:
         name: str,
         study: str,
         *,
+        storage: str,
         queue: JobQueue,
         bench: Bench,
         crew: Crew,
         say: Callable[[str], object],
     ) -> None:
         self.n_done = 0
-        self._name, self._study, self._queue, self._bench = name, study, queue, bench
+        self._name, self._study, self._storage = name, study, storage
+        self._queue, self._bench = queue, bench
         self._crew, self._say = crew, say
         self._lost: set[int] = set()
 
@@ -209,7 +212,7 @@ class _Worker:
                 key=_Held(claim=claim, order=order),
                 title=claim.name,
                 epochs=epochs,
-                work=partial(carry_out, order, self._bench),
+                work=partial(self._carry, claim, order),
                 stops=range(1, epochs + 1),  # so that it waits until its checkpoint is sent
             )
         )
@@ -233,23 +236,48 @@ class _Worker:
         claim = job.key.claim
         files = read_checkpoints(self._bench, claim.name)
         try:
-            goes_on = self._queue.tell(
+            return self._queue.tell(
                 claim, self._name, epoch=row.epoch, text=dump_json(row), files=files
             )
-            if goes_on and row.epoch in claim.stops:
-                goes_on = self._ask(claim, row.epoch)
         except LeaseLostError:
             self._lost.add(claim.id)
             return False
-        return goes_on
+
+    def _carry(self, claim: Claim, order: Order, on_epoch: OnEpoch) -> Outcome:
+        """What the process of a job does: trains, and asks at the rungs itself.
+
+        The others are heard and sent meanwhile, and who is idle gets a job.
+
+        Args:
+            claim: Of the job, whose stops are the rungs.
+            order: What.
+            on_epoch: Tells the worker, which sends it.
+
+        Returns:
+            What came of it.
+        """
+
+        def tell(row: EpochLog) -> bool:
+            if on_epoch(row) is False:
+                return False
+            return row.epoch not in claim.stops or self._ask(claim, row.epoch)
+
+        return carry_out(order, self._bench, tell)
 
     def _ask(self, claim: Claim, epoch: int) -> bool:
-        """Waits for the coordinator's word."""
-        while not self._crew.is_halting:
-            answer = self._queue.answer(claim, self._name, epoch=epoch)
-            if answer is not None:
-                return answer
-            time.sleep(_POLL_S)
+        """Waits for the coordinator's word, on a connection of its own."""
+        engine = open_engine(self._storage)
+        try:
+            queue = JobQueue(engine)
+            while not self._crew.is_halting:
+                answer = queue.answer(claim, self._name, epoch=epoch)
+                if answer is not None:
+                    return answer
+                time.sleep(_POLL_S)
+        except LeaseLostError:  # the worker will hear of it, too
+            return False
+        finally:
+            engine.dispose()
         return False
 
     def _finish(self, done: Done) -> None:

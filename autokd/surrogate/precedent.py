@@ -90,6 +90,7 @@ class Precedent:
             raise ValueError(f"`lesson` must hold two candidates, got {len(lesson)}")
         self._dimensions = tuple(dimensions)
         self._encoding = Encoding(shared)
+        self._front = lesson.front()
         self._lesson = lesson = lesson.thin(_MOST)
         self._shift = np.zeros(len(lesson.prospects[0].traits))
         counts = [
@@ -145,7 +146,7 @@ class Precedent:
         Returns:
             Values of the new study's dimensions; those of a recipe may be missing.
         """
-        found = [one for sample in self._lesson.front() if (one := self._translate(sample))]
+        found = [one for sample in self._front if (one := self._translate(sample))]
         rows = np.unique(np.linspace(0, len(found) - 1, min(n, len(found))).round().astype(int))
         return [found[row] for row in rows]
 

@@ -1,5 +1,6 @@
 """What is known of candidates before they are trained, kept by network."""
 
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from typing import final
@@ -59,6 +60,8 @@ class Prospects:
                     f"`latency_ms` must be positive, got {prospect.latency_ms} for {sample}; a "
                     "surveyor gives None for what cannot be measured"
                 )
+            if prospect is not None and not prospect.traits:  # its latency is one at any rate
+                prospect = dataclasses.replace(prospect, traits=(math.log(prospect.latency_ms),))
             self._known[key] = prospect
             self._samples[key] = sample
 

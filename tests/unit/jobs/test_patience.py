@@ -72,7 +72,29 @@ def test_patience_has_an_end_and_a_full_disk_is_not_waited_for(monkeypatch):
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(times) > 1
-    times.clear()
-    with pytest.raises(OperationalError, match="is full"):
-        fail("database or disk is full")()
-    assert len(times) == 1
+    for text in ("database or disk is full", "attempt to write a readonly database"):
+        times.clear()
+        with pytest.raises(OperationalError, match=text):
+            fail(text)()
+        assert len(times) == 1
+
+
+def test_who_has_waited_in_vain_does_not_wait_again_until_it_is_answered(monkeypatch):
+    monkeypatch.setattr(patience, "_PATIENCE_S", 0.3)
+    times = []
+
+    @patiently
+    def fail():
+        times.append(time.monotonic())
+        raise away()
+
+    def count():
+        times.clear()
+        with pytest.raises(StorageError):
+            fail()
+        return len(times)
+
+    assert count() > 1
+    assert count() == 1, "as where a session tidies up"
+    assert patiently(lambda: "here")() == "here"
+    assert count() > 1

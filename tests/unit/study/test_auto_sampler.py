@@ -90,6 +90,35 @@ def test_threads_of_one_process_share_a_sampler():
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 8
 
 
+def test_what_another_thread_has_not_stored_yet_is_not_proposed_again():
+    sampler = AutoSampler(FakeSurveyor(LABELS), dimensions=DIMENSIONS, advice=Advice(n_initial=3))
+    study = build_study(sampler)
+    study.optimize(objective, n_trials=6)
+    space, proposals = {one.label: build_distribution(one) for one in DIMENSIONS}, []
+    for _ in range(4):  # asked for by four threads, each value of which is stored later
+        trial = study.ask()
+        frozen = study.trials[trial.number]
+        proposals.append(tuple(sampler.sample_relative(study, frozen, space).values()))
+    assert len(set(proposals)) == 4
+    for number in range(6, 10):
+        study.tell(number, state=TrialState.FAIL)
+    study.optimize(objective, n_trials=1)
+    assert not sampler._begun_meanwhile(study, set()), "what has ended is forgotten"
+
+
+def test_a_surveyor_may_know_latencies_alone():
+    class Bare:
+        def survey(self, samples):
+            return [
+                Prospect(latency_ms=float((1 + one["depth"]) * (1 + one["width"])), traits=())
+                for one in samples
+            ]
+
+    study = build_study(AutoSampler(Bare(), dimensions=DIMENSIONS, advice=Advice(n_initial=3)))
+    study.optimize(objective, n_trials=8)
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+
+
 def test_a_choice_that_is_no_plain_value_is_refused():
     kind = optuna.distributions.CategoricalDistribution([None, 0.1])
     with pytest.raises(TypeError, match=r"`dropout` must have choices of text.* got None; write"):

@@ -80,7 +80,10 @@ def working(bench, folder, *, elsewhere):
     queue = JobQueue(engine)
     queue.open_study("s", "{}", files={})
     queue.greet("s", "w", slots=1)
-    worker = _Worker("w", "s", queue=queue, bench=elsewhere, crew=InlineCrew(), say=lambda _: None)
+    worker = _Worker(
+        "w", "s", storage="sqlite://", queue=queue, bench=elsewhere, crew=InlineCrew(),
+        say=lambda _: None,
+    )  # fmt: skip
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()
     crew = RemoteCrew(queue, "s", bench=bench, lease_s=600.0)

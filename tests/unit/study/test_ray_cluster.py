@@ -176,6 +176,15 @@ def answer(*words, **options):
     return lambda _: node(*words, **options)
 
 
+@pytest.mark.parametrize(
+    ("n_cpus", "n_gpus", "n_slots"), [(0.1, 0.0, 10), (1.0, 0.2, 1), (0.01, 0.2, 5), (2.0, 0.0, 0)]
+)
+def test_a_share_of_a_device_fits_as_often_as_it_should(n_cpus, n_gpus, n_slots):
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 1.0, "GPU": 1.0})
+    cluster = RayCluster(ray=ray, trial={"num_cpus": n_cpus, "num_gpus": n_gpus})
+    assert cluster.n_slots == n_slots
+
+
 def test_nodes_that_are_alike_are_the_latency_device(join):
     assert join(answer(), answer()).node == node()
     assert join().node is None

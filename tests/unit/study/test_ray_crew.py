@@ -40,6 +40,14 @@ def test_a_desk_keeps_checkpoints_where_the_coordinator_looks(tmp_path):
     assert desk.take_rows() == []
 
 
+def test_a_checkpoint_that_cannot_be_kept_costs_a_warning(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    desk = Desk(tmp_path / "file")
+    assert desk.tell("trial-1", 1, "one", {"trial-1.0.checkpoint": b"one"})
+    assert "a checkpoint cannot be kept" in caplog.text
+    assert desk.take_rows() == [("trial-1", 1, "one")]
+
+
 def test_what_a_student_begins_with_goes_to_its_node(tmp_path):
     checkpoints = CheckpointFolder(tmp_path, limit_bytes=2**30)
     checkpoints.start("trial-1").write_bytes(b"inherited")

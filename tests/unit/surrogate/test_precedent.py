@@ -98,6 +98,13 @@ def test_seeds_are_the_front_from_the_fastest_to_the_slowest():
     assert accuracies == sorted(accuracies)
 
 
+def test_seeds_are_the_whole_front_of_a_study_that_is_thinned():
+    lesson = learn(900)
+    front = lesson.front()
+    assert len(lesson.thin(400).front()) < len(front), "thinned evenly, it has lost some"
+    assert Precedent(DIMENSIONS, lesson).seeds(len(front)) == front
+
+
 def test_an_earlier_study_with_rungs_is_learnt_as_far_as_it_came():
     for n_ended in (0, 1, 12):
         curves = tuple(
