@@ -15,6 +15,8 @@ __all__ = ["Ladder"]
 Curve = tuple[float, ...]
 """The accuracies of one candidate at the rungs that it has reached, the lowest first."""
 
+_FIRST = 10
+
 
 @final
 class Ladder:
@@ -23,9 +25,11 @@ class Ladder:
     What is not known of a candidate is predicted rung by rung, the uncertainty carried along,
     so that a candidate that was stopped and one that was never trained are compared fairly.
     What is expected of a rung is a line through what the rung below gave: where few were trained
-    to the end, a candidate that is bad early is not believed to become a good one. Earlier studies
-    are like rungs below the lowest, but doubted: what they expect is believed as far as the
-    candidates of this one bear it out.
+    to the end, a candidate that is bad early is not believed to become a good one. The lowest rung
+    alone tells what is broken: who gets further was chosen, for being good or for being fast, and a
+    level drawn from those would lift the fast ones above what they are. Earlier studies are like
+    rungs below the lowest, but doubted: what they expect is believed as far as the candidates of
+    this one bear it out.
 
     Where nobody has got to the end yet, or one alone, the highest rung that two have reached stands
     for it: with rungs far apart that is most of a study.
@@ -35,14 +39,12 @@ class Ladder:
         approximations are available", 2000 (the chain of fidelities).
     """
 
-    def __init__(
-        self, n_rungs: int, *, n_first: Sequence[int] = (), noise: Noise | None = None
-    ) -> None:
+    def __init__(self, n_rungs: int, *, n_first: int = _FIRST, noise: Noise | None = None) -> None:
         """Knows nothing yet.
 
         Args:
             n_rungs: The last one is the end of the training; at least 1.
-            n_first: Of each rung, candidates that were not chosen for being very good.
+            n_first: At the lowest rung, candidates that were not chosen for being good.
             noise: Of an observed accuracy, as far as it is known. What seeds tell of it is for the
                 lowest rung alone, since the higher ones go on with the same seed.
 
@@ -53,7 +55,7 @@ class Ladder:
             raise ValueError(f"`n_rungs` must be at least 1, got {n_rungs}")
         self.n_rungs = n_rungs
         self.n_known = 0
-        self._n_first = tuple(n_first) or (10,) * n_rungs
+        self._n_first = n_first
         self._noise = noise or Noise()
         self._models = [AccuracyModel(noise=None if n else self._noise) for n in range(n_rungs)]
         self._trends = [Trend() for _ in range(n_rungs)]
@@ -81,7 +83,10 @@ class Ladder:
             known = evidence.take(rows)
             reached = [curve for curve in curves if len(curve) > rung]
             accuracies = np.array([curve[rung] for curve in reached], dtype=np.float64)
-            accuracies = winsorise(accuracies, n_first=self._n_first[rung])
+            if rung:  # who is here was chosen for being good: nothing tells what is broken
+                accuracies = np.maximum(accuracies, self._floors[rung - 1])
+            else:
+                accuracies = winsorise(accuracies, n_first=self._n_first)
             self._floors[rung] = accuracies.min()
             below: list[Float64[np.ndarray, " count"]] = []
             if rung:

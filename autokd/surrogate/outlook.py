@@ -60,7 +60,7 @@ class Outlook:
             n_first: Of each rung, candidates that were not chosen for being very good.
         """
         self._prospects, self._advice, self._n_first = prospects, advice, tuple(n_first)
-        self._ladder = Ladder(advice.n_rungs, n_first=self._n_first, noise=advice.noise)
+        self._ladder = Ladder(advice.n_rungs, n_first=self._n_first[0], noise=advice.noise)
         self._learnt: dict[int, Curve] = {}
         self._is_able = False
 

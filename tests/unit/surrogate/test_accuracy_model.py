@@ -97,10 +97,20 @@ def test_what_is_bad_early_is_not_believed_to_become_good():
     known = evidence(12)
     low = np.linspace(0.6, 0.8, 12)
     curves = [(a, 0.5 + 0.5 * a) if row > 7 else (a,) for row, a in enumerate(low.tolist())]
-    ladder = Ladder(2, n_first=(8, 4))
+    ladder = Ladder(2, n_first=8)
     assert ladder.fit(known, curves)
     mean, _ = ladder.predict(known, [(0.1,)] * 12)
     assert (mean < 0.85).all()
+
+
+def test_a_fast_one_among_the_first_to_end_is_not_lifted():
+    known = evidence(12)
+    ends = {2: (0.73, 0.867), 4: (0.76, 0.921), 6: (0.77, 0.920), 8: (0.77, 0.929)}
+    curves = [ends.get(row, (0.5 + 0.02 * row,)) for row in range(12)]
+    ladder = Ladder(2)
+    assert ladder.fit(known, curves)
+    mean, _ = ladder.predict(known, curves)
+    assert mean[2] == pytest.approx(0.867), "else whatever is as fast seems to beat it for ever"
 
 
 def test_it_needs_two_candidates_and_must_learn_first():
