@@ -15,8 +15,8 @@ GPSampler (`gp`) takes seconds a suggestion and gets fewer seeds and trials than
 with `--gp-seeds 30 --gp-trials 200`.
 
 Seeds come one after another; Ctrl-C prints what there is. All of it takes many hours: with `--keep
-FILE` runs that have ended are written there, and the same command later goes on with the others
-(runs of another table or column are left alone; those of older code are not told apart).
+FILE` runs that have ended are written there, and the same command later goes on with the others;
+of older code they are taken, of another table not. Those of the docs are in benchmarks/results.
 """
 
 import argparse
@@ -34,6 +34,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -226,9 +227,10 @@ def recall(path: Path | None, tasks: Sequence[Task]) -> list[tuple[Task, Trace, 
 
 
 def keep(path: Path | None, task: Task, trace: Trace, seconds: float) -> None:
-    """Adds a run to the file."""
+    """Adds a run to the file: of its trace the steps and the end."""
     if path is not None:
-        row = {"task": asdict(task), "trace": trace, "suggest_s": seconds}
+        steps = [two for one, two in pairwise([(0.0, 0.0), *trace[:-1]]) if two[1] > one[1]]
+        row = {"task": asdict(task), "trace": [*steps, trace[-1]], "suggest_s": seconds}
         with path.open("a+") as file:
             file.seek(0)
             is_cut = not f"\n{file.read()}".endswith("\n")  # the last line of a killed run
