@@ -102,10 +102,14 @@ class Fragile(nn.Module):
 @pytest.fixture(scope="module")
 def fragile(data):
     """A student, and pictures labelled with what it says of them."""
-    student = Fragile()
+    student, pictures = Fragile(), data.val_images.float() / 255
     with torch.no_grad():
-        labels = student(data.val_images.float() / 255).argmax(1)
-    return student, dataclasses.replace(data, val_labels=labels)
+        student.last.bias -= student(pictures).mean(0)  # on some processors all are one class
+        logits = student(pictures)
+    best, second = logits.topk(2).values.unbind(1)
+    sure = (best - second).argsort()[len(pictures) // 2 :]  # no rounding makes these others
+    images, labels = data.val_images[sure], logits[sure].argmax(1)
+    return student, dataclasses.replace(data, val_images=images, val_labels=labels)
 
 
 def test_the_accuracy_is_that_of_the_file_in_the_runtime(fragile, tmp_path):

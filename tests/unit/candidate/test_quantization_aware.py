@@ -84,7 +84,15 @@ def test_teacher_and_float_self_are_heard(trained, data, tmp_path):
 
     recipe = dataclasses.replace(PLAIN, alpha=0.0, alpha_end=0.5, alpha_schedule="linear")
     teacher = KnownTeacher(network=Teacher())
-    result = run(student, data, tmp_path / "a.onnx", recipe=recipe, teacher=teacher, epochs=1)
+    result = run(
+        student,
+        data,
+        tmp_path / "a.onnx",
+        recipe=recipe,
+        teacher=teacher,
+        epochs=1,
+        settings=QuantizationSettings(self_weight=1e4),  # so early both are almost one
+    )
     assert sum(asked) == len(data.train_images) // 32 * 32
     assert result.training.curve[0].alpha == 0.5  # as loud as the recipe ever has it
     alone = run(

@@ -13,7 +13,7 @@ from autokd.candidate import (
 )
 from autokd.config import Config
 from autokd.data import load_data
-from autokd.distillation import Plan
+from autokd.distillation import Engine, Plan
 from autokd.spaces import build_space
 from autokd.types import Recipe
 
@@ -41,7 +41,8 @@ def recurrent(tmp_path):
 
 def test_a_student_that_uses_a_block_twice_is_trained_kept_and_read_back(recurrent, tmp_path):
     data = load_data(Config(train_limit=200))
-    plan = Plan(epochs=2, batch_size=32, seed=0, device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    plan = Plan(epochs=2, batch_size=32, seed=0, device=cpu, engine=Engine(device=cpu))
     keeper = CheckpointFile(tmp_path / "one.checkpoint")
 
     def train(seed, **options):
