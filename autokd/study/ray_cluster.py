@@ -1,6 +1,7 @@
 """A Ray cluster: how one is joined, what a trial needs of it, and latencies of its devices."""
 
 import dataclasses
+import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ LATENCY_DEVICE = "latency_device"
 _EXTRA = "install autokd[ray]"
 _PATIENCE_S = 600.0  # for a node to measure on
 _TURN_S = 60.0  # that a network may take in each process that times it
+_ANSWER_S = 10.0  # for a connection; Ray itself would try for minutes
 
 
 @dataclasses.dataclass
@@ -166,14 +168,26 @@ def _join(ray: Any, address: str) -> None:  # noqa: ANN401 - the module
             )
         return
     try:
+        _knock(address)
         ray.init(address=address, namespace="autokd", log_to_driver=False, configure_logging=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
             f"`--ray` must be the address of a running cluster, got {address}: {reason}; "
             "start one with `ray start --head`"
         ) from error
     _OWN.has_joined = True
+
+
+def _knock(address: str) -> None:
+    """Connects once, so that a wrong address costs seconds and one line.
+
+    Args:
+        address: HOST:PORT, also of Ray's client; others, as `auto`, are Ray's to find.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
 
 
 def _find_kind(cluster: RayCluster, devices: Sequence[str], config: Config) -> LatencyNode | None:

@@ -111,6 +111,7 @@ def test_what_is_wrong_with_a_cluster_is_said(run, tmp_path):
     code, _, err = run(tmp_path, *SEARCH, "--ray", "127.0.0.1:9", "--remote")
     assert code == 2
     assert err == "ConfigError: `--ray` must stand without --remote, got 127.0.0.1:9 and --remote\n"
-    code, _, err = run(tmp_path, *SEARCH, "--ray", "nowhere")
-    assert code == 2
-    assert "`--ray` must be the address of a running cluster, got nowhere" in err
+    for address in ("nowhere", "127.0.0.1:9"):
+        code, _, err = run(tmp_path, *SEARCH, "--ray", address)
+        assert code == 2
+        assert f"`--ray` must be the address of a running cluster, got {address}" in err

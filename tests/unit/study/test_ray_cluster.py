@@ -1,5 +1,6 @@
 """Latencies of a cluster's nodes, with a Ray that runs each task here and at once."""
 
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -163,6 +164,7 @@ def test_a_device_that_is_gone_is_no_fault_of_the_network(fault, said, model):
 def join(monkeypatch):
     monkeypatch.setattr(ray_cluster, "_OWN", ray_cluster._Own())
     monkeypatch.setattr(RayCluster, "on_node", lambda _, node: node)
+    monkeypatch.setattr(ray_cluster, "_knock", lambda _: None)
 
     def join(*nodes, address="auto", ray=None, **options):
         monkeypatch.setitem(sys.modules, "ray", ray or FakeRay(nodes))
@@ -229,3 +231,22 @@ def test_what_the_user_has_joined_is_used_and_not_left(join):
 def test_an_address_where_nothing_answers_is_refused(join):
     with pytest.raises(ConfigError, match="must be the address of a running cluster, got nowhere"):
         join(address="nowhere", ray=FakeRay(joined=""))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "127.0.0.1:9{}"])
+def test_a_closed_port_is_refused_before_ray_tries_for_minutes(address, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = address.format(server.getsockname()[1])
+    ray = FakeRay(joined="")
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was asked"))
+    with pytest.raises(ConfigError, match=f"of a running cluster, got {address}: .*; start one"):
+        ray_cluster._join(ray, address)
+
+
+def test_ray_is_asked_where_something_listens(monkeypatch):
+    monkeypatch.setattr(ray_cluster, "_OWN", ray_cluster._Own())
+    ray = FakeRay(joined="")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        ray_cluster._join(ray, address)
+    assert ray.is_initialized()
