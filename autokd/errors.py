@@ -15,7 +15,7 @@
         ├── ExportError       a student cannot be exported, or the export is not the student
         ├── MeasureError      a latency cannot be measured
         ├── TargetError       a target fails on one network after another
-        ├── WorkerError       a process that trained was killed, three times
+        ├── WorkerError       a process that trained was killed again and again
         ├── StorageError      the database of a study is away, and was waited for in vain
         ├── MeetingError      other sites of a federation do not come, or give rubbish
         └── TrackingError     the tracking server cannot be used
@@ -116,7 +116,7 @@ class TrackingError(RunError):
 
 
 class WorkerError(RunError):
-    """A process that trained was killed, three times one after another."""
+    """A process that trained was killed, again and again without an epoch between."""
 
 
 class StorageError(RunError):

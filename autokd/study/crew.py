@@ -44,7 +44,7 @@ class Done:
     Attributes:
         job: Which.
         result: What its work gave; none where there is a fault.
-        fault: Why nothing came of it: its process was killed, three times without an epoch
+        fault: Why nothing came of it: its process was killed again and again without an epoch
             between.
         paused_s: How long it was stopped, so that something else could be timed.
     """

@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -34,6 +36,8 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _TRIAL_S = 10.0  # for a forked process to show that it can train
 _LOOK_S = 5.0  # after processes that were stopped and forgotten
 _MOST_DEATHS = 3  # in a row, without an epoch in between
+_MOST_KILLS = 10  # likewise, where somebody has sent a signal and memory has not run out
+_VMSTAT = Path("/proc/vmstat")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,6 +50,7 @@ class _Worker:
     pipe: Connection
     n_deaths: int = 0  # of those before it, since the last epoch
     heard: int = 0  # the last epoch; one that is begun again may ask after it again
+    n_out_of_memory: int | None  # of all processes of the machine, before it was begun
 
 
 @final
@@ -96,7 +101,8 @@ class ForkedCrew:
     ) -> Done | None:
         """Waits for a job to end; one whose process was killed is begun again.
 
-        It is given up when it is killed three times in a row without an epoch in between.
+        It is given up when it dies three times in a row without an epoch in between; ten times
+        where a signal ended it and the kernel says that memory has not run out meanwhile.
 
         Args:
             on_epoch: Told of each epoch of each job meanwhile; `False` ends it at its stops.
@@ -125,8 +131,8 @@ class ForkedCrew:
                     raise value
                 if kind == "done":
                     return Done(job=worker.job, result=value[0], paused_s=value[1])
-                if worker.n_deaths + 1 == _MOST_DEATHS:
-                    return Done(job=worker.job, fault=_describe_end(worker.process.exitcode))
+                if (fault := _give_up(worker)) is not None:
+                    return Done(job=worker.job, fault=fault)
                 again = self._fork(worker.job, slot=worker.slot)
                 again.n_deaths, again.heard = worker.n_deaths + 1, worker.heard
                 self._workers.append(again)
@@ -143,6 +149,7 @@ class ForkedCrew:
 
     def _fork(self, job: Job, *, slot: int) -> _Worker:
         context = multiprocessing.get_context("fork")
+        n_out_of_memory = _count_out_of_memory()
         ours, theirs = context.Pipe()
         process = context.Process(
             target=_run, args=(job, theirs, self._cores(job, slot), self._halting), daemon=True
@@ -152,7 +159,9 @@ class ForkedCrew:
             warnings.simplefilter("ignore", DeprecationWarning)
             process.start()
         theirs.close()
-        return _Worker(job=job, slot=slot, process=process, pipe=ours)
+        return _Worker(
+            job=job, slot=slot, process=process, pipe=ours, n_out_of_memory=n_out_of_memory
+        )
 
     def _cores(self, job: Job, slot: int) -> list[int]:
         cores = sorted(os.sched_getaffinity(0))
@@ -229,9 +238,26 @@ def _receive(pipe: Connection) -> tuple[str, Any]:
         return "killed", None
 
 
-def _describe_end(code: int | None) -> str:
+def _give_up(worker: _Worker) -> str | None:
+    """Why a job whose process has died is not begun again; none where it is."""
+    n, code = worker.n_deaths + 1, worker.process.exitcode
+    count = _count_out_of_memory()
+    is_killed = code in (-signal.SIGKILL, -signal.SIGTERM)
+    has_room = count is not None and count == worker.n_out_of_memory
+    if n < (_MOST_KILLS if is_killed and has_room else _MOST_DEATHS):
+        return None
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    return f"its process ended three times without a result ({how}); most likely memory ran out"
+    why = "something kills it" if is_killed and has_room else "most likely memory ran out"
+    return f"its process ended {n} times without a result ({how}); {why}"
+
+
+def _count_out_of_memory() -> int | None:
+    """How many processes the kernel has killed for want of memory; none where it does not tell."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", _VMSTAT.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return None if found is None else int(found[1])
 
 
 def can_fork() -> bool:

@@ -142,14 +142,56 @@ def test_a_polite_kill_of_one_job_begins_it_again_and_halts_nobody(tmp_path):
     assert not crew.is_halting
 
 
-def test_a_job_that_is_killed_three_times_is_given_back_with_the_reason():
+@pytest.mark.parametrize(
+    ("vmstat", "end", "fault"),
+    [
+        ("", "signal 9", "3 times without a result (signal 9); most likely memory ran out"),
+        ("oom_kill 7", "signal 9", "10 times without a result (signal 9); something kills it"),
+        ("oom_kill 7", "signal 15", "10 times without a result (signal 15); something kills it"),
+        ("oom_kill 7", "signal 11", "3 times without a result (signal 11); most likely memory"),
+        ("oom_kill 7", "exit 3", "3 times without a result (exit code 3); most likely memory"),
+    ],
+)
+def test_a_job_that_is_killed_again_and_again_is_given_back_with_the_reason(
+    vmstat, end, fault, monkeypatch, tmp_path
+):
+    (tmp_path / "vmstat").write_text(f"pgfault 12\n{vmstat}\noom_kill_other 9\n")
+    monkeypatch.setattr(forked_crew, "_VMSTAT", tmp_path / "vmstat")
+    kind, number = end.split()
+
+    def work(_):
+        if kind == "exit":
+            os._exit(int(number))
+        os.kill(os.getpid(), int(number))
+
     crew = ForkedCrew(1)
-    crew.start(job(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
+    crew.start(job(work))
     done = crew.wait(ignore)
     assert done.result is None
-    assert "three times" in done.fault
-    assert "signal 9" in done.fault
+    assert fault in done.fault
     assert not crew.running
+
+
+def test_where_the_kernel_kills_for_memory_three_times_are_enough(monkeypatch, tmp_path):
+    def work(_):
+        n = int(vmstat.read_text().split()[-1])
+        vmstat.write_text(f"oom_kill {n + 1}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("oom_kill 0\n")
+    monkeypatch.setattr(forked_crew, "_VMSTAT", vmstat)
+    crew = ForkedCrew(1)
+    crew.start(job(work))
+    assert "3 times" in crew.wait(ignore).fault
+    assert vmstat.read_text() == "oom_kill 3\n"
+
+
+def test_a_machine_that_tells_nothing_of_its_memory_is_no_fault(monkeypatch, tmp_path):
+    monkeypatch.setattr(forked_crew, "_VMSTAT", tmp_path / "nowhere")
+    crew = ForkedCrew(1)
+    crew.start(job(lambda _: os.kill(os.getpid(), signal.SIGKILL)))
+    assert "3 times" in crew.wait(ignore).fault
 
 
 def test_nothing_moves_while_the_crew_is_paused(tmp_path):
@@ -327,8 +369,8 @@ def test_an_epoch_that_is_told_again_makes_good_for_no_death():
     crew = ForkedCrew(1)
     crew.start(job(work, stops=(1,)))
     done = crew.wait(lambda _job, epoch: rows.append(epoch.epoch))
-    assert "three times" in done.fault
-    assert rows == [1, 1, 1]
+    assert "10 times" in done.fault
+    assert rows == [1] * 10
 
 
 EXPORTED_BEFORE_A_GRADIENT = """
