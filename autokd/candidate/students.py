@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -102,7 +103,7 @@ def load_student(space: Space, sample: Sample, *, data: DataCard, weights: Path)
         The student in evaluation mode.
 
     Raises:
-        StudyError: The weights are not there.
+        StudyError: The weights are not there, or are of another network.
     """
     if not weights.exists():
         raise StudyError(
@@ -110,5 +111,12 @@ def load_student(space: Space, sample: Sample, *, data: DataCard, weights: Path)
             "or search again with another --study"
         )
     student, _ = build_student(space, sample, data=data, seed=0)
-    student.load_state_dict(load_file(weights))
+    try:
+        student.load_state_dict(load_file(weights))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise StudyError(
+            f"a student must have the weights of {weights}, got {reason}; put back the Python file "
+            "of --space or --student and the packages that it was trained with"
+        ) from error
     return student.eval()

@@ -46,7 +46,8 @@ class Config(BaseModel):
         None,
         ge=4,
         le=1024,
-        description="Side of the square that pictures of a folder are resized to, in pixels",
+        description="Side of the square that pictures of a folder are resized to, in pixels "
+        "[default: as they are where all are alike and none is over 512, else 224 at most]",
     )
     data_root: Path = Field(Path("data"), description="Where torchvision sets lie")
     download: bool = Field(False, description="Let torchvision fetch the set")

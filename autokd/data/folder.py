@@ -88,7 +88,7 @@ def find_pictures(folder: Path, *, name: str) -> list[Path]:
     """The files in a folder and below it whose names are those of pictures, in order.
 
     Args:
-        folder: Searched with all its sub-folders; links are followed.
+        folder: Searched with all its sub-folders but for hidden ones; links are followed.
         name: How to call it in a message.
 
     Returns:
@@ -98,21 +98,23 @@ def find_pictures(folder: Path, *, name: str) -> list[Path]:
         DataError: A folder cannot be looked into.
     """
     faults: list[OSError] = []
+    paths: list[Path] = []
     readable = {
         suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN
     }
-    paths = sorted(
-        Path(at) / file
-        for at, _, files in os.walk(folder, followlinks=True, onerror=faults.append)
-        for file in files
-        if file[0] != "." and Path(file).suffix.lower() in readable
-    )
+    for at, folders, files in os.walk(folder, followlinks=True, onerror=faults.append):
+        folders[:] = [each for each in folders if each[0] != "."]  # thumbnails, checkpoints
+        paths += [
+            Path(at) / file
+            for file in files
+            if file[0] != "." and Path(file).suffix.lower() in readable
+        ]
     if faults:
         got = f"{faults[0].strerror} in {faults[0].filename}"
         raise DataError(
             f"{name} must be readable, got {got}; move it away or change its permissions"
         )
-    return paths
+    return sorted(paths)
 
 
 def read_heads(paths: Sequence[Path]) -> list[tuple[tuple[int, int], str] | None]:
@@ -178,7 +180,21 @@ def _find_classes(folders: dict[int, Path], *, name: str) -> tuple[str, ...]:
                 f"{name}: {folders[role].name}/ must hold the classes of train/, "
                 f"got a difference in {', '.join(differing[:3])}"
             )
+    strange = [each for each in classes[TRAIN] if not _is_text(each)]
+    if strange:
+        raise DataError(
+            f"{name}: a class must have a name in UTF-8, got {strange[0]!a}; rename its folder"
+        )
     return tuple(classes[TRAIN])
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name of the file system is one that files and MLflow can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _find_members(folder: Path, *, name: str, may_lack: bool) -> list[Path]:
@@ -202,5 +218,6 @@ def _fingerprint(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         state = path.stat()
-        digest.update(f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+        line = f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))  # a name may be of any bytes
     return digest.hexdigest()

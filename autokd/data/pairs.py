@@ -22,6 +22,7 @@ from autokd.errors import DataError
 __all__ = ["NamedPictures", "Pairs", "load_named_pictures", "load_pairs"]
 
 _CHANNELS = 3
+_MOST_SHOWN = 5
 _LEAST = 2  # pictures of a split: one alone is always told apart
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -197,8 +198,14 @@ def _read(paths: Sequence[Path], *, side: int) -> UInt8[Tensor, "n 3 side side"]
         pictures, np.arange(len(paths)), is_cached=n_bytes > MEMORY_LIMIT_BYTES
     )
     if not decoded.is_read.all():
-        broken = paths[int(np.flatnonzero(~decoded.is_read)[0])]
-        raise DataError(f"a picture must be readable, got {broken}; mend it or leave it out")
+        broken = [
+            str(path) for path, is_read in zip(paths, decoded.is_read, strict=True) if not is_read
+        ]
+        shown = ", ".join(broken[:_MOST_SHOWN]) + (", ..." if len(broken) > _MOST_SHOWN else "")
+        raise DataError(
+            f"pictures must be readable, got {len(broken)} that are not: {shown}; mend them or "
+            "leave them out"
+        )
     return torch.as_tensor(decoded.images)
 
 

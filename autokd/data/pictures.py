@@ -56,7 +56,7 @@ UNREADABLE = (
 )
 """What Pillow raises at files that are no pictures or broken ones."""
 
-_MAX_SIDE = 224
+_MAX_SIDE, _MAX_COMMON = 224, 512
 _MAX_SKIPPED = 0.01
 _MAX_THREADS = 8
 
@@ -197,13 +197,13 @@ def choose_shape(
         image_size: What the user wants, in pixels.
 
     Returns:
-        The wanted square; else the common size; else a square of the median shorter side, at
-        most 224 and a multiple of 8.
+        The wanted square; else the common size, where no side is over 512; else a square of the
+        median shorter side, at most 224 and a multiple of 8.
     """
     channels = 3 if is_colour else 1
     if image_size is not None:
         return channels, image_size, image_size
-    if len(set(sizes)) == 1:
+    if len(set(sizes)) == 1 and max(sizes[0]) <= _MAX_COMMON:
         width, height = sizes[0]
         return channels, height, width
     shorter = min(_MAX_SIDE, int(statistics.median(min(size) for size in sizes)))
@@ -232,6 +232,10 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which Pillow's convert would clip at 255
         high = np.asarray(image).astype(np.int64).clip(0, 65535) // 256
         image = Image.fromarray(high.astype(np.uint8))
+    elif image.mode == "F":  # grey light in [0, 1] or in 0..255, which convert would only cut off
+        light = np.nan_to_num(np.asarray(image))
+        light = light * 255 if light.max() <= 1 else light
+        image = Image.fromarray(light.clip(0, 255).round().astype(np.uint8))
     if image.has_transparency_data:  # a palette's, a colour key's or a channel of its own
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

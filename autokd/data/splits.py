@@ -80,13 +80,24 @@ class _Cutter:
         return np.sort(np.concatenate([rest, whole[is_rare]])), off
 
     def limit(self, whole: NDArray[np.int64], *, n: int) -> NDArray[np.int64]:
-        """At most `n` of them; what a small limit keeps, a larger one keeps too."""
+        """At most `n` of them; what a small limit keeps, a larger one keeps too.
+
+        As many of each class as its share is, but two of a rare one, so that it can be split.
+
+        Args:
+            whole: Places of pictures.
+            n: How many are kept.
+
+        Returns:
+            Places, in order.
+        """
         labels = self.labels[whole]
         place = np.empty(len(whole))
         shuffled = np.random.default_rng(self.seed).permutation(len(whole))
         for label in np.unique(labels):
             members = shuffled[labels[shuffled] == label]
             place[members] = (np.arange(len(members)) + 0.5) / len(members)
+            place[members[:2]] -= 1.0
         return np.sort(whole[np.argsort(place, kind="stable")[:n]])
 
 

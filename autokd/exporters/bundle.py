@@ -4,8 +4,9 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -31,6 +32,7 @@ _LEAST_PICTURES = 1000  # below, one picture of a thousand may differ
 _BATCH = 256
 _OPTIONAL = (
     "model.int8.onnx",
+    "model.pt2",
     "model.xml",
     "model.bin",
     "looks.png",
@@ -150,9 +152,11 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
     try:
         metadata = {"classes": json.dumps(data.classes), "autokd": json.dumps(card, default=str)}
         model = export_onnx(student, scratch / "model.onnx", shape=data.shape, metadata=metadata)
-        export_program(student, scratch / "model.pt2", shape=data.shape)
+        program = partial(export_program, student, shape=data.shape)
+        left_out = _try(program, scratch / "model.pt2", is_needed=target.needs_program)
         (scratch / "model.safetensors").write_bytes(dump_weights(student))
-        left_out = _try_openvino(model, scratch / "model.xml") if has_openvino() else {}
+        if has_openvino():
+            left_out |= _try(partial(export_openvino, model), scratch / "model.xml")
         write_runner(scratch, model="model.onnx" if int8 is None else "model.int8.onnx")
         for file in extras:
             shutil.copy(file, scratch)
@@ -181,8 +185,9 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
             "classes": list(data.classes),
             "input": _describe_input(data),
         }
-        (scratch / "card.json").write_text(json.dumps(full, indent=2, default=str) + "\n")
-        (scratch / "card.md").write_text(render_card(full))
+        text = json.dumps(full, indent=2, default=str) + "\n"
+        (scratch / "card.json").write_text(text, encoding="utf-8")
+        (scratch / "card.md").write_text(render_card(full), encoding="utf-8")
         names = sorted(path.name for path in scratch.iterdir())
         for name in names:
             (scratch / name).replace(out / name)
@@ -195,11 +200,13 @@ def export_bundle(  # noqa: PLR0913 - everything that a folder holds
     return Bundle(files=tuple(out / name for name in names), card=full, **figures)
 
 
-def _try_openvino(model: Path, path: Path) -> dict[str, str]:
-    """OpenVINO's files; where it lacks an operator, the student goes without them and says so."""
+def _try(write: Callable[[Path], object], path: Path, *, is_needed: bool = False) -> dict[str, str]:
+    """A further form of the student; where it lacks an operator, it is left out and said so."""
     try:
-        export_openvino(model, path)
+        write(path)
     except ExportError as error:
+        if is_needed:
+            raise
         _logger.warning("%s is left out: %s", path.name, error)
         return {path.name: str(error)}
     return {}
@@ -299,9 +306,10 @@ def _check(student: nn.Module, folder: Path, *, test: Pictures) -> dict[str, flo
     """Accuracy and agreement of the files on the test split; raises where they differ."""
     ours = _predict(student, test.images).argmax(1)
     onnx = OnnxNetwork(folder / "model.onnx").predict(test.images).argmax(1)
-    program = torch.export.load(folder / "model.pt2").module()
-    pt2 = _predict(program, test.images).argmax(1)
-    answers = {"model.onnx": onnx, "model.pt2": pt2}
+    answers = {"model.onnx": onnx}
+    if (program := folder / "model.pt2").exists():
+        module = torch.export.load(program).module()
+        answers["model.pt2"] = _predict(module, test.images).argmax(1)
     if (xml := folder / "model.xml").exists():
         answers["model.xml"] = OpenVinoNetwork(xml).predict(test.images).argmax(1)
     for name, theirs in answers.items():

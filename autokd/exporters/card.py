@@ -39,6 +39,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         "## What it does",
         _table(_figures(card)),
         *(f"Beware: {card[key]}." for key in ("elsewhere", "vain") if card.get(key)),
+        *(f"`{name}` is left out: {why}." for name, why in card.get("left_out", {}).items()),
         *_pictured(card),
         "## Input",
         f"`image`: float32 (batch, {channels}, {height}, {width}), pixels in [0, 1]; the "
@@ -52,6 +53,7 @@ def render_card(card: Mapping[str, Any]) -> str:
         _table({key: str(value) for key, value in card.get("recipe", {}).items()}),
         "## How it was made",
         *_making(card),
+        "Exported with (a search tags its run in MLflow with what it trained with):",
         _table({key: str(value) for key, value in card.get("made_with", {}).items()}),
     ]
     return "\n\n".join(sections) + "\n"
@@ -157,7 +159,9 @@ def _headline(card: Mapping[str, Any]) -> str:
             "A student searched, trained and measured by autokd. It is the twin without the "
             "teacher, which was more accurate on validation than the distilled one."
         )
-    return "A student searched, distilled and measured by autokd."
+    how = "searched, " if card.get("is_searched", True) else ""
+    how += "distilled" if card.get("is_distilled", True) else "trained without its teacher"
+    return f"A student {how} and measured by autokd."
 
 
 def _figures(card: Mapping[str, Any]) -> dict[str, str]:

@@ -31,7 +31,7 @@ def export_program(network: nn.Module, path: Path, *, shape: InputShape) -> Path
             network.cpu().eval(), (torch.zeros(2, *shape),), dynamic_shapes=(batch,)
         )
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(f"student must be exportable by torch.export, got {reason}") from error
     torch.export.save(program, path)
     return path

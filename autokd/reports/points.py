@@ -51,8 +51,9 @@ class Accuracy:
 
 
 def short_text(text: str) -> str:
-    """A name of a class or a choice, cut where it is long."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    """A name of a class or a choice for a picture, cut where it is long; `$` begins no formula."""
+    short = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return short.replace("$", r"\$")
 
 
 def is_tested(front: Front) -> bool:

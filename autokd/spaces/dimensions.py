@@ -1,8 +1,10 @@
 """NNI's mutables, label by label, as dimensions that a sampler understands, and back."""
 
+import functools
 import itertools
 import json
 import math
+import re
 from typing import Any
 
 from autokd.errors import SpaceError
@@ -20,6 +22,7 @@ __all__ = ["build_dimension", "decode", "has_default", "parse_value"]
 Scalar = str | int | float | bool
 _CENTRAL = 0.00135  # of a normal distribution outside three standard deviations, on each side
 _MOST_SUBSETS = 1000
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")
 
 
 def build_dimension(mutable: LabeledMutable, *, room: Room) -> Dimension:
@@ -56,10 +59,8 @@ def has_default(mutable: LabeledMutable) -> bool:
 
 def decode(mutable: LabeledMutable, value: Scalar) -> Any:  # noqa: ANN401 - NNI's values are free
     """The value as NNI wants it, from the value that a sampler gave."""
-    if isinstance(mutable, CategoricalMultiple):
-        return json.loads(str(value))
-    if isinstance(mutable, Categorical):
-        return next((known for known in mutable.values if _encode(known) == value), value)
+    if isinstance(mutable, Categorical | CategoricalMultiple):
+        return next((known for known in _list_values(mutable) if _encode(known) == value), value)
     if isinstance(mutable, Numerical):
         return mutable.qclip(float(value))
     return value
@@ -113,8 +114,21 @@ def _is_same(choice: Scalar, text: str) -> bool:
 
 
 def _encode_all(mutable: Categorical[Any] | CategoricalMultiple[Any]) -> tuple[Scalar, ...]:
+    values = _list_values(mutable)
+    encoded = tuple(map(_encode, values))
+    names = [one for one, value in zip(encoded, values, strict=True) if one is not value]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SpaceError(
+            f"`{mutable.label}` must have choices that differ in name, got {twice[0]} twice; "
+            "name functions and classes, or choose among numbers and texts"
+        )
+    return encoded
+
+
+def _list_values(mutable: Categorical[Any] | CategoricalMultiple[Any]) -> list[Any]:
+    """What can be chosen: values, or lists of them."""
     if isinstance(mutable, Categorical):
-        return tuple(_encode(value) for value in mutable.values)
+        return list(mutable.values)
     counts = range(len(mutable.values) + 1) if mutable.n_chosen is None else [mutable.n_chosen]
     n_subsets = sum(math.comb(len(mutable.values), count) for count in counts)
     if n_subsets > _MOST_SUBSETS:
@@ -123,14 +137,21 @@ def _encode_all(mutable: Categorical[Any] | CategoricalMultiple[Any]) -> tuple[S
             "choose from fewer values"
         )
     subsets = (itertools.combinations(mutable.values, count) for count in counts)
-    return tuple(_encode(list(subset)) for subset in itertools.chain.from_iterable(subsets))
+    return [list(subset) for subset in itertools.chain.from_iterable(subsets)]
 
 
 def _encode(value: Any) -> Scalar:  # noqa: ANN401 - NNI's values are free
-    """A scalar stays as it is; a list, a tuple or a dict becomes text."""
+    """A scalar stays as it is; a list, a dict, a function or a class becomes text."""
     if isinstance(value, str | int | float | bool):
         return value
-    return json.dumps(value, default=repr)
+    return json.dumps(value, default=_name)
+
+
+def _name(value: object) -> str:
+    """What an object is called: the same in each process, which its address is not."""
+    if isinstance(value, functools.partial):
+        return json.dumps([value.func, value.args, value.keywords], default=_name)
+    return getattr(value, "__qualname__", "") or _ADDRESS.sub("", repr(value))
 
 
 def _build_range(mutable: Numerical, *, room: Room) -> Dimension:

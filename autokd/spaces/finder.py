@@ -1,7 +1,9 @@
 """Bundled spaces and recipes, the user's own files, and how to list, show and copy them."""
 
+import hashlib
 import importlib.util
 import inspect
+import os
 import shutil
 import sys
 import warnings
@@ -218,7 +220,8 @@ def _bundled(name: str, *, suffix: str | None = None) -> Path:
 
 
 def _load_module(path: Path) -> ModuleType:
-    name = f"autokd_space_{path.stem}_{abs(hash(path.resolve()))}"
+    digest = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    name = f"autokd_space_{path.stem}_{digest}"  # the same in each process
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

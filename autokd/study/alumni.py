@@ -11,7 +11,7 @@ from torch import nn
 
 from autokd.candidate import load_student
 from autokd.config import Config, find_cache
-from autokd.data import SearchData
+from autokd.data import SearchData, load_data
 from autokd.distillation import Student
 from autokd.errors import StudyError, TeacherError
 from autokd.study.folder import StudyFolder
@@ -30,7 +30,7 @@ from autokd.teachers import (
 )
 from autokd.types import Sample, TeacherCard
 
-__all__ = ["Graduate", "choose_graduate", "recall_student", "recall_teacher"]
+__all__ = ["Graduate", "choose_graduate", "recall_data", "recall_student", "recall_teacher"]
 
 
 @final
@@ -90,6 +90,24 @@ def choose_graduate(
         )
     weights = find_weights(folder, trial=trial, same_as=able[trial].same_as)
     return Graduate(trial=trial, sample=able[trial].sample, weights=weights)
+
+
+def recall_data(config: Config, *, folder: StudyFolder) -> SearchData:
+    """The pictures that a study has learnt from.
+
+    Others under the same name would be split anew, so that a student is judged by pictures that it
+    knows.
+
+    Args:
+        config: Of the study.
+        folder: Of the study, which knows their digests.
+
+    Returns:
+        The data; a `StudyError` says that they are others.
+    """
+    data = load_data(config)
+    folder.check_digests(data.card.digests)
+    return data
 
 
 def recall_student(graduate: Graduate, *, config: Config, data: SearchData) -> Student:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from autokd.candidate import CheckpointFolder, Workshop
 from autokd.config import Config
 from autokd.data import SearchData, load_test
+from autokd.errors import ConfigError
 from autokd.latency import TableTarget
 from autokd.spaces import Space
 from autokd.study.crew import Crew
@@ -47,8 +48,10 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         progress: Shows that.
 
     Returns:
-        The bench, whose space may be one without an assistant, and the teachers. What is wrong
-        with the settings is a `ConfigError` or a `TeacherError`.
+        The bench, whose space may be one without an assistant, and the teachers.
+
+    Raises:
+        ConfigError: Nothing is to be searched, or something else is wrong with the settings.
     """
     check_precision(config, precisions=space.values_of("precision"), target=target)
     if isinstance(target, TableTarget):
@@ -57,8 +60,13 @@ def build_bench(  # noqa: PLR0913 - all that trainings need
         alone = None if config.student is None else space.first_choice()
         check_taps(config, space=space, sample=alone)
     device, wanted = choose_device(config), space.dimensions
+    if not wanted and config.student is None:
+        raise ConfigError(
+            f"`--space` and `--recipe` must leave something to search, got {config.space} and "
+            f"{config.recipe} with one value each; `autokd distill` trains one student"
+        )
     folder.check_settings(config, dimensions=wanted)
-    digests = {"data": data.card.digest, "unlabelled pictures": data.card.unlabelled_digest}
+    digests = data.card.digests
     folder.check_digests(digests)
     faculty = build_teachers(
         config,

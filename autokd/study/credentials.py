@@ -37,6 +37,8 @@ def describe_student(
     return {
         "study": front.study,
         **facts,
+        "is_searched": config.student is None,
+        "is_distilled": student.recipe.is_distilled,
         "mean_test_accuracy": student.test_accuracy,
         **{name: value for name, value in times.items() if value is not None},
         "teacher": dataclasses.asdict(front.teacher),

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from autokd.candidate import load_student
 from autokd.config import Config
-from autokd.data import TestData, load_data, load_test
+from autokd.data import TestData, load_test
 from autokd.errors import ConfigError, TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
 from autokd.latency import COMMAND, FINAL
 from autokd.spaces import Space
+from autokd.study.alumni import recall_data
 from autokd.study.appraisal import Appraiser
 from autokd.study.credentials import describe_student, find_quantized
 from autokd.study.figures import draw_study
@@ -190,8 +191,8 @@ def _open_depot(
     config = folder.load_config().model_copy(update={"runs_dir": runs_dir})
     front, target = folder.load_front(target=target), folder.find_target(target)
     progress = progress or SearchProgress(is_silent=True)
-    undrawn = ""
-    if target:
+    undrawn, on = "", f" on the target {target}" if target else ""
+    if target or folder.is_drawn_late:
         try:
             draw_study(
                 folder.path.name,
@@ -201,8 +202,8 @@ def _open_depot(
             )
         except ConfigError as error:  # the database is gone, or the folder cannot be written
             undrawn = "it could not be drawn when the student was exported"
-            progress.say(f"no new pictures of the target {target}: {error}")
-    data, test = load_data(config), load_test(config)
+            progress.say(f"no new pictures of the study{on}: {error}")
+    data, test = recall_data(config, folder=folder), load_test(config)
     return Depot(
         config=config,
         folder=folder,

@@ -8,11 +8,16 @@ from typing import Any, final
 import torch
 
 from autokd.config import Config
-from autokd.data import load_data
 from autokd.errors import ConfigError, TrackingError
 from autokd.exporters import check_folder
 from autokd.reports import draw_looks
-from autokd.study.alumni import Graduate, choose_graduate, recall_student, recall_teacher
+from autokd.study.alumni import (
+    Graduate,
+    choose_graduate,
+    recall_data,
+    recall_student,
+    recall_teacher,
+)
 from autokd.study.diary import number_training
 from autokd.study.folder import find_study
 from autokd.study.gazes import Gazes, Similarity, compare_gazes, mean_similarity, watch_teacher
@@ -119,7 +124,7 @@ def explain(  # noqa: PLR0913 - all that a student may be picked by
     config, front = folder.load_config(), folder.load_front()
     config = config.model_copy(update={"runs_dir": runs_dir})
     graduate = choose_graduate(folder, config, trial=trial, pick=pick, target=target)
-    data, device = load_data(config), choose_device(config, is_looking=True)
+    data, device = recall_data(config, folder=folder), choose_device(config, is_looking=True)
     teacher = recall_teacher(
         front.teacher,
         config=config,
@@ -140,8 +145,12 @@ def explain(  # noqa: PLR0913 - all that a student may be picked by
         **_describe(gazes, seed=config.seed),
         pictures=_list_pictures(gazes, n_shown=pictures, card=data.card),
     )
-    explanation = _write(gazes, explanation, folder=out or folder.report, card=data.card)
-    _track(config, explanation, run=find_run(config, graduate), progress=progress)
+    target = folder.find_target(target)
+    place = folder.report_of(target)
+    explanation = _write(gazes, explanation, folder=out or place, card=data.card)
+    at = f"explanation-on-{place.name}" if target else "explanation"
+    run = find_run(config, graduate)
+    _track(config, explanation, run=run, at=at, progress=progress)
     return explanation
 
 
@@ -269,15 +278,22 @@ def find_run(config: Config, graduate: Graduate) -> int:
     return graduate.trial if refit is None else number_training(refit, seed=config.seed)
 
 
-def _track(config: Config, explanation: Explanation, *, run: int, progress: SearchProgress) -> None:
-    """Tells MLflow; a server that is away costs the metric there, not the files."""
+def _track(
+    config: Config, explanation: Explanation, *, run: int, at: str, progress: SearchProgress
+) -> None:
+    """Tells MLflow; a server that is away costs the metric there, not the files.
+
+    The student of a further target's front may have other weights than that of the first: its
+    metrics have a name of their own.
+    """
+    suffix = at.removeprefix("explanation").replace("-", "_")
     try:
         add_to_trial(
             config,
             trial=run,
-            metrics=similarity_metrics(explanation),
+            metrics={f"{key}{suffix}": one for key, one in similarity_metrics(explanation).items()},
             files=explanation.files,
-            folder="explanation",
+            folder=at,
         )
     except TrackingError as error:
         progress.say(f"not told to MLflow: {error}")

@@ -95,6 +95,13 @@ class StudyFolder:
         return self.report / _slug(target) if target else self.report
 
     @property
+    def is_drawn_late(self) -> bool:
+        """Whether the pictures are older than the front, as when a search was killed."""
+        drawn = self.report / "front.png"
+        front = self.path / "front.json"
+        return drawn.exists() and front.stat().st_mtime > drawn.stat().st_mtime
+
+    @property
     def is_known(self) -> bool:
         """Whether a study was begun here."""
         return (self.path / "settings.json").exists()

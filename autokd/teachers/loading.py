@@ -28,7 +28,7 @@ from autokd.teachers.preprocessing import override_preprocessing, plain_preproce
 from autokd.teachers.probing import count_logits
 from autokd.teachers.python_teacher import load_python
 from autokd.teachers.requests import TeacherRequest
-from autokd.teachers.teacher import Source, Teacher, digest_weights
+from autokd.teachers.teacher import Source, Teacher, digest_network
 from autokd.teachers.timm_teacher import load_timm
 from autokd.teachers.torchvision_teacher import load_torchvision
 from autokd.types import RECIPE_PRIORS, DataCard
@@ -126,7 +126,7 @@ def load_alone(
         The student, frozen.
     """
     source = Source(network=student, preprocessing=plain_preprocessing(data.shape))
-    origin = f"student {digest_weights(student)}"
+    origin = f"student {digest_network(student)}"
     fit_once(source, origin=origin, plan=plan, data=data, fit=fit, cache=cache)
     return Teacher(source, name="the student alone", view_shape=data.shape)
 
@@ -146,7 +146,7 @@ def _load(
         source = load_file_teacher(name, data=data, config=config)
     else:
         source = load_python(name, data=data, config=config)
-    return source, f"{request.spec} {digest_weights(source.network)}"
+    return source, f"{request.spec} {digest_network(source.network)}"
 
 
 def _prepare(source: Source, *, config: Config) -> Source:

@@ -11,7 +11,13 @@ from autokd.config import Config
 from autokd.errors import TeacherError
 from autokd.types import InputShape
 
-__all__ = ["PreparedViews", "Preprocessing", "override_preprocessing", "plain_preprocessing"]
+__all__ = [
+    "PreparedViews",
+    "Preprocessing",
+    "override_preprocessing",
+    "plain_preprocessing",
+    "spread",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,21 @@ def plain_preprocessing(shape: InputShape) -> Preprocessing:
         A mean of 0 and a standard deviation of 1 in every channel.
     """
     return Preprocessing(shape=shape, mean=(0.0,) * shape[0], std=(1.0,) * shape[0])
+
+
+def spread(values: tuple[float, ...], n_channels: int) -> tuple[float, ...]:
+    """Values per channel for a network that takes other channels than they are of.
+
+    Args:
+        values: Of red, green and blue, say.
+        n_channels: That there are.
+
+    Returns:
+        The values, or their mean in each channel.
+    """
+    if len(values) == n_channels:
+        return values
+    return (sum(values) / len(values),) * n_channels
 
 
 def override_preprocessing(own: Preprocessing, *, config: Config) -> Preprocessing:

@@ -11,7 +11,7 @@ from torch import nn
 
 from autokd.config import Config
 from autokd.errors import TeacherError
-from autokd.teachers.preprocessing import plain_preprocessing
+from autokd.teachers.preprocessing import plain_preprocessing, spread
 from autokd.teachers.probing import find_channels, shorten
 from autokd.teachers.teacher import Source
 from autokd.types import DataCard
@@ -45,12 +45,15 @@ def load_python(name: str, *, data: DataCard, config: Config) -> Source:
     if not isinstance(own, Mapping):
         own = {}
     network = network.cpu()
-    if "input_size" in own:
-        channels, height, width = own["input_size"]
-    else:
+    size = own.get("input_size")
+    if size is None:
         channels, height, width = find_channels(network, shape=shape), *shape[1:]
+    else:
+        channels, height, width = getattr(network, "in_chans", None) or size[0], *size[1:]
     plain = plain_preprocessing((channels, height, width))
     mean, std = tuple(own.get("mean", plain.mean)), tuple(own.get("std", plain.std))
+    if size is not None and channels != size[0]:
+        mean, std = spread(mean, channels), spread(std, channels)
     if not len(mean) == len(std) == channels:
         raise TeacherError(
             f"`pretrained_cfg` must have a mean and a std per channel ({channels}), "

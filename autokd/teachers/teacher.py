@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast, final
 
+import onnx
 import torch
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import Tensor, nn
 
 from autokd.errors import TeacherError
 from autokd.teachers.preprocessing import PreparedViews, Preprocessing
 from autokd.types import InputShape
 
-__all__ = ["Source", "Teacher", "digest_weights"]
+__all__ = ["Source", "Teacher", "digest_network", "digest_weights"]
+
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +48,7 @@ class Teacher(nn.Module):
     Attributes:
         name: As the user gave it.
         digest: SHA-256 of weights and preprocessing.
-        n_params: Parameters of the network; none for ONNX, which does not tell.
+        n_params: Of the network; none for ONNX and frozen TorchScript, which do not tell.
         view_shape: Channels, height and width of the views it takes.
         preprocessing: What is done to a view.
         weights_file: Where its weights lie if they were trained for a study.
@@ -66,9 +71,8 @@ class Teacher(nn.Module):
         self.digest = _digest_source(source)
         self.weights_file = source.trained
         self.onnx_file = source.file if source.form == "onnx" else None
-        self.n_params = (
-            None if source.form == "onnx" else sum(p.numel() for p in self.network.parameters())
-        )
+        # A frozen script and an ONNX file have constants in their place.
+        self.n_params = sum(p.numel() for p in self.network.parameters()) or None
         self.has_features = source.form == "module"
         self.is_exportable = source.form in ("module", "script")
         self._is_script = source.form == "script"
@@ -155,12 +159,41 @@ def digest_weights(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def digest_network(network: nn.Module) -> str:
+    """A hash of a network that is not trained yet: its weights, and what its layers are.
+
+    Weights alone tell neither activations nor strides.
+
+    Args:
+        network: Any module.
+
+    Returns:
+        SHA-256 in hexadecimal; the same in each process.
+    """
+    layers = "\n".join(  # NNI's parametrised modules cannot be printed whole once they are frozen
+        f"{name} {type(module).__qualname__} {_ADDRESS.sub('', module.extra_repr())}"
+        for name, module in network.named_modules()
+    )
+    return hashlib.sha256(f"{digest_weights(network)} {layers}".encode()).hexdigest()
+
+
 def _digest_source(source: Source) -> str:
-    """A hash of weights and preprocessing; the file stands for the weights where there is one."""
+    """A hash of weights and preprocessing; files stand for the weights where there are some."""
     if source.file is None:
         weights = digest_weights(source.network)
     else:
-        with source.file.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        beside = _find_weights_beside(source.file) if source.form == "onnx" else []
+        digests: list[str] = []
+        for path in (source.file, *beside):
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        weights = " ".join(digests)
     parts = json.dumps([weights, asdict(source.preprocessing)])
     return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _find_weights_beside(model: Path) -> list[Path]:
+    """Files that hold weights of an ONNX file, which torch writes beside it by default."""
+    graph = onnx.load(model, load_external_data=False).graph
+    outside = filter(uses_external_data, graph.initializer)
+    return sorted({model.parent / ExternalDataInfo(tensor).location for tensor in outside})

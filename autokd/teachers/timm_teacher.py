@@ -10,7 +10,7 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from autokd.errors import TeacherError
-from autokd.teachers.preprocessing import Preprocessing
+from autokd.teachers.preprocessing import Preprocessing, spread
 from autokd.teachers.probing import shorten
 from autokd.teachers.teacher import Source
 from autokd.teachers.weights import load_weights, read_weights
@@ -43,9 +43,7 @@ def load_timm(name: str, *, path: Path | None, is_pretrained: bool) -> Source:
         load_weights(network, weights=weights, path=path)
     own = resolve_model_data_config(network)
     channels = getattr(network, "in_chans", None) or own["input_size"][0]
-    mean, std = tuple(own["mean"]), tuple(own["std"])
-    if len(mean) != channels:
-        mean, std = (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
+    mean, std = spread(tuple(own["mean"]), channels), spread(tuple(own["std"]), channels)
     shape = (channels, *own["input_size"][1:])
     return Source(network=network, preprocessing=Preprocessing(shape=shape, mean=mean, std=std))
 

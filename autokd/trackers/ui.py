@@ -81,7 +81,9 @@ def _load_page(config: Config | TowerConfig, *, uri: str) -> str:
             known = [found.name for found in client.search_experiments()]
             raise _unknown(study, known=sorted(set(known) - {"Default"}))
         experiment_id = experiment.experiment_id
-        runs = client.search_runs([experiment_id], "tags.`autokd.kind` = 'search'", max_results=1)
+        runs = client.search_runs(
+            [experiment_id], "tags.`autokd.kind` = 'search'", order_by=["attributes.start_time ASC"]
+        )
     tail = f"/runs/{runs[0].info.run_id}" if runs else ""
     return f"/#/experiments/{experiment_id}{tail}"
 
@@ -141,6 +143,7 @@ def _stop(server: "subprocess.Popen[bytes]") -> None:
 
 def _wait_until_ready(server: "subprocess.Popen[bytes]", *, port: int) -> None:
     health = f"http://{_HOST}:{port}/health"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
@@ -148,7 +151,7 @@ def _wait_until_ready(server: "subprocess.Popen[bytes]", *, port: int) -> None:
                 f"the MLflow server must start, got exit code {server.returncode}; "
                 f"try `mlflow server --port {port}`"
             )
-        with suppress(OSError), urllib.request.urlopen(health, timeout=2):
+        with suppress(OSError), direct.open(health, timeout=2):
             return
         time.sleep(0.2)
     raise TrackingError(f"the MLflow server must answer in {_START_TIMEOUT_S:.0f} s, got nothing")

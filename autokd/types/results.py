@@ -310,6 +310,11 @@ class DataCard:
         """How many classes there are."""
         return len(self.classes)
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of its parts, by what they are called: what a study is held to."""
+        return {"data": self.digest, "unlabelled pictures": self.unlabelled_digest}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherCard:

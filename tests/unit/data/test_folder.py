@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -135,3 +137,21 @@ def test_one_class_is_refused(tmp_path, write_picture):
         write_picture(tmp_path / "set" / "a" / f"{index}.png")
     with pytest.raises(DataError, match="at least 2 classes"):
         load(tmp_path / "set")
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".thumbnails/large"])
+def test_hidden_folders_hold_copies_that_are_no_pictures(make_folder, write_picture, hidden):
+    root = make_folder()
+    before = load(root).card
+    write_picture(root / "a" / hidden / "copy.png")
+    assert load(root).card == before
+
+
+def test_names_of_any_bytes_are_read_and_classes_of_them_are_refused(make_folder, write_picture):
+    root = make_folder()
+    write_picture(root / "a" / os.fsdecode(b"caf\xe9.png"))
+    assert load(root).card.n_train > 0
+    for index in range(10):
+        write_picture(root / os.fsdecode(b"caf\xe9") / f"{index}.png")
+    with pytest.raises(DataError, match=r"a class must have a name in UTF-8, got 'caf\\udce9'"):
+        load(root)

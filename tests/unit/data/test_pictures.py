@@ -66,11 +66,21 @@ def test_colour_of_any_mode_becomes_rgb(mode):
         ([(12, 10), (40, 30), (90, 80)], None, (24, 24)),
         ([(3, 3), (4, 4)], None, (8, 8)),
         ([(4000, 3000), (3000, 4000)], None, (224, 224)),
+        ([(512, 300)] * 3, None, (300, 512)),
+        ([(4000, 3000)] * 3, None, (224, 224)),
+        ([(4000, 30)] * 3, None, (24, 24)),
     ],
 )
 def test_the_shape_follows_the_sizes(sizes, image_size, expected):
     shape = choose_shape(sizes, is_colour=False, image_size=image_size)
     assert shape == (1, *expected)
+
+
+@pytest.mark.parametrize("scale", [1, 255])
+def test_grey_light_in_floats_is_scaled_to_whole_pixels(scale):
+    light = np.array([[0.0, 0.5], [1.0, np.nan]], dtype=np.float32) * scale
+    pixels = fit_picture(Image.fromarray(light), (1, 2, 2))
+    assert pixels.tolist() == [[[0, 128], [255, 0]]]
 
 
 CHW = PIXELS.transpose(2, 0, 1)

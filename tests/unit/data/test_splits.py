@@ -116,3 +116,10 @@ def test_a_class_that_is_only_in_the_test_split_is_named():
     roles = np.repeat([TRAIN, VAL, TEST], [4, 4, 3])
     with pytest.raises(DataError, match="class `c2` must have a training picture"):
         split([0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 2], roles)
+
+
+def test_a_limit_leaves_a_rare_class_two_pictures():
+    labels = np.repeat([0, 1], [1000, 10])
+    splits = split(labels, train_limit=100)
+    assert len(splits.train) + len(splits.val) == 100
+    assert sum((labels[part] == 1).sum() for part in (splits.train, splits.val)) == 2

@@ -19,6 +19,7 @@ from autokd.exporters import (
     export_onnx,
     has_openvino,
 )
+from autokd.exporters.card import _headline
 from autokd.exporters.runner import write_runner
 from autokd.testing import FakeTarget
 from tests.unit.exporters.one_student import CARD, make_student, make_test
@@ -320,3 +321,34 @@ def test_a_student_that_uses_a_block_twice_is_exported(tmp_path):
     weights = load_file(tmp_path / "model.safetensors")
     assert torch.equal(weights["0.weight"], weights["2.weight"])
     student.load_state_dict(weights)
+
+
+def test_a_student_that_torch_export_cannot_take_goes_without_its_program(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ExportError("control flow")
+
+    monkeypatch.setattr("autokd.exporters.bundle.has_openvino", lambda: False)
+    (tmp_path / "model.pt2").touch()  # of an earlier student
+    monkeypatch.setattr("autokd.exporters.bundle.export_program", refuse)
+    bundle = bundle_of(make_student(), tmp_path)
+    assert bundle.card["left_out"] == {"model.pt2": "control flow"}
+    assert "`model.pt2` is left out: control flow." in (tmp_path / "card.md").read_text()
+    assert not (tmp_path / "model.pt2").exists()
+    monkeypatch.setattr(FakeTarget, "needs_program", True)
+    with pytest.raises(ExportError, match="control flow"):
+        bundle_of(make_student(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        ({}, "A student searched, distilled and measured by autokd."),
+        ({"is_searched": False}, "A student distilled and measured by autokd."),
+        (
+            {"is_searched": False, "is_distilled": False},
+            "A student trained without its teacher and measured by autokd.",
+        ),
+    ],
+)
+def test_the_card_says_how_the_student_came_to_be(facts, line):
+    assert _headline(facts) == line

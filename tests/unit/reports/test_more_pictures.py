@@ -122,6 +122,14 @@ def test_a_sheet_has_a_column_for_each_kind_that_there_is(tmp_path, channels):
     assert size_of(one)[1] == size_of(both)[1]
 
 
+def test_names_of_classes_are_no_formulas(tmp_path):
+    classes = ("$", "$$", "$5-$10", "a" * 99 + "$")
+    counts = torch.eye(4, dtype=torch.long)
+    assert draw_confusions(counts, classes=classes, title="t", folder=tmp_path).exists()
+    look = dataclasses.replace(build_look(is_agreed=True, channels=1), label="$$")
+    assert draw_looks([look], title="t", subtitle="s", file=tmp_path / "looks.png").exists()
+
+
 def test_a_network_that_is_as_sure_as_right_has_no_calibration_error():
     logits = torch.tensor([[0.75, 0.25]]).log().repeat(400, 1)
     labels = torch.tensor([0, 0, 0, 1]).repeat(100)

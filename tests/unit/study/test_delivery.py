@@ -2,8 +2,11 @@
 
 import importlib.metadata
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -12,8 +15,9 @@ from autokd.config import Config
 from autokd.data import load_data
 from autokd.errors import ConfigError, StudyError
 from autokd.study.alumni import choose_graduate
-from autokd.study.appraisal import Appraisal
+from autokd.study.appraisal import Appraisal, Appraiser
 from autokd.study.delivery import build_alias, export, export_all, names_of
+from autokd.study.explaining import explain
 from autokd.study.folder import StudyFolder
 from autokd.study.joint_space import build_joint_space
 from autokd.testing import FakeTarget
@@ -210,3 +214,45 @@ def test_a_student_or_a_target_that_is_not_there_is_told(studied, tmp_path):
             deliver("s", target="phone", **options)
     assert not (tmp_path / "out").exists()
     assert choose_graduate(folder, config, trial=None, pick=None, target=BOARD).trial == 1
+
+
+@pytest.mark.usefixtures("unseen", "handed_over")
+def test_other_pictures_under_the_same_name_are_refused(studied, tmp_path):
+    folder, config = studied
+    settings = json.loads((folder.path / "settings.json").read_text())
+    settings["digests"] = {"data": "of others"}
+    (folder.path / "settings.json").write_text(json.dumps(settings))
+    for look in (partial(export, out=tmp_path / "out"), explain):
+        with pytest.raises(StudyError, match="must go on with the data that it was made with"):
+            look("s", runs_dir=config.runs_dir)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("handed_over")
+def test_pictures_that_are_older_than_the_front_are_drawn_anew(studied, tmp_path, monkeypatch):
+    folder, config = studied
+    drawn = []
+    monkeypatch.setattr(
+        "autokd.study.delivery.draw_study", lambda *_, **options: drawn.append(options["folder"])
+    )
+    monkeypatch.setattr(Appraiser, "appraise", lambda *_, **__: Appraisal(facts={}, files=()))
+    options = {"out": tmp_path / "out", "runs_dir": config.runs_dir}
+    export("s", **options)
+    assert not drawn  # the search draws
+    folder.report.mkdir(exist_ok=True)
+    (folder.report / "front.png").touch()
+    export("s", **options)
+    assert not drawn
+    os.utime(folder.report / "front.png", (1, 1))
+    export("s", **options)
+    assert drawn == [folder.report]
+
+
+@pytest.mark.usefixtures("unseen", "handed_over")
+def test_weights_of_another_network_are_told_in_a_line(studied, tmp_path):
+    folder, config = studied
+    (file, other) = (folder.weights / f"trial-{trial}.safetensors" for trial in (0, 1))
+    for write in (lambda: shutil.copy(other, file), lambda: file.write_bytes(b"junk")):
+        write()
+        with pytest.raises(StudyError, match=r"must have the weights of .*trial-0.*; put back"):
+            export("s", out=tmp_path / "out", runs_dir=config.runs_dir)

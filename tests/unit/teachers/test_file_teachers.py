@@ -80,6 +80,15 @@ def test_torchscript_is_a_teacher(load, net, tmp_path, suffix):
     assert_exports(teacher, tmp_path / "t.onnx")
 
 
+def test_a_frozen_script_does_not_tell_its_parameters(load, net, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.freeze(torch.jit.script(net().eval())).save(tmp_path / "teacher.pt")
+    teacher = load(f"file:{tmp_path / 'teacher.pt'}")
+    assert teacher(VIEWS).shape == (5, 4)
+    assert teacher.n_params is None
+
+
 def test_torchscript_of_colour_is_a_teacher_of_grey_pictures(load, net, card, tmp_path):
     network, path = net(), tmp_path / "t.pt"
     save_script(network, path)
@@ -189,6 +198,17 @@ def test_the_users_network_says_its_preprocessing(load, module):
     )
     assert teacher.preprocessing.shape == (1, 9, 7)
     assert (teacher.preprocessing.mean, teacher.preprocessing.std) == ((0.3,), (0.4,))
+
+
+def test_a_network_of_timm_that_the_user_builds_keeps_its_channels(load, card, module):
+    name = module(
+        "import timm\n"
+        "def build():\n    return timm.create_model('test_resnet', num_classes=4, in_chans=1)"
+    )
+    teacher = load(name, card((1, 12, 12)))
+    assert teacher.preprocessing.shape == (1, 160, 160)
+    assert (teacher.preprocessing.mean, teacher.preprocessing.std) == ((0.5,), (0.5,))
+    assert teacher(torch.rand(2, 1, 12, 12)).shape == (2, 4)
 
 
 def test_the_users_network_gets_a_new_head(load, fit, module):

@@ -1,9 +1,12 @@
+import copy
 import warnings
 
+import onnx
 import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from autokd.config import Config
 from autokd.errors import TeacherError
@@ -13,6 +16,7 @@ from autokd.teachers.preprocessing import (
     override_preprocessing,
     plain_preprocessing,
 )
+from autokd.teachers.teacher import digest_network, digest_weights
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
 
@@ -144,3 +148,43 @@ def test_the_user_overrides_the_preprocessing():
 def test_a_preprocessing_that_does_not_fit_is_refused(options, message):
     with pytest.raises(TeacherError, match=message):
         override_preprocessing(plain_preprocessing((3, 8, 8)), config=Config(**options))
+
+
+def test_layers_without_weights_make_another_network():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    torch.manual_seed(0)
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU())
+    assert digest_weights(plain) == digest_weights(other)
+    assert digest_network(plain) != digest_network(other)
+    assert digest_network(plain) == digest_network(copy.deepcopy(plain))
+
+
+def test_an_address_is_no_part_of_a_network():
+    class Odd(nn.Module):
+        def extra_repr(self):
+            return repr(object())
+
+    assert digest_network(Odd()) == digest_network(Odd())
+
+
+def test_weights_beside_an_onnx_file_are_part_of_its_digest(net, tmp_path):
+    found = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(net(), (torch.zeros(1, 3, 12, 12),), folder / "t.onnx", dynamo=False)
+        onnx.save(
+            onnx.load(folder / "t.onnx"), folder / "t.onnx", save_as_external_data=True,
+            location="t.onnx.data", size_threshold=0,
+        )  # fmt: skip
+        source = Source(
+            network=nn.Identity(), preprocessing=plain_preprocessing((3, 12, 12)),
+            form="onnx", file=folder / "t.onnx",
+        )  # fmt: skip
+        found.add(Teacher(source, name="t", view_shape=(3, 12, 12)).digest)
+    assert (tmp_path / "0/t.onnx").read_bytes() == (tmp_path / "1/t.onnx").read_bytes()
+    assert len(found) == 2

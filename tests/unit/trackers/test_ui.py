@@ -3,8 +3,11 @@
 import os
 import socket
 import subprocess
+import sys
 import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -104,3 +107,21 @@ def test_the_ui_shows_the_study_until_ctrl_c_and_leaves_nothing_behind(config):
     assert seen["processes"]
     assert find_processes(str(config.runs_dir)) == []
     module._require_free(port)
+
+
+def test_a_proxy_is_not_asked_after_a_server_of_this_machine(monkeypatch):
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Nothing."""
+
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{find_free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
+            module._wait_until_ready(running, port=server.server_address[1])
+            running.kill()
