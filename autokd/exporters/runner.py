@@ -26,6 +26,10 @@ _, channels, height, width = session.get_inputs()[0].shape
 picture = Image.open(sys.argv[1])
 if picture.mode.startswith("I"):  # 16 bits
     picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
+elif picture.mode == "F":  # in [0, 1] or in 0..255
+    light = np.nan_to_num(np.asarray(picture))
+    light = light * 255 if light.max() <= 1 else light
+    picture = Image.fromarray(light.clip(0, 255).round().astype(np.uint8))
 if picture.has_transparency_data:  # upon white
     white = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(white, picture.convert("RGBA"))

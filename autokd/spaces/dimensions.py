@@ -22,7 +22,7 @@ __all__ = ["build_dimension", "decode", "has_default", "parse_value"]
 Scalar = str | int | float | bool
 _CENTRAL = 0.00135  # of a normal distribution outside three standard deviations, on each side
 _MOST_SUBSETS = 1000
-_ADDRESS = re.compile(" at 0x[0-9a-f]+")
+_OF_HERE = re.compile(r" at 0x[0-9a-f]+|autokd_space_\w+")  # an address, a file of the user's
 
 
 def build_dimension(mutable: LabeledMutable, *, room: Room) -> Dimension:
@@ -148,10 +148,13 @@ def _encode(value: Any) -> Scalar:  # noqa: ANN401 - NNI's values are free
 
 
 def _name(value: object) -> str:
-    """What an object is called: the same in each process, which its address is not."""
+    """What an object is called, without what differs from process to process and by place."""
+    text = repr(value)
+    if not _OF_HERE.search(text):
+        return text
     if isinstance(value, functools.partial):
         return json.dumps([value.func, value.args, value.keywords], default=_name)
-    return getattr(value, "__qualname__", "") or _ADDRESS.sub("", repr(value))
+    return getattr(value, "__qualname__", "") or _OF_HERE.sub("", text)
 
 
 def _build_range(mutable: Numerical, *, room: Room) -> Dimension:

@@ -14,7 +14,7 @@ from torch import Tensor
 from autokd.candidate import load_student
 from autokd.config import Config
 from autokd.data import TestData, load_test
-from autokd.errors import ConfigError, TrackingError
+from autokd.errors import ConfigError, StorageError, TrackingError
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
 from autokd.latency import COMMAND, FINAL
 from autokd.spaces import Space
@@ -200,7 +200,7 @@ def _open_depot(
                 runs_dir=runs_dir,
                 target=target,
             )
-        except ConfigError as error:  # the database is gone, or the folder cannot be written
+        except (ConfigError, StorageError) as error:  # no database, or no room in the folder
             undrawn = "it could not be drawn when the student was exported"
             progress.say(f"no new pictures of the study{on}: {error}")
     data, test = recall_data(config, folder=folder), load_test(config)

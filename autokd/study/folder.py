@@ -165,7 +165,8 @@ class StudyFolder:
                 raise StudyError(
                     f"study `{self.path.name}` must go on with the {what} that it was made with, "
                     "got others under the same name (a teacher that is trained here differs from "
-                    "device to device); put them back, or pass another --study"
+                    "device to device, and another version of autokd or Pillow may read pictures "
+                    "otherwise); put them back, or pass another --study"
                 )
 
     def keep_engine(self, trial: int, engine: str) -> None:

@@ -102,7 +102,7 @@ class ForkedCrew:
         """Waits for a job to end; one whose process was killed is begun again.
 
         It is given up when it dies three times in a row without an epoch in between; ten times
-        where a signal ended it and the kernel says that memory has not run out meanwhile.
+        where SIGKILL or SIGTERM ended it and the kernel says that memory has not run out meanwhile.
 
         Args:
             on_epoch: Told of each epoch of each job meanwhile; `False` ends it at its stops.
@@ -247,7 +247,11 @@ def _give_up(worker: _Worker) -> str | None:
     if n < (_MOST_KILLS if is_killed and has_room else _MOST_DEATHS):
         return None
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    why = "something kills it" if is_killed and has_room else "most likely memory ran out"
+    why = (
+        "something kills it, perhaps a guard of memory"
+        if is_killed and has_room
+        else "most likely memory ran out"
+    )
     return f"its process ended {n} times without a result ({how}); {why}"
 
 

@@ -30,6 +30,7 @@ LATENCY_DEVICE = "latency_device"
 _EXTRA = "install autokd[ray]"
 _PATIENCE_S = 600.0  # for a node to measure on
 _TURN_S = 60.0  # that a network may take in each process that times it
+_LAST_PORT = 65535
 _ANSWER_S = 10.0  # for a connection; Ray itself would try for minutes
 
 
@@ -170,7 +171,7 @@ def _join(ray: Any, address: str) -> None:  # noqa: ANN401 - the module
     try:
         _knock(address)
         ray.init(address=address, namespace="autokd", log_to_driver=False, configure_logging=False)
-    except (OSError, OverflowError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
             f"`--ray` must be the address of a running cluster, got {address}: {reason}; "
@@ -184,10 +185,16 @@ def _knock(address: str) -> None:
 
     Args:
         address: HOST:PORT, also of Ray's client; others, as `auto`, are Ray's to find.
+
+    Raises:
+        ValueError: There is no such port.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    if not (host and port.isdigit()):
+        return
+    if int(port) > _LAST_PORT:  # of which resolvers take the lower half
+        raise ValueError(f"a port is at most {_LAST_PORT}")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
 
 
 def _find_kind(cluster: RayCluster, devices: Sequence[str], config: Config) -> LatencyNode | None:

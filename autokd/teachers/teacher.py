@@ -171,7 +171,7 @@ def digest_network(network: nn.Module) -> str:
         SHA-256 in hexadecimal; the same in each process.
     """
     layers = "\n".join(  # NNI's parametrised modules cannot be printed whole once they are frozen
-        f"{name} {type(module).__qualname__} {_ADDRESS.sub('', module.extra_repr())}"
+        f"{name} {type(module).__qualname__} {_ADDRESS.sub('', str(module.extra_repr()))}"
         for name, module in network.named_modules()
     )
     return hashlib.sha256(f"{digest_weights(network)} {layers}".encode()).hexdigest()

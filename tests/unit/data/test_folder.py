@@ -148,10 +148,16 @@ def test_hidden_folders_hold_copies_that_are_no_pictures(make_folder, write_pict
 
 
 def test_names_of_any_bytes_are_read_and_classes_of_them_are_refused(make_folder, write_picture):
-    root = make_folder()
-    write_picture(root / "a" / os.fsdecode(b"caf\xe9.png"))
+    root, strange = make_folder(), os.fsdecode(b"caf\xe9")
+    try:
+        (root / "a" / f"{strange}.txt").touch()
+    except OSError:
+        pytest.skip("the file system wants names in UTF-8")
+    if strange.isprintable():
+        pytest.skip("the locale is not one of UTF-8")
+    write_picture(root / "a" / f"{strange}.png")
     assert load(root).card.n_train > 0
     for index in range(10):
-        write_picture(root / os.fsdecode(b"caf\xe9") / f"{index}.png")
+        write_picture(root / strange / f"{index}.png")
     with pytest.raises(DataError, match=r"a class must have a name in UTF-8, got 'caf\\udce9'"):
         load(root)

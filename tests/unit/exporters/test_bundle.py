@@ -171,18 +171,20 @@ def test_the_program_beside_the_student_says_what_the_student_says(tmp_path):
     assert float(share) == pytest.approx(float(odds.max()), abs=2e-4)
 
 
-MODES = ["RGBA", "RGB", "RGB with a key", "L", "L with a key", "I;16", "P", "1"]
+MODES = ["RGBA", "RGB", "RGB with a key", "L", "L with a key", "I;16", "P", "1", "F", "F up to 1"]
 
 
 def save_picture(path, mode, size):
     """Noise in a mode; a colour key stands for nothing in some."""
     from PIL import Image
 
-    name, *has_key = mode.split(" with ")
+    name, *has_key = mode.removesuffix(" up to 1").split(" with ")
     noise = torch.randint(0, 256, (size[1], size[0], 4), generator=torch.Generator().manual_seed(2))
     picture = Image.fromarray(noise.to(torch.uint8).numpy(), "RGBA")
     deep = Image.fromarray(noise.numpy()[..., 0].astype(np.uint16) * 200)
     picture = deep if name == "I;16" else picture.convert(name)
+    if mode == "F up to 1":
+        picture = Image.fromarray(np.asarray(picture) / np.float32(255))
     picture.save(path, **({"transparency": picture.getpixel((0, 0))} if has_key else {}))
 
 
@@ -206,7 +208,7 @@ def test_the_programs_fit_pictures_as_the_data_set_was(tmp_path, mode, size):
     from autokd.data.pictures import fit_picture
     from autokd.exporters import tower_files
 
-    path = tmp_path / "picture.png"
+    path = tmp_path / ("picture.tiff" if mode[0] == "F" else "picture.png")
     save_picture(path, mode, size)
     write_runner(tmp_path)
     with Image.open(path) as again:

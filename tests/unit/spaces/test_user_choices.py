@@ -1,7 +1,10 @@
 """Choices among what has no number: classes, functions, tuples of a space file of the user's."""
 
+import json
+
 import pytest
 import torch
+from torch import nn
 
 from autokd.errors import SpaceError
 from autokd.spaces import build_space
@@ -57,10 +60,11 @@ def block_of(student):
 
 
 def test_classes_and_functions_have_the_same_names_in_each_process(tmp_path):
-    named = "[Narrow, Wide, mean, partial(mean), partial(Wide)]"
+    named = "[Narrow, Wide, mean, partial(mean), partial(Wide), nn.LazyLinear]"
     space, again = (space_of(tmp_path / name, named) for name in ("one", "two"))
     choices = choices_of(space, "make")
     assert choices[:3] == ('"Narrow"', '"Wide"', '"mean"')
+    assert choices[-1] == json.dumps(repr(nn.LazyLinear))
     assert choices == choices_of(again, "make")
     assert not any("0x" in choice or "one" in choice for choice in choices)
     assert type(block_of(space.freeze({"make": '"Wide"'})[0]).make).__name__ == "Wide"

@@ -119,7 +119,8 @@ def test_a_proxy_is_not_asked_after_a_server_of_this_machine(monkeypatch):
             """Nothing."""
 
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{find_free_port()}")
-    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
     with HTTPServer(("127.0.0.1", 0), Healthy) as server:
         Thread(target=server.handle_request, daemon=True).start()
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as running:
