@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import Tensor, nn
 
 from autokd.errors import TeacherError
@@ -93,4 +95,17 @@ def load_onnx(path: Path, *, shape: InputShape) -> Source:
     size = (height or shape[1], width or shape[2])
     channels = channels or find_channels(network, shape=(shape[0], *size))
     preprocessing = plain_preprocessing((channels, *size))
-    return Source(network=network, preprocessing=preprocessing, form="onnx", file=path)
+    return Source(
+        network=network,
+        preprocessing=preprocessing,
+        form="onnx",
+        file=path,
+        beside=_find_weights_beside(path),
+    )
+
+
+def _find_weights_beside(model: Path) -> tuple[Path, ...]:
+    """Files that hold weights of an ONNX file, which torch writes beside it by default."""
+    graph = onnx.load(model, format="protobuf", load_external_data=False).graph
+    outside = filter(uses_external_data, graph.initializer)
+    return tuple(sorted({model.parent / ExternalDataInfo(tensor).location for tensor in outside}))

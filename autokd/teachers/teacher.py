@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, cast, final
 
-import onnx
 import torch
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from torch import Tensor, nn
 
 from autokd.errors import TeacherError
@@ -31,6 +29,7 @@ class Source:
         preprocessing: How pictures are prepared.
         form: A Python module, TorchScript, an exported program or an ONNX session.
         file: Where all of it comes from, unless it is a Python module.
+        beside: Files that hold weights of that one.
         trained: File of weights that were trained for a study.
     """
 
@@ -38,6 +37,7 @@ class Source:
     preprocessing: Preprocessing
     form: Literal["module", "script", "program", "onnx"] = "module"
     file: Path | None = None
+    beside: tuple[Path, ...] = ()
     trained: Path | None = None
 
 
@@ -182,18 +182,10 @@ def _digest_source(source: Source) -> str:
     if source.file is None:
         weights = digest_weights(source.network)
     else:
-        beside = _find_weights_beside(source.file) if source.form == "onnx" else []
         digests: list[str] = []
-        for path in (source.file, *beside):
+        for path in (source.file, *source.beside):
             with path.open("rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         weights = " ".join(digests)
     parts = json.dumps([weights, asdict(source.preprocessing)])
     return hashlib.sha256(parts.encode()).hexdigest()
-
-
-def _find_weights_beside(model: Path) -> list[Path]:
-    """Files that hold weights of an ONNX file, which torch writes beside it by default."""
-    graph = onnx.load(model, load_external_data=False).graph
-    outside = filter(uses_external_data, graph.initializer)
-    return sorted({model.parent / ExternalDataInfo(tensor).location for tensor in outside})

@@ -11,6 +11,7 @@ from torch import nn
 from autokd.config import Config
 from autokd.errors import TeacherError
 from autokd.teachers import Preprocessing, Source, Teacher
+from autokd.teachers.onnx_teacher import load_onnx
 from autokd.teachers.preprocessing import (
     PreparedViews,
     override_preprocessing,
@@ -181,10 +182,7 @@ def test_weights_beside_an_onnx_file_are_part_of_its_digest(net, tmp_path):
             onnx.load(folder / "t.onnx"), folder / "t.onnx", save_as_external_data=True,
             location="t.onnx.data", size_threshold=0,
         )  # fmt: skip
-        source = Source(
-            network=nn.Identity(), preprocessing=plain_preprocessing((3, 12, 12)),
-            form="onnx", file=folder / "t.onnx",
-        )  # fmt: skip
+        source = load_onnx(folder / "t.onnx", shape=(3, 12, 12))
         found.add(Teacher(source, name="t", view_shape=(3, 12, 12)).digest)
     assert (tmp_path / "0/t.onnx").read_bytes() == (tmp_path / "1/t.onnx").read_bytes()
     assert len(found) == 2
