@@ -200,14 +200,16 @@ def test_nothing_moves_while_the_crew_is_paused(tmp_path):
     crew.start(job(lambda _: tick(ticks, n=40)))
     while not ticks.exists():
         time.sleep(0.01)
-    with still():
+    start = time.monotonic()
+    with still():  # which may wait for whoever measures on this machine
         time.sleep(0.1)
         before = ticks.stat().st_size
         time.sleep(0.3)
         assert ticks.stat().st_size == before
+    held_s = time.monotonic() - start
     done = crew.wait(ignore)
     assert ticks.stat().st_size == 40
-    assert done.paused_s == pytest.approx(0.4, abs=0.2)
+    assert 0.2 < done.paused_s < held_s + 0.2
 
 
 def test_the_time_of_an_epoch_is_that_of_its_training(tmp_path):
