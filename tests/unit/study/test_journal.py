@@ -61,7 +61,7 @@ def test_a_database_can_be_the_storage(tmp_path):
     storage.engine.dispose()
 
 
-@pytest.mark.parametrize("url", ["mysterious://x", "sqlite:////nowhere/at/all/o.db"])
+@pytest.mark.parametrize("url", ["mysterious://x", "sqlite:////proc/nowhere/at/all/o.db"])
 def test_a_storage_that_cannot_be_opened_is_refused(url, tmp_path):
     with pytest.raises(ConfigError, match="--storage"):
         open_storage(url, runs_dir=tmp_path)
