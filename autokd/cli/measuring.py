@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,14 @@ from autokd.cli.root import AS_JSON, RUNS_DIR, cli
 from autokd.errors import ConfigError
 
 __all__ = ["measure_command"]
+
+_LONGEST_S = 1e6  # eleven days
+
+
+def _refuse_nan(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # which is in every range
+        raise click.BadParameter("nan is no number of seconds")
+    return value
 
 
 @cli.command("measure")
@@ -32,7 +41,8 @@ __all__ = ["measure_command"]
 @click.option("--shape", metavar="C,H,W", help="Of one picture, where the network leaves it open.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=_LONGEST_S),
+    callback=_refuse_nan,
     default=9.0,
     show_default=True,
     help="That a network is timed for at the most; quiet moments are waited for as long again.",
@@ -40,7 +50,8 @@ __all__ = ["measure_command"]
 @click.option(
     "--latency-timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, min_open=True, max=_LONGEST_S),
+    callback=_refuse_nan,
     default=120.0,
     show_default=True,
     help="Seconds that a `command:` may take.",
@@ -68,13 +79,15 @@ def measure_command(
         check_target(target, **{name: options[name] for name in ("threads", "batch", "shape")})
     ask = _compare if is_compared else _measure
     told: list[dict[str, Any]] = []
-    for target in targets:
-        values, lines = ask(models, target=target, options=options)
-        told.append(values)
-        for line in () if as_json else lines:
-            click.echo(line)
-    if as_json:
-        click.echo(json.dumps({"targets": told}))
+    try:
+        for target in targets:
+            values, lines = ask(models, target=target, options=options)
+            told.append(values)
+            for line in () if as_json else lines:
+                click.echo(line)
+    finally:  # what was measured before a target has failed
+        if as_json and told:
+            click.echo(json.dumps({"targets": told}))
 
 
 def _measure(
@@ -83,25 +96,28 @@ def _measure(
     from autokd.study.measuring import measure_all
 
     latencies = measure_all(models, target=target, **options)
-    named = list(zip(models, latencies, strict=True))
+    named = zip(models, latencies, strict=True)
     values = {"target": target, "latencies": [_as_values(*one) for one in named]}
-    return values, [_describe(*one, target=target) for one in named]
+    return values, _describe(models, latencies, target=target)
 
 
 def _compare(
     models: Sequence[Path], *, target: str, options: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
+    from autokd.latency import tell_apart
     from autokd.study import compare
 
     if len(models) != 2:
         raise ConfigError(f"`--compare` must have two models, got {len(models)}")
     found = compare(*models, target=target, **options)
-    named = list(zip(models, (found.one, found.other), strict=True))
-    faster, slower = models if found.ratio <= 1 else models[::-1]
+    latencies = (found.one, found.other)
+    named = zip(models, latencies, strict=True)
+    names = tell_apart(models)
+    faster, slower = names if found.ratio <= 1 else names[::-1]
     values = {
         "target": target,
         "latencies": [_as_values(*one) for one in named],
-        "faster": str(faster),
+        "faster": str(models[names.index(faster)]),
         "ratio": found.ratio,
         "ratio_ci95": found.ratio_ci95,
         "probability": found.probability,
@@ -112,12 +128,12 @@ def _compare(
         found.ratio_ci95 if found.ratio > 1 else (1 / end for end in found.ratio_ci95)
     )
     verdict = (
-        f"{faster.name} is {times:.3f} times as fast as {slower.name} "
+        f"{faster} is {times:.3f} times as fast as {slower} "
         f"(95 %: {low:.3f} to {high:.3f}), with a probability of {found.probability:.1%}"
     )
     if not found.is_sure:
         verdict += "; they cannot be told apart"
-    return values, [*(_describe(*one, target=target) for one in named), verdict]
+    return values, [*_describe(models, latencies, target=target), verdict]
 
 
 def _as_values(model: Path, latency: Any) -> dict[str, Any]:  # noqa: ANN401 - imported late
@@ -132,15 +148,17 @@ def _as_values(model: Path, latency: Any) -> dict[str, Any]:  # noqa: ANN401 - i
     }
 
 
-def _describe(model: Path, latency: Any, *, target: str) -> str:  # noqa: ANN401 - imported late
-    """A latency in a line."""
-    text = (
-        f"{model.name}  {latency.median_ms:.4g} ms ± {latency.precision:.1%} "
+def _describe(models: Sequence[Path], latencies: Sequence[Any], *, target: str) -> list[str]:
+    """Each latency in a line."""
+    from autokd.latency import tell_apart
+
+    return [
+        f"{name}  {latency.median_ms:.4g} ms ± {latency.precision:.1%} "
         f"({latency.ci95_low_ms:.4g} to {latency.ci95_high_ms:.4g})  "
         f"{target} ({latency.runtime}), threads {latency.threads}, batch {latency.batch}, "
-        f"{latency.n_runs} runs"
-    )
-    return f"{text}; the machine is too noisy" if _is_noisy(latency) else text
+        f"{latency.n_runs} runs{'; the machine is too noisy' if _is_noisy(latency) else ''}"
+        for name, latency in zip(tell_apart(models), latencies, strict=True)
+    ]
 
 
 def _is_noisy(latency: Any) -> bool:  # noqa: ANN401 - imported late

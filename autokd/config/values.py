@@ -191,4 +191,4 @@ def check_sites(names: tuple[str, ...]) -> tuple[str, ...]:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(as_several), WrapSerializer(_as_one)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(as_several), WrapSerializer(_as_one)]
-Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, allow_inf_nan=False)]

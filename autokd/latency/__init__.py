@@ -9,6 +9,7 @@ from autokd.latency.device import (
     library_versions,
 )
 from autokd.latency.footprint import count_macs, measure_footprint, network_key
+from autokd.latency.network_file import tell_apart
 from autokd.latency.opening import COMMAND, TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
 from autokd.latency.reference import read_references, write_references
@@ -46,5 +47,6 @@ __all__ = [
     "open_target",
     "read_references",
     "runtime_version",
+    "tell_apart",
     "write_references",
 ]

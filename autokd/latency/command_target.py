@@ -8,11 +8,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import IO, Any, final
 
 import numpy as np
 
@@ -111,7 +112,7 @@ class CommandTarget:
 
     def _ask(self, model: Path) -> dict[str, Any]:
         """What the program says of a file, checked."""
-        places = {"model": str(model.resolve()), "threads": self.threads, "batch": self.batch}
+        places = {"model": str(model.absolute()), "threads": self.threads, "batch": self.batch}
         words = [_fill(word, places) for word in shlex.split(self.command)]
         stopped = self._run(words, model)
         if stopped.returncode != 0:
@@ -127,16 +128,23 @@ class CommandTarget:
         return answer
 
     def _run(self, words: Sequence[str], model: Path) -> subprocess.CompletedProcess[str]:
-        with _start(words, model) as process:
+        with (  # files, since something that it leaves running may hold a pipe open for ever
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed,
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints,
+        ):
+            process = _start(words, model, printed=printed, complaints=complaints)
             try:
-                printed, complaint = process.communicate(timeout=self.timeout_s)
+                code = process.wait(self.timeout_s)
             except subprocess.TimeoutExpired as error:
                 raise MeasureError(
                     f"{words[0]} must time {model.name} within {self.timeout_s:g} s, got no result"
                 ) from error
             finally:
                 _end_group(process)
-        return subprocess.CompletedProcess(words, process.returncode, printed, complaint)
+                process.wait()
+            for file in (printed, complaints):
+                file.seek(0)
+            return subprocess.CompletedProcess(words, code, printed.read(), complaints.read())
 
     def _describe(self, answers: Sequence[dict[str, Any]]) -> Latency:
         times = np.array([time for answer in answers for time in _times_of(answer)])
@@ -159,17 +167,16 @@ class CommandTarget:
         )
 
 
-def _start(words: Sequence[str], model: Path) -> subprocess.Popen[str]:
+def _start(
+    words: Sequence[str], model: Path, *, printed: IO[str], complaints: IO[str]
+) -> subprocess.Popen[bytes]:
     """The program, which was there when the study began, but may be no program or be gone."""
-    pipe = subprocess.PIPE
     try:
         return subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
-            stdout=pipe,
-            stderr=pipe,
-            text=True,
-            errors="replace",
+            stdout=printed,
+            stderr=complaints,
             start_new_session=True,
         )
     except OSError as error:
@@ -209,7 +216,7 @@ def _times_of(answer: dict[str, Any]) -> list[float]:
     return times if is_sound and len(times) == len(values) else []
 
 
-def _end_group(process: subprocess.Popen[str]) -> None:
+def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Ends the program and what it started, also where it left something running."""
     if hasattr(os, "killpg"):
         try:

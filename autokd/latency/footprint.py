@@ -19,6 +19,7 @@ from autokd.types import Footprint, InputShape
 __all__ = ["count_macs", "measure_footprint", "network_key"]
 
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+_NORMALISING = ("Sub", "Div")
 _WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
 
 
@@ -57,7 +58,8 @@ def network_key(model: Path) -> str:
     Two samples that freeze to the same network have the same key, however their labels differ;
     so do two that differ only while they are trained, as in a dropout.
     Whole numbers and single values stay in the key, since they can be part of the structure; but
-    not those that a quantized network computes with, its weights, biases, scales and zero points.
+    not those that a quantized network computes with, its weights, biases, scales and zero points,
+    nor the mean and the deviation of grey pictures, which are of the data.
 
     Args:
         model: An ONNX file.
@@ -67,7 +69,7 @@ def network_key(model: Path) -> str:
     """
     proto = load_network(model)
     digest = hashlib.sha256()
-    learnt = _of_scales(proto.graph)
+    learnt = _of_scales(proto.graph) | _of_pictures(proto.graph)
     for tensor in proto.graph.initializer:
         digest.update(f"{list(tensor.dims)} {tensor.data_type}".encode())
         is_structure = tensor.data_type in _WHOLE or math.prod(tensor.dims) == 1
@@ -111,3 +113,14 @@ def _of_scales(graph: onnx.GraphProto) -> set[str]:
         for name in node.input:
             kinds.setdefault(name, set()).add(node.op_type in _QUANTIZERS)
     return {name for name, kind in kinds.items() if kind == {True}}
+
+
+def _of_pictures(graph: onnx.GraphProto) -> set[str]:
+    """Names of what the pictures are normalised by, before anything else is done to them."""
+    pictures = {value.name for value in graph.input}
+    names: set[str] = set()
+    for node in graph.node:
+        if node.op_type in _NORMALISING and node.input[0] in pictures:
+            names.add(node.input[1])
+            pictures.update(node.output)
+    return names

@@ -1,5 +1,6 @@
 """Reading an ONNX file, or saying that it is none."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -7,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from autokd.errors import MeasureError
 
-__all__ = ["is_quantized", "load_network"]
+__all__ = ["is_quantized", "load_network", "tell_apart"]
 
 
 def load_network(model: Path) -> onnx.ModelProto:
@@ -34,3 +35,9 @@ def load_network(model: Path) -> onnx.ModelProto:
 def is_quantized(network: onnx.ModelProto) -> bool:
     """Whether it computes with whole numbers between scales."""
     return any(node.op_type == "DequantizeLinear" for node in network.graph.node)
+
+
+def tell_apart(models: Sequence[Path]) -> list[str]:
+    """Names of files, or their paths where names are equal, as those of exported students are."""
+    names = [model.name for model in models]
+    return names if len(set(names)) == len(names) else [str(model) for model in models]

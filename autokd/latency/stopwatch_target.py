@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from autokd.errors import MeasureError
 from autokd.latency.comparison import Comparison, compare_ratio
 from autokd.latency.complaints import last_complaint
 from autokd.latency.device import describe_device
-from autokd.latency.network_file import is_quantized, load_network
+from autokd.latency.network_file import is_quantized, load_network, tell_apart
 from autokd.latency.readings import Reading, pool, select_quiet
 from autokd.latency.reference import recall_quiet_ms, write_reference
 from autokd.latency.runtimes import runtime_version
@@ -180,8 +181,8 @@ class StopwatchTarget:
 
     def _warn(self, models: Sequence[Path], latencies: Sequence[Latency]) -> None:
         """Says what could not be measured as surely as was wanted."""
-        known = [(one.precision, model.name) for one, model in zip(latencies, models, strict=True)]
-        width, name = max(known)
+        names = tell_apart(models)
+        width, name = max((one.precision, name) for one, name in zip(latencies, names, strict=True))
         n_wide = sum(one.precision > self.form.precision for one in latencies)
         if n_wide:
             _logger.warning(
@@ -251,10 +252,10 @@ class StopwatchTarget:
         self, models: Sequence[Path], reference: Path, *, quiet_ms: float | None = None
     ) -> Reading:
         """What one process has seen."""
-        names = ", ".join(model.name for model in models)
+        names = ", ".join(tell_apart(models))
         self._check_files(models)
         form = self.form
-        command = [sys.executable, "-m", "stopwatch", *(str(model.resolve()) for model in models)]
+        command = [sys.executable, "-m", "stopwatch", *(str(model.absolute()) for model in models)]
         command += ["--reference", str(reference), "--runtime", self.runtime]
         command += ["--threads", str(self.threads), "--batch", str(self.batch)]
         command += ["--form", str(form.least_s), str(form.most_s), str(form.precision)]
@@ -306,6 +307,7 @@ class StopwatchTarget:
                 stderr=complaints,
                 text=True,
                 cwd=_HOME,
+                env=_environment(),
                 start_new_session=True,  # Ctrl-C ends the search after this, and not this first
             ) as process,
         ):
@@ -320,6 +322,17 @@ class StopwatchTarget:
             complaints.seek(0)
             complaint = complaints.read()
         return subprocess.CompletedProcess(command, process.returncode, printed, complaint)
+
+
+def _environment() -> dict[str, str]:
+    """Of the stopwatch, which is found in the folder where it starts."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    own = {
+        "PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in paths if path),
+        "PYTHONSAFEPATH": "",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as `accelerator_name` takes them
+    }
+    return {**os.environ, **own}
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ ARCHITECTURE_SUFFIX = ".architecture.json"
 _TIMES = ("ms", "latency_ms", "median_ms")
 _NETWORK = "network"
 _CARD = "autokd"  # metadata of an exported student
+_TRUTHS = ("true", "false")  # as programs for tables write them in capitals
 _SHOWN = 20  # labels of a space in an error; NNI's have hundreds
 
 
@@ -38,6 +39,11 @@ class _Row:
     ms: float
     network: str = ""
     architecture: Mapping[str, str]
+
+    @property
+    def n_open(self) -> int:
+        """Labels that are left open."""
+        return sum(not value for value in self.architecture.values())
 
 
 @final
@@ -129,11 +135,14 @@ class TableTarget:
         return [next(measured) if ms is None else self._describe(ms) for ms in found]
 
     def _find(self, model: Path) -> float | None:
+        """Of the rows that fit, the one with the fewest open cells; a network's hash has none."""
         key, architecture = network_key(model), _read_architecture(model)
-        for row in self.rows:
-            if row.network == key or (row.architecture and _fits(row.architecture, architecture)):
-                return row.ms
-        return None
+        fitting = [
+            row
+            for row in self.rows
+            if row.network == key or (row.architecture and _fits(row.architecture, architecture))
+        ]
+        return min(fitting, key=lambda row: row.n_open).ms if fitting else None
 
     def _describe(self, ms: float) -> Latency:
         return Latency(
@@ -177,6 +186,7 @@ def load_table(path: Path, *, target: Target | None = None) -> TableTarget:
     if not loaded:
         raise ConfigError(f"`--latency-table` must hold a latency, got {path}, which is empty")
     rows = [_read_row(row, path=path, number=number) for number, row in enumerate(loaded, 1)]
+    _refuse_contradictions(rows, path=path)
     return TableTarget(name=path.name, rows=rows, target=target)
 
 
@@ -220,6 +230,19 @@ def _read_row(row: Mapping[str, Any], *, path: Path, number: int) -> _Row:
     return _Row(ms=ms, network=network, architecture=architecture)
 
 
+def _refuse_contradictions(rows: Sequence[_Row], *, path: Path) -> None:
+    """A `ConfigError` where a network or an architecture has two latencies."""
+    known: dict[tuple[str, frozenset[tuple[str, str]]], tuple[int, float]] = {}
+    for number, row in enumerate(rows, 1):
+        key = row.network, frozenset(row.architecture.items())
+        first, ms = known.setdefault(key, (number, row.ms))
+        if ms != row.ms:
+            raise ConfigError(
+                f"`--latency-table` must have one latency of a network, got {ms:g} ms in row "
+                f"{first} and {row.ms:g} in row {number} of {path}; keep one, such as the median"
+            )
+
+
 def _fits(wanted: Mapping[str, str], architecture: Mapping[str, str]) -> bool:
     """Whether an architecture has the labels of a row, and its values where they are given."""
     return wanted.keys() == architecture.keys() and all(
@@ -252,10 +275,11 @@ def _read_labels(path: Path) -> dict[str, Any]:
 
 
 def _as_text(value: Any) -> str:  # noqa: ANN401 - a cell of a table
-    """A value as a table writes it: 2 and 2.0 are the same."""
+    """A value as a table writes it: 2 and 2.0 are the same, and so are True, TRUE and true."""
     if value is None:
         return ""
     try:
         return str(value) if isinstance(value, bool) else f"{float(value):g}"
     except (TypeError, ValueError):
-        return str(value).strip()
+        text = str(value).strip()
+        return text.capitalize() if text.casefold() in _TRUTHS else text

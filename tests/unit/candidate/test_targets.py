@@ -125,6 +125,15 @@ def test_int8_is_timed_by_turns_with_its_fp32_self_on_each_further_target(open_w
     assert board.measured == [["model.int8.onnx", "model.onnx"]]
 
 
+def test_what_runs_programs_is_not_asked_about_int8_files(open_workshop, caplog):
+    board = NamedTarget(4.0, 5.0)
+    board.needs_program = True
+    workshop = open_workshop(NamedTarget(1.0, 0.5), board=board)
+    result = screen_candidate(INT8, workshop, trial=0, known={})
+    assert (result.latencies, board.measured, list(workshop.others)) == ({}, [], ["board"])
+    assert "not on the front of the target board: it runs no INT8 file" in caplog.text
+
+
 def test_a_further_target_that_cannot_run_the_file_costs_its_front_alone(open_workshop, caplog):
     workshop = open_workshop(NamedTarget(1.0, 0.5), a=Broken(1.0, 1.0), b=NamedTarget(2.0, 1.0))
     result = screen_candidate(INT8, workshop, trial=0, known={})

@@ -109,6 +109,28 @@ def test_a_program_that_hangs_is_killed_with_what_it_started(tmp_path, model):
     assert not late.exists()
 
 
+def test_what_a_program_leaves_running_is_not_waited_for(tmp_path, model):
+    code = (
+        "import subprocess; subprocess.Popen(['sleep', '60'], start_new_session=True); "
+        "print('{\"median_ms\": 1}')"
+    )
+    start = time.monotonic()
+    assert command(tmp_path, code, timeout_s=30.0).measure(model).median_ms == 1
+    assert time.monotonic() - start < 20
+
+
+def test_any_length_of_time_may_be_waited(tmp_path, model):
+    target = command(tmp_path, "print('{\"median_ms\": 1}')", timeout_s=1e9)
+    assert target.measure(model).median_ms == 1
+
+
+def test_a_program_sees_the_file_where_it_was_named(tmp_path, model):
+    link = tmp_path / "link.onnx"
+    link.symlink_to(model)
+    code = f"import sys; assert sys.argv[1] == {str(link)!r}; print('{{\"median_ms\": 1}}')"
+    assert command(tmp_path, code).measure(link).median_ms == 1
+
+
 def test_three_failures_in_a_row_are_the_targets(tmp_path, model):
     target = StrictTarget(command(tmp_path, "import sys; sys.exit('unplugged')"))
     for _ in range(2):

@@ -34,6 +34,24 @@ def test_the_key_depends_on_the_structure(tmp_path):
     assert len(keys) == 3
 
 
+def test_what_the_pictures_are_normalised_by_is_not_the_networks(tmp_path):
+    def scaled(mean, *, factor=1.0):
+        return Scaled(torch.tensor([[[mean]]]), factor=factor)
+
+    keys = [key_of(one, tmp_path) for one in (scaled(0.2), scaled(0.3), scaled(0.2, factor=0.5))]
+    assert keys[0] == keys[1] != keys[2]
+
+
+class Scaled(nn.Module):
+    def __init__(self, mean, *, factor):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.inner, self.factor = conv(), factor
+
+    def forward(self, pictures):
+        return self.factor * self.inner((pictures - self.mean) / (2 * self.mean))
+
+
 def test_samples_that_build_the_same_network_have_the_same_key(tmp_path):
     space = build_space("hub:ProxylessNAS", recipe="default", input_shape=(3, 32, 32), n_classes=4)
     depth = next(d for d in space.dimensions if "depth" in d.label)

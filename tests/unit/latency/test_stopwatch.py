@@ -319,11 +319,27 @@ def test_cores_are_of_different_physical_ones_first(monkeypatch):
     pairs = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
     monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(pairs))
     monkeypatch.setattr(cores, "_siblings", pairs.__getitem__)
+    monkeypatch.setattr(cores, "_speed", lambda _: 0)
     assert choose_cores(1) == [3]
     assert choose_cores(2) == [2, 3]
     assert choose_cores(4) == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="at most 4, the cores that are left, got 9"):
         choose_cores(9)
+
+
+def test_fast_cores_come_before_slow_ones(monkeypatch, tmp_path):
+    # two fast cores of two threads, one let run a little faster, and two kinds of slow ones
+    speeds = [4700, 4700, 5000, 5000, 3500, 3500, 2500]
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(len(speeds))))
+    monkeypatch.setattr(cores, "_siblings", lambda core: str(core // 2 if core < 4 else core))
+    monkeypatch.setattr(cores, "_TOPOLOGY", tmp_path)
+    for number, speed in enumerate(speeds):
+        (tmp_path / f"cpu{number}/cpufreq").mkdir(parents=True)
+        (tmp_path / f"cpu{number}/cpufreq/cpuinfo_max_freq").write_text(f"{speed}\n")
+    assert choose_cores(1) == [3]
+    assert choose_cores(2) == [1, 3]
+    assert choose_cores(4) == [1, 3, 4, 5]
+    assert choose_cores(6) == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_ratio_of_a_network_to_itself_is_one():

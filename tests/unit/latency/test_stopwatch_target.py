@@ -111,6 +111,22 @@ def test_the_process_that_measures_is_pinned_and_holds_neither_autokd_nor_torch(
     assert not rooms & {"autokd", "torch", "mlflow", "optuna"}
 
 
+def test_a_network_behind_links_is_timed_in_a_python_that_trusts_no_folder(tmp_path, monkeypatch):
+    model, beside = tmp_path / "links/model.onnx", "model.onnx_data"
+    model.parent.mkdir()
+    network = onnx.load(export(tmp_path, 512))
+    for tensor in network.graph.initializer:
+        onnx.external_data_helper.set_external_data(tensor, beside)
+    (tmp_path / "blobs").mkdir()
+    onnx.save(network, tmp_path / "blobs" / model.name)
+    (tmp_path / "blobs" / beside).rename(tmp_path / "blobs/b")
+    (tmp_path / "blobs" / model.name).rename(tmp_path / "blobs/a")
+    model.symlink_to("../blobs/a")
+    (model.parent / beside).symlink_to("../blobs/b")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    assert StopwatchTarget(form=SHORT).measure(model).median_ms > 0
+
+
 def test_a_file_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     StopwatchTarget(form=SHORT).measure(export(tmp_path, 16))
     beside = SHORT.most_s + SHORT.patience_s  # that it may take longer

@@ -38,14 +38,22 @@ def test_a_student_is_found_by_its_architecture(tmp_path, model):
     model.with_suffix(ARCHITECTURE_SUFFIX).write_text(
         json.dumps({"width": 16, "kind": "mb", "se": True})
     )
-    rows = "width,kind,se,ms\n8,mb,True,1\n16.0,mb,,2.5\n16,mb,True,3\n"
+    rows = "width,kind,se,ms\n8,mb,True,1\n16.0,mb,,2.5\n"
     assert table(tmp_path, rows).measure(model).median_ms == 2.5  # an open label fits any value
+    rows = f"{rows}16,,,4\n16,mb,TRUE,3\n16,mb,false,2\n"
+    assert table(tmp_path, rows).measure(model).median_ms == 3  # unless it is there itself
 
 
 def test_a_row_with_other_labels_fits_nothing(tmp_path, model):
     model.with_suffix(ARCHITECTURE_SUFFIX).write_text(json.dumps({"width": 16, "depth": 2}))
     with pytest.raises(MeasureError, match=f"m.onnx must be in the table .*{network_key(model)}"):
         table(tmp_path, "width,ms\n16,1\n").measure(model)
+
+
+def test_two_latencies_of_one_network_are_refused(tmp_path):
+    table(tmp_path, "width,ms\n16,1\n16.0,1\n8,2\n")
+    with pytest.raises(ConfigError, match=r"got 1 ms in row 1 and 2 in row 3 of .*phone.csv; keep"):
+        table(tmp_path, "width,ms\n16,1\n8,2\n16.0,2\n")
 
 
 @pytest.mark.parametrize(

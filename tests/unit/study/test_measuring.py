@@ -38,6 +38,42 @@ def test_any_network_has_a_latency(tmp_path):
     assert latency.batch == 3
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--seconds", "inf", "inf is not in the range"),
+        ("--seconds", "nan", "nan is no number of seconds"),
+        ("--latency-timeout", "1e7", "10000000.0 is not in the range"),
+    ],
+)
+def test_a_time_without_end_is_refused(tmp_path, option, value, said):
+    ended = run(tmp_path / "m.onnx", option, value)
+    assert ended.exit_code == 2
+    assert said in ended.output
+
+
+def test_what_was_measured_before_a_target_fails_is_told(tmp_path):
+    good = says(tmp_path, '{"median_ms": 2}')
+    words = ("--target", good, "--target", "command:false {model}", "--json")
+    ended = run(export(tmp_path, 16), *words)
+    assert ended.exit_code != 0
+    (told,) = json.loads(ended.stdout)["targets"]
+    assert (told["target"], told["latencies"][0]["median_ms"]) == (good, 2)
+
+
+def test_files_of_one_name_are_told_by_their_paths(tmp_path):
+    for name in ("8", "16"):
+        (tmp_path / name).mkdir()
+    models = [export(tmp_path / str(n), n, name="model") for n in (8, 16)]
+    program = tmp_path / "length"
+    program.write_text('#!/bin/sh\necho "{\\"median_ms\\": $(wc -c < "$1")}"\n')
+    program.chmod(0o755)
+    ended = run(*models, "--compare", "--target", f"command:{program} {{model}}")
+    assert ended.exit_code == 0, ended.output
+    assert f"{models[0]} is " in ended.output
+    assert f" times as fast as {models[1]} (" in ended.output
+
+
 def test_the_scale_is_that_of_the_studies_where_there_are_any(tmp_path):
     model, runs = export(tmp_path, 16), tmp_path / "runs"
     measure(model, seconds=0.05, runs_dir=runs)
