@@ -17,7 +17,6 @@ from autokd.errors import ConfigError, DivergedError, TrackingError
 from autokd.exporters import check_folder, export_towers
 from autokd.latency import FINAL, SCREENING, Form
 from autokd.reports import draw_recalls
-from autokd.study.announcements import explain_namesake
 from autokd.study.finalists import estimate
 from autokd.study.folder import StudyFolder
 from autokd.study.interrupts import ending_gently
@@ -35,7 +34,7 @@ from autokd.study.tower_results import (
 )
 from autokd.study.tower_times import TowerTimes, measure_towers, open_tower_target
 from autokd.teachers import ClipTeacher, load_clip
-from autokd.trackers import TrainedTowers, log_towers
+from autokd.trackers import TrainedTowers, explain_namesake, log_towers
 from autokd.types import EpochLog, Estimate, Recipe
 
 __all__ = ["distill_clip"]

@@ -7,9 +7,23 @@ from autokd.config import Config
 from autokd.latency import device_fingerprint, library_versions
 from autokd.spaces import Space
 from autokd.study.progress import SearchProgress
+from autokd.study.records import keep_mark
+from autokd.trackers import build_tracker
 from autokd.types import Sample, Scalar, StudyClosed, StudyOpened, TeacherCard, Tracker
 
-__all__ = ["announce", "dismiss", "explain_namesake", "tell_choice"]
+__all__ = ["announce", "dismiss", "open_tracker", "tell_choice"]
+
+
+def open_tracker(config: Config) -> Tracker:
+    """MLflow, as configured, in runs of the study's folder alone.
+
+    Args:
+        config: Of the study.
+
+    Returns:
+        A tracker that never blocks.
+    """
+    return build_tracker(config, mark=lambda: keep_mark(config.study_dir))
 
 
 def announce(
@@ -91,15 +105,7 @@ def dismiss(tracker: Tracker, event: StudyClosed, *, progress: SearchProgress) -
     tracker.close()
     n_unsent = getattr(tracker, "n_unsent", 0)
     if n_unsent:
+        reason = getattr(tracker, "last_error", None) or "it cannot be reached"
         progress.say(
-            f"{n_unsent} records are kept for MLflow, which cannot be reached; "
-            "the same command sends them"
+            f"{n_unsent} records are kept for MLflow, and the same command sends them: {reason}"
         )
-
-
-def explain_namesake(study: str) -> str:
-    """What to say where MLflow has another study of this name, whose runs are left alone."""
-    return (
-        f"warning: MLflow has a study `{study}` of another folder (another site, or one that was "
-        "removed); this one has a run of its own beside it"
-    )

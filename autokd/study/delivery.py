@@ -26,6 +26,7 @@ from autokd.study.folder import StudyFolder, find_study
 from autokd.study.front import PICKS, pick_student
 from autokd.study.joint_space import build_joint_space
 from autokd.study.progress import SearchProgress
+from autokd.study.records import read_mark
 from autokd.study.refits import locate_weights
 from autokd.study.targets import build_target
 from autokd.trackers import register_model
@@ -303,6 +304,7 @@ class Depot:
                 pictures=self.test.images,
                 aliases=[_name_on(alias, self.target) for alias in aliases],
                 progress=self.progress,
+                mark=read_mark(self.folder.path),
             )
         return bundle
 

@@ -17,7 +17,7 @@ from autokd.exporters import Bundle, check_folder
 from autokd.latency import COMPARING, SCREENING
 from autokd.reports import draw_curves, draw_front
 from autokd.spaces import Space
-from autokd.study.announcements import announce, dismiss, tell_choice
+from autokd.study.announcements import announce, dismiss, open_tracker, tell_choice
 from autokd.study.appraisal import Appraiser
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew
@@ -43,7 +43,6 @@ from autokd.study.side_by_side import compare_files, measure_side_by_side
 from autokd.study.stillness import resting_while_measured
 from autokd.study.targets import build_target
 from autokd.study.teaching import Faculty
-from autokd.trackers import build_tracker
 from autokd.types import (
     Front,
     FrontStudent,
@@ -105,7 +104,7 @@ def distill(
     with folder.locked():
         session = _open_session(config, folder, progress=progress)
         session.mark = start
-        tracker = tracker or build_tracker(config)
+        tracker = tracker or open_tracker(config)
         with _closing(session, tracker), resting_while_measured(tracker):
             session.train()
         front = folder.load_front()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -23,6 +24,7 @@ from autokd.study.folder import find_study
 from autokd.study.gazes import Gazes, Similarity, compare_gazes, mean_similarity, watch_teacher
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
+from autokd.study.records import read_mark
 from autokd.study.refits import read_refit
 from autokd.trackers import add_to_trial
 from autokd.types import DataCard
@@ -150,7 +152,8 @@ def explain(  # noqa: PLR0913 - all that a student may be picked by
     explanation = _write(gazes, explanation, folder=out or place, card=data.card)
     at = f"explanation-on-{place.name}" if target else "explanation"
     run = find_run(config, graduate)
-    _track(config, explanation, run=run, at=at, progress=progress)
+    proof = {"teacher_val_accuracy": front.teacher.val_accuracy}
+    _track(config, explanation, run=run, at=at, proof=proof, progress=progress)
     return explanation
 
 
@@ -279,7 +282,13 @@ def find_run(config: Config, graduate: Graduate) -> int:
 
 
 def _track(
-    config: Config, explanation: Explanation, *, run: int, at: str, progress: SearchProgress
+    config: Config,
+    explanation: Explanation,
+    *,
+    run: int,
+    at: str,
+    proof: Mapping[str, float],
+    progress: SearchProgress,
 ) -> None:
     """Tells MLflow; a server that is away costs the metric there, not the files.
 
@@ -294,6 +303,8 @@ def _track(
             metrics={f"{key}{suffix}": one for key, one in similarity_metrics(explanation).items()},
             files=explanation.files,
             folder=at,
+            mark=read_mark(config.study_dir),
+            proof=proof,
         )
     except TrackingError as error:
         progress.say(f"not told to MLflow: {error}")

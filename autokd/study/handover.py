@@ -16,7 +16,6 @@ from autokd.distillation import Student
 from autokd.errors import TrackingError
 from autokd.exporters import Bundle, export_bundle
 from autokd.latency import FINAL, device_fingerprint, library_versions
-from autokd.study.announcements import explain_namesake
 from autokd.study.appraisal import JUDGED, judge_student, predict
 from autokd.study.delivery import register_bundle
 from autokd.study.progress import SearchProgress
@@ -24,7 +23,7 @@ from autokd.study.records import keep_mark
 from autokd.study.refits import Refit
 from autokd.study.rounds import Round
 from autokd.study.targets import build_target
-from autokd.trackers import add_rounds, is_local_store, tracking_uri
+from autokd.trackers import add_rounds, explain_namesake, is_local_store, tracking_uri
 from autokd.types import Recipe, Sample
 
 __all__ = ["describe_site", "hand_over", "log_site", "register_site"]

@@ -14,7 +14,7 @@ from autokd.data import load_data
 from autokd.errors import ConstraintError
 from autokd.jobs import JobQueue, open_engine
 from autokd.latency import COMPARING, SCREENING, count_macs
-from autokd.study.announcements import announce, dismiss
+from autokd.study.announcements import announce, dismiss, open_tracker
 from autokd.study.benches import build_bench
 from autokd.study.crew import Crew, InlineCrew
 from autokd.study.crews import build_crew, tell_size
@@ -44,7 +44,6 @@ from autokd.study.storages import Check, held_alone
 from autokd.study.targets import build_others, build_target
 from autokd.study.teaching import Faculty
 from autokd.study.trials import Trials, count_trials
-from autokd.trackers import build_tracker
 from autokd.types import Front, StudyClosed, Tracker, TrialEnded, TrialResult
 
 __all__ = ["search"]
@@ -76,7 +75,7 @@ def search(
     with folder.locked(), alone as check:
         session = _open_session(config, folder=folder, progress=progress, start=start, check=check)
         session.check_alone = check
-        session.tracker = tracker or build_tracker(config)
+        session.tracker = tracker or open_tracker(config)
         with _closing(session), resting_while_measured(session.tracker):
             session.announce()
             for step in (session.run_trials, session.compare):

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from autokd.config import Config, redacted
 from autokd.trackers.batches import add_figures, add_metrics, add_params, build_metrics
-from autokd.trackers.connection import build_client, translated_errors
+from autokd.trackers.connection import build_client, translated_errors, uploading
 from autokd.trackers.runs import StudyRuns
 from autokd.trackers.stores import artifact_folder, tracking_uri
 
@@ -20,6 +21,8 @@ def add_to_trial(
     metrics: Mapping[str, float],
     files: Sequence[Path],
     folder: str,
+    mark: str = "",
+    proof: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Adds metrics and files to the run of a trial; a `TrackingError` where MLflow is away.
 
@@ -29,20 +32,28 @@ def add_to_trial(
         metrics: Name to number.
         files: What is kept beside them.
         folder: Of the files among the run's artefacts.
+        mark: Of the study's folder, where its run has one.
+        proof: As `StudyRuns` takes it.
     """
     from mlflow.entities import Metric
 
     uri, time_ms = tracking_uri(config), time.time_ns() // 1_000_000
     client = build_client(uri)
     with translated_errors(uri):
-        runs = StudyRuns(client, study=config.study_name, artifacts=artifact_folder(config))
+        runs = StudyRuns(
+            client,
+            study=config.study_name,
+            artifacts=artifact_folder(config),
+            mark=mark,
+            proof=proof,
+        )
         run_id = runs.add_trial(trial, time_ms=time_ms)
-        for made in runs.made:  # nobody else would end them
-            client.set_terminated(made, status="FINISHED")
+        runs.end_made()
         found = [Metric(name, float(value), time_ms, 0) for name, value in metrics.items()]
         client.log_batch(run_id, metrics=found)
         for file in files:
-            client.log_artifact(run_id, str(file), folder)
+            with uploading(uri):
+                client.log_artifact(run_id, str(file), folder)
 
 
 def add_rounds(

@@ -17,7 +17,7 @@ from autokd.errors import TrackingError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["build_client", "is_remote", "translated_errors"]
+__all__ = ["build_client", "is_remote", "translated_errors", "uploading"]
 
 _SETTINGS = {
     # A dead server is noticed in seconds; the spool tries again for as long as it takes.
@@ -106,4 +106,32 @@ def translated_errors(uri: str) -> Generator[None]:
         line = redacted(" ".join(str(error).split()))[:300]
         raise TrackingError(
             f"the tracking store must be usable, got {line}; see {redacted(uri)}"
+        ) from error
+
+
+@contextmanager
+def uploading(uri: str) -> Generator[None]:
+    """Whatever the client of an artefact store raises becomes a `TrackingError`.
+
+    Those of S3, Azure and Google share no base class, and raise a `ModuleNotFoundError` where they
+    are not installed.
+
+    Args:
+        uri: The tracking store, which has named the other, for the message.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        TrackingError: Something was raised.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        line = redacted(" ".join(str(error).split()))[:300]
+        raise TrackingError(
+            f"MLflow's artefact store must be usable from here, got {type(error).__name__}: "
+            f"{line}; see {redacted(uri)}"
         ) from error

@@ -1,5 +1,6 @@
 """A study in MLflow: one experiment, a parent run for the search, a child run per trial."""
 
+import logging
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, final
 from autokd.config import redacted
 from autokd.errors import TrackingError
 from autokd.trackers.batches import add_metrics, add_params, add_tags, build_metrics
-from autokd.trackers.connection import build_client, translated_errors
+from autokd.trackers.connection import build_client, translated_errors, uploading
 from autokd.trackers.entries import (
     data_profile,
     epoch_metrics,
@@ -18,7 +19,7 @@ from autokd.trackers.entries import (
     result_tags,
     study_tags,
 )
-from autokd.trackers.runs import ENDED_TAG, StudyRuns
+from autokd.trackers.runs import ENDED_TAG, StudyRuns, explain_namesake
 from autokd.types import (
     EpochEnded,
     Event,
@@ -38,6 +39,10 @@ __all__ = ["MlflowTracker"]
 
 _STATUS = {"complete": "FINISHED", "stopped": "KILLED", "pruned": "KILLED", "failed": "FAILED"}
 _MAX_DIGEST = 36
+_MOST_REFUSED = 3
+_TEACHER = "teacher_val_accuracy"
+
+_logger = logging.getLogger(__name__)
 
 
 @final
@@ -51,16 +56,20 @@ class MlflowTracker:
         tracking_uri: Any MLflow store.
         artifacts: Folder of the artefacts of a local store; none leaves it to the server.
         study: Name of the study, and of its experiment.
+        mark: Of the study's folder; runs of a study of this name with another mark are left alone.
 
     Raises:
         TrackingError: The store cannot be opened.
     """
 
-    def __init__(self, tracking_uri: str, *, artifacts: Path | None, study: str) -> None:
+    def __init__(
+        self, tracking_uri: str, *, artifacts: Path | None, study: str, mark: str = ""
+    ) -> None:
         self._uri = tracking_uri
         self._client = build_client(tracking_uri)
-        self._runs = StudyRuns(self._client, study=study, artifacts=artifacts)
+        self._runs = StudyRuns(self._client, study=study, artifacts=artifacts, mark=mark)
         self._told: dict[str, set[int]] = {}
+        self._n_refused = 0  # times in a row that artefacts were, and nothing else
 
     def log(self, event: Event) -> None:
         """Take note of one event.
@@ -79,6 +88,9 @@ class MlflowTracker:
         Raises:
             TrackingError: The store cannot be used; tell all of them again later.
         """
+        for event in events:
+            if isinstance(event, StudyOpened):  # of before there were marks
+                self._runs.prove({_TEACHER: event.teacher.val_accuracy})
         try:
             with translated_errors(self._uri):
                 for trial, group in groupby(events, key=_trial_of_epoch):
@@ -119,12 +131,14 @@ class MlflowTracker:
 
     def _open(self, event: StudyOpened) -> None:
         run_id = self._runs.parent_id
+        if self._runs.is_new_beside_others:
+            _logger.warning("%s", explain_namesake(event.study))
         self._client.update_run(run_id, status="RUNNING")
         settings = {name: redacted(value) for name, value in event.settings.items()}
         add_params(self._client, run_id, values=settings)
         add_tags(self._client, run_id, values=study_tags(event))
         teacher = {
-            "teacher_val_accuracy": event.teacher.val_accuracy,
+            _TEACHER: event.teacher.val_accuracy,
             "teacher_latency_ms": event.teacher.latency_ms,
         }
         add_metrics(self._client, run_id, metrics=build_metrics(teacher, time_ms=event.time_ms))
@@ -196,14 +210,28 @@ class MlflowTracker:
     def _close_study(self, event: StudyClosed) -> None:
         run_id = self._runs.parent_id
         if event.front is not None:
-            self._client.log_dict(run_id, front_as_dict(event.front), "front.json")
             metrics = build_metrics(front_metrics(event.front), time_ms=event.time_ms)
             add_metrics(self._client, run_id, metrics=metrics)
+        status = "FINISHED" if event.is_finished else "KILLED"
+        self._client.set_terminated(run_id, status=status, end_time=event.time_ms)
+        try:
+            with uploading(self._uri):
+                self._upload(run_id, event=event)
+        except TrackingError as error:
+            self._n_refused += 1
+            if self._n_refused < _MOST_REFUSED:
+                raise
+            # It takes all else: what comes after this must not wait for ever.
+            _logger.warning("the front's files are in the study's folder, not in MLflow: %s", error)
+        self._n_refused = 0
+
+    def _upload(self, run_id: str, *, event: StudyClosed) -> None:
+        """The front and its pictures."""
+        if event.front is not None:
+            self._client.log_dict(run_id, front_as_dict(event.front), "front.json")
         for file in event.files:
             if file.is_file():  # told again after the study's folder was tidied up
                 self._client.log_artifact(run_id, str(file), "front")
-        status = "FINISHED" if event.is_finished else "KILLED"
-        self._client.set_terminated(run_id, status=status, end_time=event.time_ms)
 
 
 def _trial_of_epoch(event: Event) -> int | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from autokd.config import Config
 from autokd.errors import ConfigError
-from autokd.trackers.connection import build_client, translated_errors
+from autokd.trackers.connection import build_client, translated_errors, uploading
 from autokd.trackers.runs import StudyRuns
 from autokd.trackers.stores import artifact_folder, tracking_uri
 from autokd.types import pin_packages
@@ -62,25 +62,40 @@ def register_model(
     client = build_client(uri)
     with translated_errors(uri):
         runs = StudyRuns(
-            client, study=config.study_name, artifacts=artifact_folder(config), mark=mark
+            client,
+            study=config.study_name,
+            artifacts=artifact_folder(config),
+            mark=mark,
+            proof=_find_proof(card),
         )
+        _ = runs.parent_id
+        runs.end_made()  # a parent, where the study has been logged elsewhere
         tags = {"autokd.alias": ",".join(aliases)}
         run_id = runs.create("export", kind="export", **tags).info.run_id
         with _ended(client, run_id):
-            for file in files:
-                client.log_artifact(run_id, str(file))
-            client.log_dict(run_id, dict(card), "card.json")
+            with uploading(uri):
+                for file in files:
+                    client.log_artifact(run_id, str(file))
+                client.log_dict(run_id, dict(card), "card.json")
             model = client.create_logged_model(
                 runs.experiment_id, name=name, source_run_id=run_id, model_type="classifier"
             )
             with tempfile.TemporaryDirectory() as folder:
                 local = Path(folder, "model")
                 _save_model(local, onnx_file=onnx_file, card=card, example=example, model=model)
-                client.log_model_artifacts(model.model_id, str(local))
+                with uploading(uri):
+                    client.log_model_artifacts(model.model_id, str(local))
             client.finalize_logged_model(model.model_id, "READY")
             _link(client, run_id=run_id, model_id=model.model_id)
             _add_version(client, model=model, aliases=aliases, card=card)
     return f"models:/{name}@{aliases[0]}"
+
+
+def _find_proof(card: Mapping[str, Any]) -> dict[str, float]:
+    """What the study's run tells too, if it is that of the student."""
+    teacher = card.get("teacher")
+    found = teacher.get("val_accuracy") if isinstance(teacher, Mapping) else None
+    return {} if found is None else {"teacher_val_accuracy": float(found)}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["ENDED_TAG", "StudyRuns"]
+__all__ = ["ENDED_TAG", "StudyRuns", "explain_namesake"]
 
 # The UI shows the runs of an experiment of this kind as trainings, not as chats.
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -23,6 +23,14 @@ _ADDED_TAG = "autokd.added"  # on the run of a trial that began with something o
 _STARTED_TAG = "autokd.started_ms"  # on such a run, when the trial's own beginning came: of that
 ENDED_TAG = "autokd.ended_ms"
 """On the run of a trial that is over: when."""
+
+
+def explain_namesake(study: str) -> str:
+    """What to say where MLflow has another study of this name, whose runs are left alone."""
+    return (
+        f"warning: MLflow has a study `{study}` of another folder (another site, or one that was "
+        "removed); this one has a run of its own beside it"
+    )
 
 
 @final
@@ -66,6 +74,15 @@ class StudyRuns:
         self._parent_id: str | None = None
         self._children: dict[int, str] | None = None
         self._ended: dict[int, int] = {}
+
+    def prove(self, figures: Mapping[str, float]) -> None:
+        """More figures of the study, as `proof`."""
+        self._proof = {**self._proof, **figures}
+
+    def end_made(self) -> None:
+        """Ends the runs that were made here, where nobody else would."""
+        for run_id in self.made:
+            self._client.set_terminated(run_id, status="FINISHED")
 
     def forget(self) -> None:
         """Look everything up again."""

@@ -1,6 +1,7 @@
 """Which MLflow store a configuration means."""
 
 import os
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -50,11 +51,13 @@ def artifact_folder(config: Config | TowerConfig) -> Path | None:
     return config.runs_dir.resolve() / "artifacts" if is_database else None
 
 
-def build_tracker(config: Config) -> SpooledTracker:
+def build_tracker(config: Config, *, mark: Callable[[], str] = str) -> SpooledTracker:
     """The tracker of a study: MLflow, behind a spool in the study's folder.
 
     Args:
         config: Of the study.
+        mark: Gives that of the study's folder; asked with the first event, which is told when the
+            study has been found good.
 
     Returns:
         The tracker; it connects in a thread of its own, with the first event. mlflow is
@@ -66,6 +69,6 @@ def build_tracker(config: Config) -> SpooledTracker:
 
     def connect() -> Tracker:
         config.runs_dir.mkdir(parents=True, exist_ok=True)
-        return MlflowTracker(uri, artifacts=artifacts, study=study)
+        return MlflowTracker(uri, artifacts=artifacts, study=study, mark=mark())
 
     return SpooledTracker(connect, folder=config.study_dir / "tracking")

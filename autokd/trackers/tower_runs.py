@@ -18,7 +18,7 @@ from autokd.trackers.batches import (
     add_tags,
     build_metrics,
 )
-from autokd.trackers.connection import build_client, translated_errors
+from autokd.trackers.connection import build_client, translated_errors, uploading
 from autokd.trackers.runs import ENDED_TAG, StudyRuns
 from autokd.trackers.stores import artifact_folder, tracking_uri
 from autokd.types import EpochLog
@@ -96,7 +96,8 @@ def log_towers(
         gone = dict.fromkeys(filter(_FIGURE.match, known.keys() - metrics.keys()), math.nan)
         add_figures(client, runs.parent_id, values={**gone, **metrics}, time_ms=now)
         for file in files:
-            client.log_artifact(runs.parent_id, str(file), "towers")
+            with uploading(uri):
+                client.log_artifact(runs.parent_id, str(file), "towers")
         client.set_terminated(runs.parent_id, status="FINISHED")  # begun here, if it is the first
     return runs.is_new_beside_others
 

@@ -36,7 +36,9 @@ def client(uri):
 
 @pytest.fixture
 def open_tracker(uri, tmp_path):
-    return lambda: MlflowTracker(uri, artifacts=tmp_path / "artifacts", study="digits")
+    return lambda **options: MlflowTracker(
+        uri, artifacts=tmp_path / "artifacts", study="digits", **options
+    )
 
 
 def find(client, query):
@@ -199,6 +201,55 @@ def test_the_front_and_its_pictures_are_artefacts(open_tracker, client, tmp_path
     assert run.data.metrics["n_front"] == 1
     assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["front", "front.json"]
     assert (tmp_path / "artifacts/digits" / run.info.run_id / "artifacts/front/front.png").exists()
+
+
+def test_a_study_of_the_same_name_in_another_folder_is_left_alone(open_tracker, client, caplog):
+    open_tracker(mark="first").log_all(study())
+    before = {run.info.run_id: run.info.status for run in find(client, "")}
+    assert not caplog.records
+    open_tracker(mark="second").log_all(study())
+    assert "MLflow has a study `digits` of another folder" in caplog.text
+    after = {run.info.run_id: run.info.status for run in find(client, "")}
+    assert before.items() < after.items()
+    assert len(after) == 2 * len(before)
+    caplog.clear()
+    open_tracker(mark="first").log_all(study())
+    assert {run.info.run_id: run.info.status for run in find(client, "")} == after
+    assert not caplog.records
+
+
+def test_runs_of_before_there_were_marks_are_found_by_the_teacher(open_tracker, client):
+    open_tracker().log_all(study())
+    before = {run.info.run_id for run in find(client, "")}
+    first = opened()
+    other = replace(first, teacher=replace(first.teacher, val_accuracy=0.125))
+    open_tracker(mark="another").log(other)
+    assert len(find(client, "")) == len(before) + 1
+    open_tracker(mark="ours").log_all(study())
+    assert len(find(client, "")) == len(before) + 1
+    (ours,) = find(client, "tags.`autokd.mark` = 'ours'")
+    assert ours.info.run_id in before
+
+
+def test_a_place_for_artefacts_that_cannot_be_used_holds_nothing_else_back(
+    open_tracker, client, monkeypatch, caplog
+):
+    tracker = open_tracker()
+
+    def refuse(*_arguments):
+        raise ModuleNotFoundError("No module named 'boto3'")
+
+    monkeypatch.setattr(tracker._client, "log_dict", refuse)
+    tracker.log(opened())
+    for _ in range(2):  # it may be away for a moment
+        with pytest.raises(TrackingError, match="got ModuleNotFoundError: No module named 'boto3'"):
+            tracker.log(closed(is_finished=True))
+    assert find_parent(client).info.status == "FINISHED"
+    assert find_parent(client).data.metrics["n_front"] == 1
+    tracker.log(closed(is_finished=True))
+    assert "in the study's folder, not in MLflow: " in caplog.text
+    tracker.log_all([opened(), started(3, after_ms=9)])
+    assert find_trial(client, 3)
 
 
 def test_an_epoch_that_is_trained_again_is_shown_once(open_tracker, client):

@@ -8,8 +8,8 @@ import pytest
 
 from autokd.config import Config
 from autokd.errors import ConfigError, TrackingError
-from autokd.trackers import register_model
-from tests.contracts.tracker_contract import copy_store
+from autokd.trackers import MlflowTracker, register_model
+from tests.contracts.tracker_contract import copy_store, opened, study
 
 # mlflow's own mappers, under a recent SQLAlchemy
 
@@ -74,6 +74,31 @@ def test_the_registered_student_predicts_what_the_exported_one_does(
     assert model.metadata.signature.inputs.inputs[0].shape == (-1, 1, 2, 2)
     np.testing.assert_array_equal(model.input_example, inputs)
     assert mlflow.onnx.load_model(uri).graph.output[0].name == "logits"
+
+
+def test_a_study_that_was_logged_elsewhere_leaves_no_run_under_way(config, onnx_file, example):
+    from mlflow import MlflowClient
+
+    register(config, onnx_file, example, mark="ours")
+    client = MlflowClient(f"sqlite:///{config.runs_dir}/mlflow.db")
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    assert [(run.info.run_name, run.info.status) for run in runs] == [
+        ("export", "FINISHED"), ("search", "FINISHED"),
+    ]  # fmt: skip
+
+
+def test_it_is_registered_beside_the_run_of_before_there_were_marks(config, onnx_file, example):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{config.runs_dir}/mlflow.db"
+    MlflowTracker(uri, artifacts=config.runs_dir, study="digits").log_all(study())
+    teacher = {"val_accuracy": opened().teacher.val_accuracy}
+    register(config, onnx_file, example, mark="ours", card={"trial": 3, "teacher": teacher})
+    client = MlflowClient(uri)
+    ids = [client.get_experiment_by_name("digits").experiment_id]
+    (search,) = client.search_runs(ids, "tags.`autokd.kind` = 'search'")
+    (run,) = client.search_runs(ids, "tags.`autokd.kind` = 'export'")
+    assert run.data.tags["mlflow.parentRunId"] == search.info.run_id
 
 
 def test_the_alias_moves_to_the_newest_version(config, onnx_file, example):
