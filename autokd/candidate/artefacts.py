@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from autokd.exporters import export_onnx, export_program
+from autokd.exporters import check_onnx, export_onnx, export_program
 from autokd.latency import ARCHITECTURE_SUFFIX
 from autokd.types import InputShape, Scalar, Target
 
@@ -31,9 +31,10 @@ def export_for(
         shape: Channels, height, width.
 
     Returns:
-        The ONNX file.
+        The ONNX file; it was run, and does what the student does.
     """
     export_onnx(student, model, shape=shape)
+    check_onnx(student, model, shape=shape)
     labels = json.dumps(dict(architecture))
     model.with_suffix(ARCHITECTURE_SUFFIX).write_text(labels, encoding="utf-8")
     export_program_for(target, student, model, shape=shape)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autokd.distillation import Lens, Tap, find_taps, named_taps
 from autokd.errors import ConfigError
-from autokd.reports import build_grad_cam, spread_maps
+from autokd.reports import build_grad_cam, spread_maps, varies
 
 __all__ = ["find_gaze", "watch"]
 
@@ -27,7 +27,8 @@ def find_gaze(
     """The deepest map of a network that its logits depend on.
 
     Of a vision transformer that is read at its class token, the map after the last block is no
-    such one: nobody asks the other tokens any more. The block before it is taken then.
+    such one: nobody asks the other tokens any more. The block before it is taken then. Nor is one
+    that is the same everywhere, as a map of 1x1 that was enlarged.
 
     Args:
         network: Takes views in [0, 1], in evaluation mode, on the device of the pictures.
@@ -42,7 +43,7 @@ def find_gaze(
     for tap in _candidates(network, views, role=role):
         with Lens(network, tap) as lens:
             maps = build_grad_cam(network, lens.layer, views, classes=classes)
-        if maps.count_nonzero():
+        if bool(varies(maps).any()):
             return tap
     return None
 

@@ -89,7 +89,6 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
         weight_bits=weight_bits,
     ).val_accuracy
     aware = path.with_suffix(".aware.onnx")
-    is_taught = recipe.is_distilled or recipe.is_self_distilled
 
     def tell(row: EpochLog) -> object:
         return on_epoch(dataclasses.replace(row, epoch=row.epoch + n_before))
@@ -103,7 +102,7 @@ def quantize_finalist(  # noqa: PLR0913 - everything that meets in a training, a
             plan=plan,
             model=aware,
             settings=QuantizationSettings(
-                self_weight=1.0 if is_taught else 0.0, weight_bits=weight_bits
+                self_weight=1.0 if recipe.is_taught else 0.0, weight_bits=weight_bits
             ),
             on_epoch=tell,
             keeper=keeper,

@@ -70,5 +70,7 @@ def explain_command(
         f"trial {found.trial} and {found.teacher} choose the same class on {found.agreement:.1%} "
         f"of {found.n_pictures} validation pictures; {found.n_blank} maps are blank"
     )
+    if found.is_int8:
+        click.echo("what it says is what its INT8 file says; the maps are those of its FP32 self")
     for file in found.files:
         click.echo(file)

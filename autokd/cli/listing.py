@@ -37,7 +37,7 @@ def list_command() -> None:
 def show_command(name: str, *, shape: str, n_classes: int) -> None:
     """Every dimension of a space, joined with its recipe, and what `autokd distill` takes of it."""
     sides = shape.split(",")
-    if len(sides) != 3 or not all(side.strip().isdigit() and int(side) for side in sides):
+    if len(sides) != 3 or not all(side.strip().isdecimal() and int(side) for side in sides):
         raise ConfigError(f"`--shape` must be C,H,W such as 3,32,32, got {shape}")
     from autokd.spaces import describe_space
 

@@ -170,6 +170,6 @@ def _is_noisy(latency: Any) -> bool:  # noqa: ANN401 - imported late
 
 def _read_shape(text: str | None) -> tuple[int, ...]:
     sides = [] if text is None else text.split(",")
-    if not all(side.strip().isdigit() and int(side) for side in sides):
+    if not all(side.strip().isdecimal() and int(side) for side in sides):
         raise ConfigError(f"`--shape` must be C,H,W such as 3,224,224, got {text}")
     return tuple(map(int, sides))

@@ -188,7 +188,9 @@ class Config(BaseModel):
         "sampler auto learns from; may be repeated, the most similar first",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Of splits, samples and trainings")
-    max_latency_ms: float | None = Field(None, gt=0, description="Slower students are not trained")
+    max_latency_ms: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Slower students are not trained"
+    )
     min_accuracy: float | None = Field(
         None,
         ge=0,

@@ -8,7 +8,7 @@ from autokd.exporters.bundle import (
     export_bundle,
 )
 from autokd.exporters.card import render_card
-from autokd.exporters.onnx_file import OnnxNetwork, export_onnx
+from autokd.exporters.onnx_file import OnnxNetwork, check_onnx, export_onnx
 from autokd.exporters.openvino_file import OpenVinoNetwork, export_openvino, has_openvino
 from autokd.exporters.program import export_program
 from autokd.exporters.quantized_file import export_quantized
@@ -25,6 +25,7 @@ __all__ = [
     "QuantizedFile",
     "Quantizer",
     "check_folder",
+    "check_onnx",
     "dump_weights",
     "export_bundle",
     "export_onnx",

@@ -97,11 +97,13 @@ def _tell_looks(card: Mapping[str, Any]) -> str:
     between = "" if ends is None else f" (95 % interval {ends[0]:.2f} to {ends[1]:.2f})"
     shuffled = card.get("cam_similarity_shuffled")
     control = "" if shuffled is None else f"; of maps of different pictures it is {shuffled:.2f}"
+    is_int8 = card.get("int8_test_accuracy") is not None
+    whose = " The student's maps are those of its FP32 self." if is_int8 else ""
     return (
         "What in a picture speaks for the class that each of both chooses, by Grad-CAM "
         "([Selvaraju et al., 2017](https://arxiv.org/abs/1610.02391)), in validation pictures. "
         f"The correlation of the teacher's and the student's map is {mean:.2f}{between} over "
-        f"{card['cam_similarity_n']} of them{control}."
+        f"{card['cam_similarity_n']} of them{control}.{whose}"
     )
 
 

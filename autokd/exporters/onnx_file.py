@@ -19,12 +19,14 @@ from autokd.errors import ExportError
 from autokd.exporters.saturation import safe_weight_bits
 from autokd.types import InputShape
 
-__all__ = ["OnnxNetwork", "annotate_onnx", "export_onnx", "export_onnx_text"]
+__all__ = ["OnnxNetwork", "annotate_onnx", "check_onnx", "export_onnx", "export_onnx_text"]
 
 _OPSET = 17
 _PROGRAM_OPSET = 18  # the least that the exporter of programs writes
 _BATCH = 256
 _LARGEST_OF_7_BITS = 64
+_ALIKE = 0.01  # of the largest logit, that others may differ by
+_WAY = "in its code, x.flatten(1) is for any number where x.reshape(len(x), -1) may be for one"
 
 
 def export_onnx(
@@ -102,6 +104,36 @@ def _export(
         torch.backends.mha.set_fastpath_enabled(is_fast)
 
 
+def check_onnx(network: nn.Module, path: Path, *, shape: InputShape) -> None:
+    """Whether a file does what its network does, with more pictures than it was written with.
+
+    Args:
+        network: Takes pictures in [0, 1], gives logits; in evaluation mode, on the CPU.
+        path: As `export_onnx` wrote it.
+        shape: Channels, height, width.
+
+    Raises:
+        ExportError: It does not.
+    """
+    noise = torch.randint(256, (2, *shape), generator=torch.Generator().manual_seed(0))
+    pictures = noise.to(torch.uint8)
+    with torch.no_grad():
+        wanted = network(pictures.float() / 255)
+    try:
+        found = OnnxNetwork(path, threads=1).predict(pictures)
+    except ExportError as error:
+        raise ExportError(
+            f"student must take any number of pictures, got {error}; {_WAY}"
+        ) from error
+    is_known = bool(wanted.isfinite().all())  # nothing can be told of one that overflows
+    least = _ALIKE * float(wanted.abs().max()) if is_known else 0.0
+    if found.shape != wanted.shape or (is_known and float((found - wanted).abs().max()) > least):
+        raise ExportError(
+            "student must answer in onnxruntime as in torch, whatever the number of pictures, got "
+            f"other logits for two; {_WAY}"
+        )
+
+
 def annotate_onnx(source: Path, path: Path, *, metadata: Mapping[str, str]) -> Path:
     """A copy of an ONNX file with this metadata and no other.
 
@@ -137,6 +169,7 @@ class OnnxNetwork:
         Raises:
             ExportError: The runtime cannot load it.
         """
+        self._name = path.name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -161,7 +194,14 @@ class OnnxNetwork:
         return self._run("tokens", tokens.split(_BATCH))
 
     def _run(self, name: str, parts: Sequence[Tensor]) -> Tensor:
-        rows = [self._session.run(None, {name: part.numpy()})[0] for part in parts]
+        """Raises an `ExportError` where the runtime cannot."""
+        try:
+            rows = [self._session.run(None, {name: part.numpy()})[0] for part in parts]
+        except Exception as error:  # likewise
+            line = " ".join(str(error).split())
+            raise ExportError(
+                f"onnxruntime must run {self._name} with a batch of {len(parts[0])}, got {line}"
+            ) from error
         return torch.from_numpy(np.concatenate([np.asarray(part) for part in rows]))
 
 

@@ -8,7 +8,7 @@ from autokd.reports.front import draw_front
 from autokd.reports.importance import Importance, draw_importance
 from autokd.reports.points import short_count
 from autokd.reports.recalls import draw_recalls
-from autokd.reports.saliency import build_grad_cam, correlate_maps, spread_maps
+from autokd.reports.saliency import build_grad_cam, correlate_maps, spread_maps, varies
 from autokd.reports.sheets import Look, draw_looks
 from autokd.reports.tables import front_table
 
@@ -32,4 +32,5 @@ __all__ = [
     "measure_calibration",
     "short_count",
     "spread_maps",
+    "varies",
 ]

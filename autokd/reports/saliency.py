@@ -3,13 +3,13 @@
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["build_grad_cam", "correlate_maps", "spread_maps"]
+__all__ = ["build_grad_cam", "correlate_maps", "spread_maps", "varies"]
 
-_LEAST_SPREAD = 1e-12  # of a map of numbers up to 1, below which it is the same everywhere
+_LEAST_SPREAD = 1e-5  # of a map's own size, below which it is rounding
 
 
 def build_grad_cam(
@@ -83,7 +83,13 @@ def correlate_maps(
         about saliency models?", 2016, on CC. https://arxiv.org/abs/1604.03605
     """
     one, other = (values.flatten(1).double() for values in (maps, others))
+    is_varied = varies(maps) & varies(others)
     one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
-    both = one.norm(dim=1) * other.norm(dim=1)
-    correlation = (one * other).sum(1) / both
-    return torch.where(both > _LEAST_SPREAD, correlation, torch.nan).float()
+    correlation = (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
+    return torch.where(is_varied, correlation, torch.nan).float()
+
+
+def varies(maps: Float[Tensor, "batch rows columns"]) -> Bool[Tensor, " batch"]:
+    """Whether a map differs from place to place by more than rounding."""
+    values = maps.flatten(1)
+    return values.amax(1) - values.amin(1) > _LEAST_SPREAD * values.abs().amax(1)

@@ -81,7 +81,8 @@ def _caption(front: Front, *, is_test: bool) -> str:
     lines: list[str] = []
     if is_test:
         n_seeds = min(student.n_seeds for student in front.students)
-        lines.append(f"± is half of a 95 % interval over {n_seeds} seeds; test split read once")
+        between = f"± is half of a 95 % interval over {n_seeds} seeds; " if n_seeds > 1 else ""
+        lines.append(f"{between}test split read once")
     if is_quantized(front):
         lines.append(f"int8: quantized, scored and timed in the runtime, {_tell_speed(front)}")
     if any(student.is_twin for student in front.students):

@@ -29,6 +29,7 @@ from autokd.study.explaining import N_COMPARED, draw_gazes
 from autokd.study.folder import StudyFolder
 from autokd.study.gazes import (
     TeacherGaze,
+    ask_int8,
     choose_classes,
     compare_gazes,
     mean_similarity,
@@ -137,7 +138,9 @@ class Appraiser:
             missing["agreement"] = missing["looks"] = str(error)
         else:
             try:
-                facts |= self._compare_gazes(network, name=name, file=folder / "looks.png")
+                facts |= self._compare_gazes(
+                    network, name=name, file=folder / "looks.png", int8=int8
+                )
                 pictures["looks"] = "looks.png"
             except (TeacherError, StudyError) as error:
                 missing["looks"] = str(error)
@@ -176,9 +179,11 @@ class Appraiser:
             "teacher_test_accuracy": float((answers == labels).double().mean()),
         }
 
-    def _compare_gazes(self, network: nn.Module, *, name: str, file: Path) -> dict[str, Any]:
+    def _compare_gazes(
+        self, network: nn.Module, *, name: str, file: Path, int8: Path | None
+    ) -> dict[str, Any]:
         """How alike student and teacher look at validation pictures."""
-        gazes = compare_gazes(network, self._gaze)
+        gazes = compare_gazes(network, self._gaze, says=ask_int8(int8, self._gaze))
         similarity = mean_similarity(gazes.similarities, seed=self.config.seed)
         draw_gazes(
             gazes,
@@ -186,6 +191,7 @@ class Appraiser:
             card=self.data.card,
             title=f"Where {name} and its teacher look",
             similarity=similarity,
+            is_int8=int8 is not None,
             file=file,
         )
         shuffled = mean_similarity(gazes.shuffled, seed=self.config.seed)

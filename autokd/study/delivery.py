@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxtyping import UInt8
@@ -14,7 +14,14 @@ from torch import Tensor
 from autokd.candidate import load_student
 from autokd.config import Config
 from autokd.data import TestData, load_test
-from autokd.errors import ConfigError, StorageError, TrackingError
+from autokd.errors import (
+    ConfigError,
+    ExportError,
+    MeasureError,
+    StorageError,
+    StudyError,
+    TrackingError,
+)
 from autokd.exporters import Bundle, OnnxNetwork, export_bundle
 from autokd.latency import COMMAND, FINAL
 from autokd.spaces import Space
@@ -64,11 +71,13 @@ def export(  # noqa: PLR0913 - all that a student may be picked by
     Returns:
         Files and figures.
     """
-    alias = build_alias(pick, max_latency_ms=max_latency_ms)
-    pick = pick or ("knee" if max_latency_ms is None else "most-accurate")
     folder = find_study(study, runs_dir=runs_dir)
-    students = folder.load_front(target=target).students
-    student = pick_student(students, pick=pick, max_latency_ms=max_latency_ms)
+    student = pick_student(
+        folder.load_front(target=target).students,
+        pick=pick or ("knee" if max_latency_ms is None else "most-accurate"),
+        max_latency_ms=max_latency_ms,
+    )
+    alias = build_alias(pick, max_latency_ms=max_latency_ms)
     depot = _open_depot(
         folder, target=target, runs_dir=runs_dir, is_registered=is_registered, progress=progress
     )
@@ -101,6 +110,7 @@ def export_all(
 
     Raises:
         ConfigError: The index cannot be written.
+        ExportError: Some could not be exported; the others were, and are in the index.
     """
     folder = find_study(study, runs_dir=runs_dir)
     students = folder.load_front(target=target).students
@@ -112,12 +122,17 @@ def export_all(
     )
     bundles: list[Bundle] = []
     rows: list[dict[str, object]] = []
+    failures: list[str] = []
     for student in sorted(able, key=lambda one: one.latency_ms):
         names = names_of(student, students)
         if max_latency_ms is not None and student.trial == best.trial:
             names.append(build_alias(None, max_latency_ms=max_latency_ms))
         name = f"trial-{student.trial}"
-        bundle = depot.deliver(student, out / name, aliases=[name, *names])
+        try:
+            bundle = depot.deliver(student, out / name, aliases=[name, *names])
+        except (ExportError, MeasureError, StudyError) as error:
+            failures.append(f"{name}: {error}")
+            continue
         bundles.append(bundle)
         rows.append(
             {
@@ -130,11 +145,27 @@ def export_all(
             }
         )
     try:
+        for name in _find_former(out, rows):
+            depot.progress.say(
+                f"warning: {out / name} is of an earlier front, and not in the index"
+            )
         (out / "index.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         (out / "index.md").write_text(_render_index(depot.front.study, rows), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"`--out` must be a folder to write to, got {out}: {error}") from error
+    if failures:
+        raise ExportError(
+            f"{len(failures)} of {len(able)} students could not be exported ({'; '.join(failures)})"
+            f"; the others are in {out / 'index.md'}"
+        )
     return bundles
+
+
+def _find_former(out: Path, rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """Folders of students beside those that were just written."""
+    written = {row["folder"] for row in rows}
+    found = (path.parent.name for path in out.glob("trial-*/card.json"))
+    return sorted(name for name in found if name not in written)
 
 
 def names_of(student: FrontStudent, students: Sequence[FrontStudent]) -> list[str]:
@@ -156,7 +187,7 @@ def build_alias(pick: str | None, *, max_latency_ms: float | None) -> str:
     Returns:
         `knee`, `trial-7`, `under-2ms`, `under-500us`, `fastest-under-2ms`, ...
     """
-    name = f"trial-{pick}" if pick is not None and pick.isdigit() else pick
+    name = f"trial-{int(pick)}" if pick is not None and pick.isdecimal() else pick
     if max_latency_ms is None or (name is not None and name.startswith("trial-")):
         return name or "knee"
     unit, factor = next(

@@ -197,7 +197,12 @@ class _Session:
             self.training_s += finals.training_s
         refits = finals.refits_of(measured.trial)
         if self.config.baseline and not any(refit.is_twin for refit in refits):
-            self.progress.say("warning: no twin without distillation came to its end")
+            is_taught = measured.recipe is not None and measured.recipe.is_taught
+            self.progress.say(
+                "warning: no twin without distillation came to its end"
+                if is_taught
+                else "the student learns from labels alone: it is its own baseline"
+            )
         self.diary.remember(refits)
         ours = [refit.val_accuracy for refit in refits if not refit.is_twin]
         self._compare(

@@ -21,11 +21,18 @@ from autokd.study.alumni import (
 )
 from autokd.study.diary import number_training
 from autokd.study.folder import find_study
-from autokd.study.gazes import Gazes, Similarity, compare_gazes, mean_similarity, watch_teacher
+from autokd.study.gazes import (
+    Gazes,
+    Similarity,
+    ask_int8,
+    compare_gazes,
+    mean_similarity,
+    watch_teacher,
+)
 from autokd.study.planning import choose_device
 from autokd.study.progress import SearchProgress
 from autokd.study.records import read_mark
-from autokd.study.refits import read_refit
+from autokd.study.refits import find_int8, read_refit
 from autokd.trackers import add_to_trial
 from autokd.types import DataCard
 
@@ -51,6 +58,8 @@ class Explanation:
         study: Its name.
         trial: Of the student.
         is_twin: Whether it is the twin that was trained without the teacher.
+        is_int8: Whether it is deployed in INT8: what it says is what that file says, and the maps
+            are those of its FP32 self, since the file has no gradients.
         teacher: Name of the teacher.
         layers: What is looked at, by `student` and `teacher`: module and size of its map.
         n_pictures: Of the validation split, drawn at random.
@@ -68,6 +77,7 @@ class Explanation:
     study: str
     trial: int
     is_twin: bool
+    is_int8: bool
     teacher: str
     layers: dict[str, str]
     n_pictures: int
@@ -138,11 +148,13 @@ def explain(  # noqa: PLR0913 - all that a student may be picked by
     progress.say(f"looking at trial {graduate.trial} of {front.study} and at {teacher.name}")
     n_pictures = max(pictures, N_COMPARED)
     gaze = watch_teacher(teacher, data=data, n_pictures=n_pictures, seed=config.seed)
-    gazes = compare_gazes(student, gaze)
+    int8 = find_int8(graduate.weights)
+    gazes = compare_gazes(student, gaze, says=ask_int8(int8 if int8.exists() else None, gaze))
     explanation = Explanation(
         study=front.study,
         trial=graduate.trial,
         is_twin=graduate.is_twin,
+        is_int8=int8.exists(),
         teacher=teacher.name,
         **_describe(gazes, seed=config.seed),
         pictures=_list_pictures(gazes, n_shown=pictures, card=data.card),
@@ -181,6 +193,7 @@ def draw_gazes(
     card: DataCard,
     title: str,
     similarity: Similarity | None,
+    is_int8: bool,
     file: Path,
 ) -> Path:
     """The sheet of some of the pictures.
@@ -191,6 +204,7 @@ def draw_gazes(
         card: Names of the classes.
         title: Of the sheet.
         similarity: Over all of them, to be told.
+        is_int8: Whether the student is deployed in INT8; its maps are those of its FP32 self.
         file: Where it goes.
 
     Returns:
@@ -200,7 +214,7 @@ def draw_gazes(
     return draw_looks(
         [gazes.build_look(place, classes=card.classes) for place in places],
         title=title,
-        subtitle=_summarise(similarity),
+        subtitle=_summarise(similarity) + ("; maps of its FP32 self" if is_int8 else ""),
         file=file,
     )
 
@@ -257,6 +271,7 @@ def _write(gazes: Gazes, explanation: Explanation, *, folder: Path, card: DataCa
             card=card,
             title=f"Trial {explanation.trial} of {explanation.study} and its teacher",
             similarity=explanation.similarity,
+            is_int8=explanation.is_int8,
             file=sheet,
         )
         explanation = dataclasses.replace(explanation, files=(sheet, figures))

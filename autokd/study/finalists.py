@@ -77,11 +77,7 @@ def fill_student(student: FrontStudent, refits: Sequence[Refit]) -> FrontStudent
         and none where no training of the twin came to its end.
     """
     kept, plain = compare_with_twin(student, refits)
-    if plain is None and (student.recipe.is_distilled or student.recipe.is_self_distilled):
-        return kept
-    if plain is None:  # its own twin
-        return dataclasses.replace(kept, kd_gain=0.0, kd_gain_ci95=0.0)
-    if plain.val_accuracy > kept.val_accuracy:
+    if plain is not None and plain.val_accuracy > kept.val_accuracy:
         gain = {"kd_gain": kept.kd_gain, "kd_gain_ci95": kept.kd_gain_ci95}
         return dataclasses.replace(plain, **gain, is_twin=True)
     return kept
@@ -103,6 +99,8 @@ def compare_with_twin(
     ours = [refit for refit in refits if not refit.is_twin]
     twins = [refit for refit in refits if refit.is_twin]
     kept = fill(student, ours)
+    if not student.recipe.is_taught:  # its own twin
+        return dataclasses.replace(kept, kd_gain=0.0, kd_gain_ci95=0.0), None
     if not twins:
         return kept, None
     plain = dataclasses.replace(student, recipe=without_teacher(student.recipe))

@@ -374,4 +374,4 @@ class Finals:
 
 def _is_distilled(result: TrialResult) -> bool:
     recipe = result.recipe
-    return recipe is not None and (recipe.is_distilled or recipe.is_self_distilled)
+    return recipe is not None and recipe.is_taught

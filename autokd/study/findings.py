@@ -86,8 +86,7 @@ class Findings:
         first = self.first()
         if first is None or first.recipe is None:
             return None
-        is_plain = not (first.recipe.is_distilled or first.recipe.is_self_distilled)
-        return first if is_plain else None
+        return None if first.recipe.is_taught else first
 
     def first(self) -> TrialResult | None:
         """The default student, which is the first trial, if it runs on the target."""

@@ -155,6 +155,11 @@ def pick_student(
             "the study must have a student on its front, got none; go on with `autokd search`, "
             "or loosen its limits"
         )
+    if max_latency_ms is not None and not math.isfinite(max_latency_ms):
+        raise StudyError(
+            f"`--max-latency-ms` must be a number of milliseconds, got {max_latency_ms}; leave it "
+            "out for none"
+        )
     able = [s for s in students if max_latency_ms is None or s.latency_ms <= max_latency_ms]
     if not able:
         fastest = min(s.latency_ms for s in students)
@@ -162,7 +167,7 @@ def pick_student(
             f"`--max-latency-ms` must leave a student of the front, got {max_latency_ms}; "
             f"the fastest takes {fastest:.4g} ms"
         )
-    if pick.isdigit():
+    if pick.isdecimal():
         for student in able:
             if student.trial == int(pick):
                 return student

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -15,6 +16,7 @@ from autokd.candidate import find_gaze, watch
 from autokd.data import SearchData
 from autokd.distillation import Tap
 from autokd.errors import StudyError, TeacherError
+from autokd.exporters import OnnxNetwork
 from autokd.reports import Look, correlate_maps
 from autokd.teachers import AnyTeacher, Committee, Teacher
 
@@ -22,6 +24,7 @@ __all__ = [
     "Gazes",
     "Similarity",
     "TeacherGaze",
+    "ask_int8",
     "choose_classes",
     "compare_gazes",
     "mean_similarity",
@@ -185,7 +188,9 @@ def watch_teacher(
     )
 
 
-def compare_gazes(student: nn.Module, gaze: TeacherGaze) -> Gazes:
+def compare_gazes(
+    student: nn.Module, gaze: TeacherGaze, *, says: Int64[Tensor, " n"] | None = None
+) -> Gazes:
     """Asks a student about the same pictures, and where it looks.
 
     Each of both is asked about the class that it chooses itself.
@@ -193,6 +198,7 @@ def compare_gazes(student: nn.Module, gaze: TeacherGaze) -> Gazes:
     Args:
         student: Takes views in [0, 1], in evaluation mode.
         gaze: Of its teacher.
+        says: Classes that are chosen in its place, by its INT8 file, which has no gradients.
 
     Returns:
         What was found.
@@ -201,7 +207,7 @@ def compare_gazes(student: nn.Module, gaze: TeacherGaze) -> Gazes:
         StudyError: The student shows no maps.
     """
     images = gaze.images.to(next(student.parameters()).device)
-    says = choose_classes(student, images)
+    says = choose_classes(student, images) if says is None else says.to(images.device)
     tap = find_gaze(student, images, role="student")
     if tap is None:
         raise StudyError(
@@ -220,6 +226,11 @@ def compare_gazes(student: nn.Module, gaze: TeacherGaze) -> Gazes:
         similarities=correlate_maps(gaze.maps, maps),
         layers={"student": _name_layer(tap), "teacher": gaze.layer},
     )
+
+
+def ask_int8(file: Path | None, gaze: TeacherGaze) -> Int64[Tensor, " n"] | None:
+    """What an INT8 file says of the pictures; none where there is no such file."""
+    return None if file is None else OnnxNetwork(file).predict(gaze.images).argmax(1)
 
 
 def mean_similarity(values: Float[Tensor, " n"], *, seed: int) -> Similarity | None:

@@ -227,6 +227,11 @@ class Recipe:
         return self.exits > 0 or self.generations > 1
 
     @property
+    def is_taught(self) -> bool:
+        """Whether anything but the labels teaches: who is not is the baseline itself."""
+        return self.is_distilled or self.is_self_distilled
+
+    @property
     def is_replayable(self) -> bool:
         """Whether a step can be recorded for a GPU: no looks inside, pictures of one size."""
         return not self.has_feature_loss and self.exits == 0 and self.resizing == "none"

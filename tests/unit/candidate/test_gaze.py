@@ -51,6 +51,15 @@ def test_blocks_are_found_by_the_number_at_the_end_of_their_names():
     assert tap.path == "encoder.layers.encoder_layer_1"
 
 
+def test_a_map_of_one_place_that_was_enlarged_is_not_looked_at():
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 4, 1), nn.ReLU(), nn.Conv2d(4, 8, 8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 4),
+    ).eval()  # fmt: skip
+    tap = find_gaze(network, IMAGES, role="student")
+    assert tap.size == (8, 8)
+
+
 def test_a_network_without_maps_has_no_gaze():
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
     assert find_gaze(network, IMAGES, role="student") is None

@@ -15,6 +15,7 @@ from autokd.errors import ConfigError, ExportError
 from autokd.exporters import (
     OnnxNetwork,
     check_folder,
+    check_onnx,
     export_bundle,
     export_onnx,
     has_openvino,
@@ -54,6 +55,44 @@ def test_the_card_says_where_the_latency_of_the_table_comes_from(tmp_path, there
     line = "study's latency of 1.25 ms is that of board, the one measured now that of fake"
     assert (line in bundle.card.get("elsewhere", "")) == (there == "board")
     assert (line in (tmp_path / "card.md").read_text()) == (there == "board")
+
+
+class Counting(nn.Module):
+    """Flattens by the number of pictures that it was first asked about, or forgets all but one."""
+
+    def __init__(self, *, is_forgetful):
+        super().__init__()
+        self.inner, self.is_forgetful = nn.Linear(64, 3), is_forgetful
+
+    def forward(self, pictures):
+        flat = pictures.reshape(int(pictures.shape[0]), -1)
+        if self.is_forgetful and len(pictures) > 1:
+            flat = flat[:1].expand(len(pictures), -1)
+        return self.inner(flat)
+
+
+@pytest.mark.parametrize(
+    ("is_forgetful", "said"),
+    [
+        (False, r"must take any number of pictures, got onnxruntime must run n.onnx with a batch"),
+        (True, r"must take any number of pictures, got "),
+    ],
+)
+def test_a_file_for_one_picture_alone_is_told_before_anything_is_trained(
+    tmp_path, is_forgetful, said
+):
+    network, shape = Counting(is_forgetful=is_forgetful), (1, 8, 8)
+    export_onnx(network, tmp_path / "n.onnx", shape=shape)
+    with pytest.raises(ExportError, match=said):
+        check_onnx(network, tmp_path / "n.onnx", shape=shape)
+
+
+def test_a_file_that_answers_otherwise_is_told(tmp_path):
+    network, other = (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)) for _ in range(2))
+    path = export_onnx(network, tmp_path / "n.onnx", shape=(1, 8, 8))
+    check_onnx(network, path, shape=(1, 8, 8))
+    with pytest.raises(ExportError, match="other logits for two; in its code"):
+        check_onnx(other, path, shape=(1, 8, 8))
 
 
 @dataclasses.dataclass

@@ -36,6 +36,10 @@ def test_a_map_that_is_the_same_everywhere_compares_with_nothing():
     blank = torch.stack([torch.zeros(8, 8), torch.full((8, 8), 0.3)])
     assert correlate_maps(blank, maps).isnan().all()
     assert correlate_maps(maps, blank).isnan().all()
+    rounded = blank + 3e-8 * torch.randn(2, 8, 8)
+    assert correlate_maps(rounded[1:], maps[1:]).isnan().all()
+    faint = 1e-7 * maps
+    torch.testing.assert_close(correlate_maps(faint, maps), torch.ones(2))
 
 
 def test_a_spread_map_has_the_size_of_the_picture_and_its_top_at_one():

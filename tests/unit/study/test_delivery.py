@@ -13,13 +13,14 @@ import pytest
 from autokd.candidate import build_student, save_student
 from autokd.config import Config
 from autokd.data import load_data
-from autokd.errors import ConfigError, StudyError
+from autokd.errors import ConfigError, ExportError, StudyError
 from autokd.study.alumni import choose_graduate
 from autokd.study.appraisal import Appraisal, Appraiser
 from autokd.study.delivery import build_alias, export, export_all, names_of
 from autokd.study.explaining import explain
 from autokd.study.folder import StudyFolder
 from autokd.study.joint_space import build_joint_space
+from autokd.study.progress import SearchProgress
 from autokd.testing import FakeTarget
 from autokd.types import Front, FrontStudent, Recipe, TeacherCard
 
@@ -199,6 +200,24 @@ def test_the_best_under_a_limit_has_its_name_in_a_whole_front_too(studied, hande
     handed_over.clear()
     export_all("s", **options)
     assert handed_over == ["trial-0", "fastest", "knee", "most-accurate"]
+
+
+@pytest.mark.usefixtures("unseen", "handed_over")
+def test_a_student_that_cannot_be_exported_takes_no_other_with_it(studied, tmp_path, capsys):
+    folder, config = studied
+    front = folder.load_front()
+    (first,) = front.students
+    gone = replace(first, trial=7, latency_ms=0.125, weights="weights/trial-7.safetensors")
+    folder.save_front(replace(front, students=(gone, first)))
+    old = tmp_path / "all/trial-3"
+    old.mkdir(parents=True)
+    (old / "card.json").write_text("{}")
+    said = re.escape("1 of 2 students could not be exported (trial-7: ")
+    with pytest.raises(ExportError, match=said + r".*; the others are in .*all/index.md"):
+        export_all("s", out=tmp_path / "all", runs_dir=config.runs_dir, progress=SearchProgress())
+    (row,) = json.loads((tmp_path / "all/index.json").read_text())
+    assert row["folder"] == "trial-0"
+    assert "all/trial-3 is of an earlier front, and not in the index" in capsys.readouterr().err
 
 
 def test_a_student_or_a_target_that_is_not_there_is_told(studied, tmp_path):

@@ -97,6 +97,15 @@ def test_with_a_baseline_the_gain_has_an_interval(build):
     assert all(len(result.curve) == 3 for result in ended.values())
 
 
+def test_a_student_without_a_teacher_is_its_own_baseline(build, capsys):
+    config = build(baseline=True, loss="cross_entropy", seeds=2)
+    distilled = train(config, progress=SearchProgress())
+    assert (distilled.student.kd_gain, distilled.front.baseline) == (0.0, None)
+    said = capsys.readouterr().err
+    assert "the student learns from labels alone: it is its own baseline" in said
+    assert "no twin" not in said
+
+
 def test_the_run_of_the_student_is_that_of_the_training_that_it_is_of(build):
     notes, config = Notes(), build(seeds=3, epochs=2)
     train(config, notes)

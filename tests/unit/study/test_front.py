@@ -99,6 +99,7 @@ FRONT = [student(3, 0.7, 0.1), student(1, 0.95, 0.2), student(9, 0.97, 1.6)]
         ("most-accurate", None, 9),
         ("most-accurate", 0.5, 1),
         ("9", None, 9),
+        ("009", None, 9),
     ],
 )
 def test_a_student_is_picked(pick, limit, trial):
@@ -114,6 +115,9 @@ def test_the_knee_of_one_student_is_that_student():
     [
         ("2", None, r"\(3, 1, 9\), got 2"),
         ("best", None, "got best"),
+        ("²", None, "got ²"),
+        ("knee", math.inf, "must be a number of milliseconds, got inf; leave it out for none"),
+        ("knee", math.nan, "must be a number of milliseconds, got nan"),
         ("knee", 0.05, "fastest takes 0.1 ms"),
     ],
 )

@@ -8,7 +8,8 @@ from torch import nn
 
 from autokd.data import SearchData
 from autokd.errors import StudyError, TeacherError
-from autokd.study.gazes import Gazes, compare_gazes, mean_similarity, watch_teacher
+from autokd.exporters import export_onnx
+from autokd.study.gazes import Gazes, ask_int8, compare_gazes, mean_similarity, watch_teacher
 from autokd.teachers import Preprocessing, Source, Teacher, build_committee
 from autokd.types import DataCard
 from tests.unit.distillation.feature_networks import build, draw_pictures
@@ -53,6 +54,20 @@ def test_a_student_that_is_its_teacher_looks_where_it_looks(data, name):
     assert len(known) > 0
     torch.testing.assert_close(known, torch.ones(len(known)))
     assert float(gazes.shuffled.nanmean()) < 1
+
+
+def test_what_a_file_says_is_what_the_student_is_asked_about(data, tmp_path):
+    network, other = build("cnn").eval(), build("cnn", seed=7).eval()
+    gaze = watch_teacher(build_teacher(network), data=data, n_pictures=10, seed=0)
+    file = export_onnx(other, tmp_path / "model.int8.onnx", shape=(3, 32, 32))
+    says = ask_int8(file, gaze)
+    gazes = compare_gazes(network, gaze, says=says)
+    assert torch.equal(gazes.student_says, other(gaze.images.float() / 255).argmax(1))
+    alone = compare_gazes(network, gaze)
+    is_other = gazes.student_says != alone.student_says
+    assert is_other.any()
+    assert (gazes.student_maps != alone.student_maps).flatten(1).any(1)[is_other].all()
+    assert ask_int8(None, gaze) is None
 
 
 def test_families_can_be_compared(data):
