@@ -100,5 +100,6 @@ class Rungs:
         where = f"stopped after epoch {epoch} of {epochs}"
         for one in self._standings():
             if one.key == trial and one.is_foreseen:
-                return f"{where}: {one.probability:.0%} likely to enter the front"
+                until = "" if one.probability < _UNLIKELY else " until its turn comes"
+                return f"{where}{until}: {one.probability:.0%} likely to enter the front"
         return f"{where}: others are better there or have yet to come"

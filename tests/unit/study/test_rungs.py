@@ -53,9 +53,12 @@ def test_the_first_trial_is_never_stopped():
 
 
 def test_the_reason_tells_the_chance_where_it_is_known():
-    two = [standing(3, probability=0.03), standing(4, is_foreseen=False)]
-    rungs = Rungs((1,), standings=lambda: two)
+    some = [standing(3, probability=0.03), standing(5, probability=0.9, is_turn=False)]
+    rungs = Rungs((1,), standings=lambda: [*some, standing(4, is_foreseen=False)])
     assert rungs.explain(3, epoch=1, epochs=5) == (
         "stopped after epoch 1 of 5: 3% likely to enter the front"
+    )
+    assert rungs.explain(5, epoch=1, epochs=5) == (
+        "stopped after epoch 1 of 5 until its turn comes: 90% likely to enter the front"
     )
     assert "others are better there" in rungs.explain(4, epoch=1, epochs=5)
