@@ -264,16 +264,18 @@ class JobQueue:
     def leave(self, worker: str) -> None:
         """A worker, or somebody who knows it to be dead, says that it is gone.
 
-        What it had is waiting again.
+        What it had is waiting again, also what it is about to claim: that waits for the first line.
         """
         freed = update(JOBS).where(JOBS.c.worker == worker, JOBS.c.state == "claimed")
         with self._engine.begin() as connection:
-            connection.execute(freed.values(state="waiting", worker=None))
             connection.execute(delete(WORKERS).where(WORKERS.c.worker == worker))
+            connection.execute(freed.values(state="waiting", worker=None))
 
     @patiently
     def claim(self, study: str, worker: str, *, held: Collection[int]) -> Claim | None:
         """The next job for a worker; none where none is waiting.
+
+        Nor has one that is taken for dead, until it has greeted again: nobody would bury it.
 
         Args:
             study: Whose.
@@ -286,7 +288,10 @@ class JobQueue:
         mine = (JOBS.c.study == study, JOBS.c.worker == worker, JOBS.c.state == "claimed")
         free = (JOBS.c.study == study, JOBS.c.state == "waiting", JOBS.c.is_halted.is_(False))
         waiting = (*free, JOBS.c.id.not_in(held))
+        present = select(WORKERS.c.worker).where(WORKERS.c.worker == worker).with_for_update()
         with self._engine.begin() as connection:
+            if connection.execute(present).first() is None:
+                return None
             lost = select(JOBS).where(*mine, JOBS.c.id.not_in(held))
             job = connection.execute(lost).mappings().first()
             offered = connection.execute(select(JOBS).where(*waiting).order_by(JOBS.c.id))

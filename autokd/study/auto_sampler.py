@@ -1,6 +1,7 @@
 """The sampler `auto`: autokd's advisor in the shape of Optuna's samplers."""
 
 import dataclasses
+import zlib
 from collections.abc import Collection, Sequence
 from threading import Lock
 from typing import Any, final
@@ -82,7 +83,6 @@ class AutoSampler(optuna.samplers.BaseSampler):
         self._intersection = IntersectionSearchSpace()
         self._advisor: Advisor | None = None
         self._proposed: dict[int, Sample] = {}
-        self._random = optuna.samplers.RandomSampler(seed=self._advice.seed)
 
     def infer_relative_search_space(
         self,
@@ -136,7 +136,8 @@ class AutoSampler(optuna.samplers.BaseSampler):
             others = [one for one in observations if one.key != trial.number]
             known = {one.key for one in observations} | {trial.number}
             others += self._begun_meanwhile(study, known)
-            proposal = dict(advisor.suggest(sorted(others, key=lambda one: one.key)))
+            others.sort(key=lambda one: one.key)
+            proposal = dict(advisor.suggest(others, number=trial.number))
             self._proposed[trial.number] = proposal
             return proposal
 
@@ -201,8 +202,21 @@ class AutoSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:  # noqa: ANN401 - as Optuna has it
-        """Anything: only for what no earlier trial has had."""
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
+        """Anything: only for what no earlier trial has had.
+
+        Args:
+            study: Not looked at.
+            trial: By whose number it is drawn, so that processes that share a study, and one that
+                begins again, do not all draw the same.
+            param_name: Of the dimension.
+            param_distribution: Of its values.
+
+        Returns:
+            A value.
+        """
+        seed = zlib.crc32(f"{self._advice.seed} {trial.number} {param_name}".encode())
+        random = optuna.samplers.RandomSampler(seed=seed)
+        return random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def observe(

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 
+import joblib
 import torch
 
 from autokd.config import Config
@@ -27,7 +28,7 @@ def build_crew(n_workers: int | None, *, device: torch.device) -> Crew:
     """
     if device.type != "cpu" or not hasattr(os, "sched_getaffinity"):
         return InlineCrew()
-    size = n_workers or len(os.sched_getaffinity(0))
+    size = n_workers or joblib.cpu_count()  # a container's quota may be less than its cores
     _settle_autograd()
     if size == 1 or threading.active_count() > 1 or not can_fork():
         return InlineCrew()

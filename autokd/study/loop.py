@@ -169,10 +169,11 @@ class TrialLoop:
         """Whether there was something to begin or to go on with, and room for it."""
         if len(self._crew.running) >= self._crew.size or self._crew.is_halting or is_late():
             return False
-        if self._stopped and not self._rungs.epochs:  # stopped by a session that had rungs
+        n_begun = len(results) + len(self._stopped) + len(self._crew.running)
+        has_room = n_begun <= self._config.budget
+        if self._stopped and not self._rungs.epochs and has_room:  # by a session that had rungs
             self._resume(min(self._stopped), take=take)
             return True
-        n_begun = len(results) + len(self._stopped) + len(self._crew.running)
         has_budget = n_begun < self._config.budget
         chosen = (
             self._rungs.next(is_last_call=not has_budget, among=self._stopped)

@@ -182,8 +182,8 @@ class _Session:
         )
 
     def _is_late(self) -> bool:
-        limit = self.config.timeout_s
-        return limit is not None and self._wall_s() >= limit
+        limit, wall_s = self.config.timeout_s, self.folder.read_time()[0]
+        return limit is not None and wall_s + time.monotonic() - self._mark >= limit
 
     def _give_up_if_hopeless(self) -> None:
         """Ends a session in which no candidate is within the limits, which may differ next time."""
@@ -196,9 +196,6 @@ class _Session:
             raise ConstraintError(self.findings.describe_misery())
 
     # ------------------------------------------------------------------ time
-
-    def _wall_s(self) -> float:
-        return self.folder.read_time()[0] + time.monotonic() - self._mark
 
     def keep_time(self) -> None:
         """Writes the time since the last call to the study's clock."""
@@ -290,6 +287,9 @@ def _closing(session: _Session) -> Generator[None]:
     try:
         yield
         is_finished = True
+    except ConstraintError:
+        session.crew.dismiss()  # until somebody changes the limits
+        raise
     finally:
         front: Front | None = None
         files: tuple[Path, ...] = ()
@@ -339,8 +339,9 @@ def _open_session(
     limit_ms = choose_limit(config, surveyor=surveyor, teacher=faculty.card)
     workshop = dataclasses.replace(bench.workshop, max_latency_ms=limit_ms)
     bench, space = dataclasses.replace(bench, workshop=workshop), workshop.space
-    seed = config.seed + 1000 * count_trials(config.study_name, storage=storage)
-    stops = choose_rungs(workshop.plan.epochs, budget=config.budget) if config.rungs else ()
+    n_begun = count_trials(config.study_name, storage=storage)
+    most, seed = max(config.budget, n_begun), config.seed + 1000 * n_begun
+    stops = choose_rungs(workshop.plan.epochs, budget=most) if config.rungs else ()
     auto = build_auto_sampler(
         build_advice(
             config,

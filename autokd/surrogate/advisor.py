@@ -80,16 +80,20 @@ class Advisor:
 
     # ------------------------------------------------------------------ what to begin
 
-    def suggest(self, observations: Sequence[Observation]) -> Sample:
+    def suggest(self, observations: Sequence[Observation], *, number: int | None = None) -> Sample:
         """A candidate to begin.
 
         Args:
             observations: All that was begun so far, those that still run among them.
+            number: Of the candidate, unlike that of any other which is asked for at the same time;
+                as many as there are observations if none.
 
         Returns:
             A value for every dimension.
         """
-        rng = np.random.default_rng([self._advice.seed, len(observations)])
+        rng = np.random.default_rng(
+            [self._advice.seed, len(observations) if number is None else number]
+        )
         self._prospects.look(one.sample for one in observations)
         if not self._leftovers(observations):
             n_first = max(self._advice.n_surveyed, _SURVEYED_FIRST * self._advice.n_initial)

@@ -41,6 +41,8 @@ def post(queue, name="trial-1", *, files=None, stops=()):
 
 
 def take(queue, worker="w", *, held=()) -> Claim:
+    if worker not in queue.workers("s"):
+        queue.greet("s", worker, slots=1)
     claim = queue.claim("s", worker, held=held)
     assert claim is not None
     return claim
@@ -83,6 +85,7 @@ def test_a_claim_whose_answer_was_lost_is_given_again(queue):
 def test_one_job_goes_to_one_of_many_workers(queue):
     for number in range(12):
         post(queue, f"trial-{number}")
+        queue.greet("s", f"w{number % 4}", slots=1)
     claims, barrier = [], threading.Barrier(4)
 
     def work(name):
@@ -164,6 +167,7 @@ def test_a_dead_workers_jobs_go_to_others_and_it_is_not_heard_any_more(queue):
     queue.leave("dead")
     assert queue.workers("s") == {"other": (1, 0)}
     assert not queue.beat("dead")
+    assert queue.claim("s", "dead", held=[]) is None, "nobody would bury it, until it greets"
     new = take(queue, "other")
     assert new.id == old.id
     for speak in (

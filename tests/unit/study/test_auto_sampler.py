@@ -46,6 +46,16 @@ def test_it_works_in_anybodys_study(dimensions):
     assert len({tuple(trial.params.values()) for trial in study.trials[1:]}) == 14
 
 
+def test_processes_that_share_a_study_do_not_begin_alike():
+    study = build_study(AutoSampler(FakeSurveyor(LABELS)))
+    begun = []
+    for _ in range(6):  # each a process of its own, that knows of no trial which has ended
+        study.sampler = AutoSampler(FakeSurveyor(LABELS))
+        trial = study.ask()
+        begun.append(tuple(trial.suggest_categorical(label, list(range(6))) for label in LABELS))
+    assert len(set(begun)) > 3
+
+
 def test_it_understands_ranges_it_was_not_told_of():
     def objective(trial):
         rate = trial.suggest_float("rate", 1e-4, 1e-1, log=True)

@@ -46,6 +46,17 @@ def test_a_line_that_was_written_half_is_cut_off(tmp_path, tail):
     assert [trial.value for trial in again.trials] == [1.0, 2.0]
 
 
+def test_a_line_that_another_study_has_written_half_is_cut_off_by_who_writes_next(tmp_path):
+    path = tmp_path / "o.journal"
+    study = optuna.create_study(study_name="s", storage=open_journal(path))
+    with path.open("ab") as file:
+        file.write(b'{"op_code":8,"result":"{\\"cur')
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    study.add_trial(optuna.trial.create_trial(value=2.0))
+    again = optuna.load_study(study_name="s", storage=open_journal(path))
+    assert [trial.value for trial in again.trials] == [1.0, 2.0]
+
+
 def test_a_relative_path_is_the_same_journal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     optuna.create_study(study_name="s", storage=open_storage("journal:o", runs_dir=tmp_path))

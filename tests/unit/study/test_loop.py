@@ -129,6 +129,14 @@ def test_when_it_is_late_the_stopped_ones_wait_for_more_time(world, data, tmp_pa
     assert len(world.trained) == len(set(world.trained))
 
 
+def test_a_smaller_budget_than_before_trains_nobody_who_was_stopped(world, data, tmp_path):
+    Study(tmp_path, data).run(is_late=lambda: len(world.trained) > 10)
+    n_trained = len(world.trained)
+    results = Study(tmp_path, data, rungs=(), budget=2).run()
+    assert len(world.trained) == n_trained
+    assert "stopped" in {one.state for one in results}
+
+
 def test_a_checkpoint_that_was_collected_costs_the_training_again(world, data, tmp_path):
     study = Study(tmp_path, data)
     study.run(is_late=lambda: len(world.trained) > 10)
