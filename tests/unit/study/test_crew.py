@@ -13,7 +13,6 @@ import torch
 
 from autokd.study import forked_crew, stillness
 from autokd.study.crew import Crew, InlineCrew, Job
-from autokd.study.crews import build_crew
 from autokd.study.forked_crew import ForkedCrew
 from autokd.study.interrupts import ending_gently
 from autokd.study.stillness import TrainingProcess, still
@@ -280,16 +279,6 @@ def test_a_paused_crew_stands_still(tmp_path):
     done = crew.wait(ignore)
     assert seen[0] == seen[1] < 40
     assert done.paused_s >= 0.4
-
-
-def test_one_worker_or_a_gpu_is_this_process_alone():
-    assert isinstance(build_crew(1, device=torch.device("cpu")), InlineCrew)
-    assert isinstance(build_crew(4, device=torch.device("cuda")), InlineCrew)
-
-
-def test_a_container_has_as_many_workers_as_it_may_use(monkeypatch):
-    monkeypatch.setattr("autokd.study.crews.joblib.cpu_count", lambda: 1)
-    assert build_crew(None, device=torch.device("cpu")).size == 1
 
 
 def test_an_error_that_cannot_travel_is_told_in_words():
