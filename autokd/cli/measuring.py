@@ -112,12 +112,12 @@ def _compare(
     found = compare(*models, target=target, **options)
     latencies = (found.one, found.other)
     named = zip(models, latencies, strict=True)
-    names = tell_apart(models)
-    faster, slower = names if found.ratio <= 1 else names[::-1]
+    first = 0 if found.ratio <= 1 else 1
+    faster, slower = tell_apart([models[first], models[1 - first]])
     values = {
         "target": target,
         "latencies": [_as_values(*one) for one in named],
-        "faster": str(models[names.index(faster)]),
+        "faster": str(models[first]),
         "ratio": found.ratio,
         "ratio_ci95": found.ratio_ci95,
         "probability": found.probability,

@@ -146,9 +146,7 @@ def export_all(
         )
     try:
         for name in _find_former(out, rows):
-            depot.progress.say(
-                f"warning: {out / name} is of an earlier front, and not in the index"
-            )
+            depot.progress.say(f"warning: {out / name} is of an earlier export, not in the index")
         (out / "index.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
         (out / "index.md").write_text(_render_index(depot.front.study, rows), encoding="utf-8")
     except OSError as error:

@@ -182,8 +182,8 @@ class _Session:
         )
 
     def _is_late(self) -> bool:
-        limit, wall_s = self.config.timeout_s, self.folder.read_time()[0]
-        return limit is not None and wall_s + time.monotonic() - self._mark >= limit
+        limit, since_s = self.config.timeout_s, time.monotonic() - self._mark
+        return limit is not None and self.folder.read_time()[0] + since_s >= limit
 
     def _give_up_if_hopeless(self) -> None:
         """Ends a session in which no candidate is within the limits, which may differ next time."""

@@ -15,8 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from autokd.candidate import count_rounding_epochs, learn_engine
 from autokd.distillation import OnEpoch
 from autokd.errors import AutoKDError, ConfigError, StorageError, StudyError
@@ -372,7 +370,7 @@ def _beat(name: str, study: str, storage: str, slots: int, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     engine = open_engine(storage)
     while os.getppid() == parent:
-        with suppress(StorageError, SQLAlchemyError):  # the worker says so itself
+        with suppress(StorageError):  # the worker says so itself
             queue = JobQueue(engine)
             while os.getppid() == parent:
                 if not queue.beat(name):

@@ -8,8 +8,7 @@ from types import MappingProxyType
 from autokd.config import Config, redacted
 from autokd.trackers.batches import add_figures, add_metrics, add_params, build_metrics
 from autokd.trackers.connection import build_client, translated_errors, uploading
-from autokd.trackers.runs import StudyRuns
-from autokd.trackers.stores import artifact_folder, tracking_uri
+from autokd.trackers.stores import find_runs, tracking_uri
 
 __all__ = ["add_rounds", "add_to_trial"]
 
@@ -40,13 +39,7 @@ def add_to_trial(
     uri, time_ms = tracking_uri(config), time.time_ns() // 1_000_000
     client = build_client(uri)
     with translated_errors(uri):
-        runs = StudyRuns(
-            client,
-            study=config.study_name,
-            artifacts=artifact_folder(config),
-            mark=mark,
-            proof=proof,
-        )
+        runs = find_runs(config, client, mark=mark, proof=proof)
         run_id = runs.add_trial(trial, time_ms=time_ms)
         runs.end_made()
         found = [Metric(name, float(value), time_ms, 0) for name, value in metrics.items()]
@@ -81,13 +74,7 @@ def add_rounds(
     uri, time_ms = tracking_uri(config), time.time_ns() // 1_000_000
     client, fresh = build_client(uri), []
     with translated_errors(uri):
-        runs = StudyRuns(
-            client,
-            study=config.study_name,
-            artifacts=artifact_folder(config),
-            mark=mark,
-            proof=metrics,
-        )
+        runs = find_runs(config, client, mark=mark, proof=metrics)
         run_id = runs.parent_id
         for name in rounds[0]:
             key = f"round_{name}"

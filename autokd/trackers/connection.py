@@ -103,9 +103,8 @@ def translated_errors(uri: str) -> Generator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        line = redacted(" ".join(str(error).split()))[:300]
         raise TrackingError(
-            f"the tracking store must be usable, got {line}; see {redacted(uri)}"
+            f"the tracking store must be usable, got {_shorten(error)}; see {redacted(uri)}"
         ) from error
 
 
@@ -130,8 +129,12 @@ def uploading(uri: str) -> Generator[None]:
     except TrackingError:
         raise
     except Exception as error:
-        line = redacted(" ".join(str(error).split()))[:300]
         raise TrackingError(
             f"MLflow's artefact store must be usable from here, got {type(error).__name__}: "
-            f"{line}; see {redacted(uri)}"
+            f"{_shorten(error)}; see {redacted(uri)}"
         ) from error
+
+
+def _shorten(error: Exception) -> str:
+    """What an error says, in a line without passwords."""
+    return redacted(" ".join(str(error).split()))[:300]

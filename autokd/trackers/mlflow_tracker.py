@@ -223,7 +223,8 @@ class MlflowTracker:
                 raise
             # It takes all else: what comes after this must not wait for ever.
             _logger.warning("the front's files are in the study's folder, not in MLflow: %s", error)
-        self._n_refused = 0
+        else:
+            self._n_refused = 0
 
     def _upload(self, run_id: str, *, event: StudyClosed) -> None:
         """The front and its pictures."""

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from autokd.config import Config
 from autokd.errors import ConfigError
 from autokd.trackers.connection import build_client, translated_errors, uploading
-from autokd.trackers.runs import StudyRuns
-from autokd.trackers.stores import artifact_folder, tracking_uri
+from autokd.trackers.stores import find_runs, tracking_uri
 from autokd.types import pin_packages
 
 if TYPE_CHECKING:
@@ -61,13 +60,7 @@ def register_model(
     uri, name = tracking_uri(config), config.study_name.replace(".", "_")  # MLflow allows no dot
     client = build_client(uri)
     with translated_errors(uri):
-        runs = StudyRuns(
-            client,
-            study=config.study_name,
-            artifacts=artifact_folder(config),
-            mark=mark,
-            proof=_find_proof(card),
-        )
+        runs = find_runs(config, client, mark=mark, proof=_find_proof(card))
         _ = runs.parent_id
         runs.end_made()  # a parent, where the study has been logged elsewhere
         tags = {"autokd.alias": ",".join(aliases)}

@@ -1,17 +1,23 @@
 """Which MLflow store a configuration means."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from autokd.config import Config, TowerConfig
 from autokd.trackers.mlflow_tracker import MlflowTracker
+from autokd.trackers.runs import StudyRuns
 from autokd.trackers.spool import SpooledTracker
 from autokd.types import Tracker
 
-__all__ = ["artifact_folder", "build_tracker", "is_local_store", "tracking_uri"]
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["artifact_folder", "build_tracker", "find_runs", "is_local_store", "tracking_uri"]
 
 _HOSTED = ("databricks", "databricks-uc")  # which MLflow takes for a service, not a path
 
@@ -49,6 +55,33 @@ def artifact_folder(config: Config | TowerConfig) -> Path | None:
     """Where artefacts lie, or none where a server has its own place for them."""
     is_database = tracking_uri(config).startswith("sqlite:")
     return config.runs_dir.resolve() / "artifacts" if is_database else None
+
+
+def find_runs(
+    config: Config | TowerConfig,
+    client: "MlflowClient",
+    *,
+    mark: str,
+    proof: Mapping[str, float] = MappingProxyType({}),
+) -> StudyRuns:
+    """The runs of a study in its store.
+
+    Args:
+        config: Of the study.
+        client: Of its store.
+        mark: Of the study's folder, or none, as `StudyRuns` takes it.
+        proof: Likewise.
+
+    Returns:
+        Its runs; nothing is looked up or made yet.
+    """
+    return StudyRuns(
+        client,
+        study=config.study_name,
+        artifacts=artifact_folder(config),
+        mark=mark,
+        proof=proof,
+    )
 
 
 def build_tracker(config: Config, *, mark: Callable[[], str] = str) -> SpooledTracker:

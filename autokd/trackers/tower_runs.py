@@ -20,7 +20,7 @@ from autokd.trackers.batches import (
 )
 from autokd.trackers.connection import build_client, translated_errors, uploading
 from autokd.trackers.runs import ENDED_TAG, StudyRuns
-from autokd.trackers.stores import artifact_folder, tracking_uri
+from autokd.trackers.stores import find_runs, tracking_uri
 from autokd.types import EpochLog
 
 if TYPE_CHECKING:
@@ -80,14 +80,9 @@ def log_towers(
     config.runs_dir.mkdir(parents=True, exist_ok=True)
     client = build_client(uri)
     with translated_errors(uri):
-        runs = StudyRuns(
-            client,
-            study=config.study_name,
-            artifacts=artifact_folder(config),
-            mark=mark,
-            # Times are taken anew whenever the towers are handed over.
-            proof={key: value for key, value in metrics.items() if not key.endswith("_ms")},
-        )
+        # Times are taken anew whenever the towers are handed over.
+        proof = {key: value for key, value in metrics.items() if not key.endswith("_ms")}
+        runs = find_runs(config, client, mark=mark, proof=proof)
         settings = {key: redacted(str(value)) for key, value in config.settings().items()}
         add_params(client, runs.parent_id, values=settings)
         for one in trainings:

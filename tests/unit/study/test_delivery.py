@@ -217,7 +217,7 @@ def test_a_student_that_cannot_be_exported_takes_no_other_with_it(studied, tmp_p
         export_all("s", out=tmp_path / "all", runs_dir=config.runs_dir, progress=SearchProgress())
     (row,) = json.loads((tmp_path / "all/index.json").read_text())
     assert row["folder"] == "trial-0"
-    assert "all/trial-3 is of an earlier front, and not in the index" in capsys.readouterr().err
+    assert "all/trial-3 is of an earlier export, not in the index" in capsys.readouterr().err
 
 
 def test_a_student_or_a_target_that_is_not_there_is_told(studied, tmp_path):

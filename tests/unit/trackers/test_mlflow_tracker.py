@@ -248,7 +248,8 @@ def test_a_place_for_artefacts_that_cannot_be_used_holds_nothing_else_back(
     assert find_parent(client).data.metrics["n_front"] == 1
     tracker.log(closed(is_finished=True))
     assert "in the study's folder, not in MLflow: " in caplog.text
-    tracker.log_all([opened(), started(3, after_ms=9)])
+    two_sessions = [opened(), closed(is_finished=True)] * 2
+    tracker.log_all([*two_sessions, opened(), started(3, after_ms=9)])
     assert find_trial(client, 3)
 
 
