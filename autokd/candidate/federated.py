@@ -97,7 +97,7 @@ def train_round(  # noqa: PLR0913 - everything that meets in a training
 
     teacher = RememberedTeacher(
         recall,
-        expand=lambda kept: kept,
+        expand=lambda kept, _: kept,
         check=lambda _kept, _views: None,  # nobody here could be asked again
         device=plan.device,
         name="consensus",

@@ -31,7 +31,7 @@ from autokd.distillation import (
     distill,
 )
 from autokd.errors import BuildError, ConfigError
-from autokd.teachers import KnowledgeBank, expand_answers
+from autokd.teachers import KnowledgeBank, expand_answers, is_abridged
 from autokd.types import EpochLog, Recipe
 
 __all__ = ["train_once", "train_student"]
@@ -177,6 +177,7 @@ def train_once(  # noqa: PLR0913 - everything that meets in a training
                 student=student,
                 recipe=recipe,
                 images=pictures.train_images,
+                n_classes=data.card.n_classes,
                 teacher=teacher,
                 plan=plan,
             )
@@ -211,6 +212,7 @@ class _Classroom:
     student: nn.Module
     recipe: Recipe
     images: Tensor
+    n_classes: int
     teacher: KnownTeacher
     plan: Plan
 
@@ -226,8 +228,10 @@ class _Classroom:
         """
         is_mixture, is_exact = self.recipe.mix != "none", self.recipe.mix_targets == "exact"
         is_mixed = is_mixture and not (is_exact or self.recipe.has_feature_loss)
-        # Nobody knows what the teacher says of a mixture.
-        bank = None if is_mixture and not is_mixed else self.teacher.bank
+        is_abridged_here = is_abridged(self.n_classes) and self.recipe.needs_all_logits
+        # Nobody knows what the teacher says of a mixture, or of each of very many classes.
+        is_unknown = (is_mixture and not is_mixed) or is_abridged_here
+        bank = None if is_unknown else self.teacher.bank
         features = None
         if self.recipe.has_feature_loss:
             features, is_kept = self._prepare_features(augment, bank=bank, hooks=hooks)

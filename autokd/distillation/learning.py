@@ -164,7 +164,7 @@ class Learning:
         teacher_logits = None
         with self._engine.precision():
             if teaching.logits is not None and (alpha > 0 or feature_weight > 0):
-                teacher_logits = teaching.logits(views)
+                teacher_logits = teaching.logits(views, temperature)
             student_logits = self._run(pictures)
         loss = self._loss(
             student_logits.float(),

@@ -23,8 +23,10 @@ __all__ = [
 ]
 
 Recall = Callable[[int], Tensor]
-Expand = Callable[[Tensor], Tensor]
 """Number of a view to what the teacher says of that view of every picture."""
+
+Expand = Callable[[Tensor, float], Tensor]
+"""Rows of that and the temperature by which they will be divided to logits."""
 
 Check = Callable[[Tensor, Tensor], None]
 """Remembered logits and the views that they belong to; raises if the teacher disagrees."""
@@ -82,7 +84,7 @@ class LiveTeacher:
         self.name = "mixed" if is_mixed else "live"
         self._network, self._is_mixed = network, is_mixed
 
-    def __call__(self, views: Views) -> Float[Tensor, "batch classes"]:
+    def __call__(self, views: Views, temperature: float) -> Float[Tensor, "batch classes"]:  # noqa: ARG002
         """Its logits, in full precision as the bank's are, however the student computes."""
         pictures = views.clean if self._is_mixed else views.pictures
         with torch.no_grad(), torch.autocast(pictures.device.type, enabled=False):
@@ -115,15 +117,15 @@ class RememberedTeacher:
         self._view = -1
         self._kept = torch.empty(0)
 
-    def __call__(self, views: Views) -> Float[Tensor, "batch classes"]:
-        """The logits of these rows."""
+    def __call__(self, views: Views, temperature: float) -> Float[Tensor, "batch classes"]:
+        """The logits of these rows, to be divided by that temperature."""
         is_first = self._view < 0
         if views.view != self._view:
             self._kept, self._view = self._recall(views.view).to(self._device), views.view
         kept = self._kept[views.indices.to(self._device)]
         if is_first:
             self._check(kept, views.clean)
-        return views.mix(self._expand(kept).float())
+        return views.mix(self._expand(kept, temperature).float())
 
 
 @final

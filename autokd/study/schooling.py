@@ -113,6 +113,8 @@ class School:
             )
             accuracy = self._judge(teacher)
         self._note(teacher)
+        if teacher.gives_probabilities:
+            self.say(f"teacher {teacher.name} ends in a softmax: its logarithm is taken for logits")
         if not is_alone:
             self.say(f"teacher {teacher.name}: {accuracy:.1%} on validation")
         return teacher

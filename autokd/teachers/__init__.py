@@ -9,7 +9,7 @@ another room and comes in as a `FitNetwork` or, where a teacher teaches it, a `T
 """
 
 from autokd.teachers.assistants import plan_assistants
-from autokd.teachers.bank import KnowledgeBank, expand_answers
+from autokd.teachers.bank import KnowledgeBank, expand_answers, is_abridged
 from autokd.teachers.clip_teacher import ClipTeacher, Tokenise, load_clip
 from autokd.teachers.committee import AnyTeacher, Committee, build_committee
 from autokd.teachers.evaluation import check_teacher, evaluate_teacher
@@ -42,6 +42,7 @@ __all__ = [
     "check_teacher",
     "evaluate_teacher",
     "expand_answers",
+    "is_abridged",
     "load_alone",
     "load_assistant",
     "load_clip",

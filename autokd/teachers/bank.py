@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from autokd.errors import TeacherError
 
-__all__ = ["KnowledgeBank", "expand_answers"]
+__all__ = ["KnowledgeBank", "expand_answers", "is_abridged"]
 
 _DENSE = 1000  # classes; beyond, only the likeliest are kept
 _TOP = 32  # of them
@@ -70,7 +70,7 @@ class KnowledgeBank:
                 device, and with another torchvision, so that each has a bank of its own.
         """
         views = f"torchvision {torchvision.__version__} {device_type}"
-        parts = f"{teacher_digest} {data_digest} {views} f16"
+        parts = f"{teacher_digest} {data_digest} {views} f16 mean"
         key = hashlib.sha256(parts.encode()).hexdigest()[:32]
         self.path = cache / "knowledge" / key
         self._teacher, self._device_type = teacher, device_type
@@ -86,7 +86,7 @@ class KnowledgeBank:
 
         Returns:
             A row for each picture, on the CPU: [pictures classes] in half precision; beyond 1,000
-            classes [pictures 2 33], which `expand_answers` understands.
+            classes [pictures 2 34], which `expand_answers` understands.
         """
 
         def answer(views: Tensor) -> Tensor:
@@ -150,17 +150,27 @@ class KnowledgeBank:
         Raises:
             TeacherError: They differ by more than half precision explains.
         """
-        with torch.autocast(views.device.type, enabled=False):
-            live = (answer or self._ask)(views).float()
+
+        def ask() -> Tensor:
+            with torch.autocast(views.device.type, enabled=False):
+                return (answer or self._ask)(views).float()
+
+        live = ask()
         kept = kept.to(views.device).float()
         if kept.ndim == 2:
             differences = (live - kept).abs()
         else:  # of those classes that are kept, whichever they are
-            values, names = kept[:, 0, :-1], kept[:, 1, :-1].long()
+            values, names = kept[:, 0, :_TOP], kept[:, 1, :_TOP].long()
             differences = (live.log_softmax(1).gather(1, names) - values).abs()
         difference = differences.max().item()
         allowed = _TOLERANCE * max(1.0, live.abs().max().item())
         if not difference <= allowed:
+            own = (ask() - live).abs().max().item()
+            if not own <= allowed:
+                raise TeacherError(
+                    f"`--teacher` must say the same of a picture whenever it is asked, got answers "
+                    f"{own:.2g} apart; take what is random out of it, or pass --no-bank"
+                )
             raise TeacherError(
                 f"knowledge bank must agree with the teacher to {allowed:.2g}, got a difference "
                 f"of {difference:.2g}; the teacher has changed: remove {self.path}"
@@ -196,35 +206,58 @@ class KnowledgeBank:
             )
 
 
-def expand_answers(kept: Float[Tensor, "b ..."]) -> Float[Tensor, "b classes"]:
+def is_abridged(n_classes: int) -> bool:
+    """Whether a bank keeps the likeliest of so many classes only.
+
+    Args:
+        n_classes: Of the teacher.
+
+    Returns:
+        Whether it does.
+    """
+    return n_classes > _DENSE
+
+
+def expand_answers(
+    kept: Float[Tensor, "b ..."], temperature: float = 1.0
+) -> Float[Tensor, "b classes"]:
     """What the teacher said, of each class.
+
+    Beyond 1,000 classes all but the 32 likeliest are alike, and as likely as they are together at
+    this temperature, if their logits are normally distributed: those have the mean m, and the
+    logarithm of their mean likelihood is m + s^2 / 2 at temperature 1, where it is kept, and
+    m / T + s^2 / (2 T^2) at T.
 
     Args:
         kept: Rows of `KnowledgeBank.recall`.
+        temperature: By which the answer will be divided; positive.
 
     Returns:
-        Logits; of more than 1,000 classes log-probabilities, in which all but the 32 likeliest
-        share what is left.
+        Logits; of more than 1,000 classes log-probabilities, but for the rest's at a temperature
+        other than 1.
     """
-    return kept if kept.ndim == 2 else _expand(kept)
+    return kept if kept.ndim == 2 else _expand(kept, temperature)
 
 
 def _compress(logits: Float32[Tensor, "b classes"]) -> Float32[Tensor, "b 2 kept"]:
-    """Log-probabilities of the likeliest classes and of each of the rest, and which they are."""
+    """Log-probabilities: the likeliest, that of the rest's mean, the mean of theirs; and whose."""
     n_classes = logits.shape[1]
     all_of_them = logits.log_softmax(1)
     likely, classes = all_of_them.topk(_TOP, dim=1)
+    n_rest = n_classes - _TOP
     rest = all_of_them.scatter(1, classes, -math.inf).logsumexp(1, keepdim=True)
-    values = torch.cat([likely, rest - math.log(n_classes - _TOP)], dim=1)
-    names = torch.cat([classes, classes.new_full((len(classes), 1), n_classes)], dim=1)
+    mean = all_of_them.scatter(1, classes, 0.0).sum(1, keepdim=True) / n_rest
+    values = torch.cat([likely, rest - math.log(n_rest), mean], dim=1)
+    names = torch.cat([classes, classes.new_full((len(classes), 2), n_classes)], dim=1)
     return torch.stack([values, names.float()], dim=1)
 
 
-def _expand(kept: Float32[Tensor, "b 2 kept"]) -> Float32[Tensor, "b classes"]:
+def _expand(kept: Float32[Tensor, "b 2 kept"], temperature: float) -> Float32[Tensor, "b classes"]:
     """Log-probabilities of all classes."""
     values, names = kept[:, 0], kept[:, 1].long()
-    full = values[:, -1:].repeat(1, int(names[0, -1]))
-    return full.scatter_(1, names[:, :-1], values[:, :-1])
+    rest, mean = values[:, _TOP, None], values[:, _TOP + 1, None]
+    full = (mean + (rest - mean) / temperature).repeat(1, int(names[0, -1]))
+    return full.scatter_(1, names[:, :_TOP], values[:, :_TOP])
 
 
 def _read(path: Path) -> NDArray[np.floating] | None:

@@ -70,7 +70,7 @@ def _load_script(path: Path, *, shape: InputShape) -> Source:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates TorchScript
-            network = torch.jit.load(path, map_location="cpu")
+            network = torch.jit.load(path, map_location="cpu").float()
     except _UNREADABLE as error:
         raise TeacherError(
             f"`--teacher` must be a readable TorchScript file, got {path}: {shorten(error)}; "
@@ -85,9 +85,9 @@ def _load_script(path: Path, *, shape: InputShape) -> Source:
 class ProgramNetwork(nn.Module):
     """The module of an exported program, which cannot be switched between train and eval."""
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: ExportedProgram, *, dtype: torch.dtype) -> None:
         super().__init__()
-        self.program = program.module(check_guards=False)
+        self.program, self._dtype = program.module(check_guards=False), dtype
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The program's answer.
@@ -98,7 +98,7 @@ class ProgramNetwork(nn.Module):
         Returns:
             What the program gives.
         """
-        return self.program(pictures)
+        return self.program(pictures.to(self._dtype))
 
     def train(self, mode: bool = True) -> "ProgramNetwork":  # noqa: ARG002, FBT001, FBT002
         """Itself, untouched.
@@ -121,12 +121,13 @@ def _load_program(path: Path, *, shape: InputShape) -> Source:
         raise TeacherError(
             f"`--teacher` must be a readable exported program, got {path}: {shorten(error)}"
         ) from error
-    sizes = _input_sizes(program, path=path)
+    pictures = _find_input(program, path=path)
+    sizes: tuple[Any, ...] = tuple(pictures.shape)
     if any(_is_training(node) for node in program.graph.nodes):
         raise TeacherError(
             f"`--teacher` must be exported in eval mode, got {path}; call model.eval() before"
         )
-    network: nn.Module = ProgramNetwork(program)
+    network: nn.Module = ProgramNetwork(program, dtype=pictures.dtype)
     least, most = _batch_bounds(program, batch=sizes[0])
     if least > 1 or most is not None:
         network = BatchedNetwork(network, least=least, most=most)
@@ -141,8 +142,8 @@ def _load_program(path: Path, *, shape: InputShape) -> Source:
     return Source(network=network, preprocessing=preprocessing, form="program", file=path)
 
 
-def _input_sizes(program: ExportedProgram, *, path: Path) -> tuple[Any, ...]:
-    """The four sizes of the program's only input, numbers or symbols."""
+def _find_input(program: ExportedProgram, *, path: Path) -> Tensor:
+    """The program's only input, of four sizes, which are numbers or symbols."""
     names = program.graph_signature.user_inputs
     values = [node.meta["val"] for node in program.graph.nodes if node.name in names]
     sizes = tuple(values[0].shape) if len(values) == 1 and isinstance(values[0], Tensor) else ()
@@ -151,7 +152,7 @@ def _input_sizes(program: ExportedProgram, *, path: Path) -> tuple[Any, ...]:
             "`--teacher` must take one input [batch, channels, height, width], "
             f"got {path} with {len(values)} inputs, the first of shape {list(sizes)}"
         )
-    return sizes
+    return values[0]
 
 
 def _batch_bounds(program: ExportedProgram, *, batch: Any) -> tuple[int, int | None]:  # noqa: ANN401

@@ -25,7 +25,7 @@ from autokd.teachers.plans import (
     plan_training,
 )
 from autokd.teachers.preprocessing import override_preprocessing, plain_preprocessing
-from autokd.teachers.probing import count_logits
+from autokd.teachers.probing import count_logits, gives_probabilities
 from autokd.teachers.python_teacher import load_python
 from autokd.teachers.requests import TeacherRequest
 from autokd.teachers.teacher import Source, Teacher, digest_network
@@ -180,10 +180,17 @@ def _finish(
         The source; one that was trained with the file of its weights.
 
     Raises:
-        TeacherError: It predicts other classes and is not trained.
+        TeacherError: It predicts other classes and is not trained, or it ends in a softmax and is.
     """
-    n_logits = count_logits(source.network, shape=source.preprocessing.shape)
+    shape = source.preprocessing.shape
+    n_logits = count_logits(source.network, shape=shape)
+    has_softmax = gives_probabilities(source.network, shape=shape)
     if request.is_trained:
+        if has_softmax:
+            raise TeacherError(
+                "`--teacher` must give logits to be trained, got probabilities from "
+                f"{request.spec}; take the softmax at its end away"
+            )
         if n_logits != data.n_classes:
             replace_head(source.network, n_logits=n_logits, n_classes=data.n_classes)
         plan = _plan(source, request, data=data, config=config)
@@ -194,7 +201,7 @@ def _finish(
             f"`--teacher` predicts {n_logits} classes, the data has {data.n_classes}; "
             f"{_head_remedy(source)}"
         )
-    return source
+    return replace(source, gives_probabilities=has_softmax)
 
 
 def _plan(

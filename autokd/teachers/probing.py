@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from autokd.errors import TeacherError
 from autokd.types import InputShape
 
-__all__ = ["count_logits", "find_channels", "shorten"]
+__all__ = ["count_logits", "find_channels", "gives_probabilities", "shorten"]
+
+_SUM_ERROR = 1e-2  # of probabilities in half precision that are added up
 
 
 def shorten(error: BaseException) -> str:
@@ -48,6 +50,23 @@ def count_logits(network: nn.Module, *, shape: InputShape) -> int:
         shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise TeacherError(f"`--teacher` must give logits of [{len(zeros)}, classes], got {shown}")
     return logits.shape[1]
+
+
+def gives_probabilities(network: nn.Module, *, shape: InputShape) -> bool:
+    """Whether a network ends in a softmax: what it gives is at least 0 and adds up to 1.
+
+    Args:
+        network: Takes prepared pictures; left in eval mode.
+        shape: Channels, height and width of them.
+
+    Returns:
+        Whether that holds of a zero picture and of three of noise.
+    """
+    noise = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores = network.eval()(torch.cat([torch.zeros(1, *shape), noise])).float()
+    is_one = (scores.sum(dim=1) - 1).abs() <= _SUM_ERROR
+    return bool((scores >= 0).all() and is_one.all())
 
 
 def find_channels(network: nn.Module, *, shape: InputShape) -> int:

@@ -44,7 +44,7 @@ def load_python(name: str, *, data: DataCard, config: Config) -> Source:
     own = getattr(network, "pretrained_cfg", None)
     if not isinstance(own, Mapping):
         own = {}
-    network = network.cpu()
+    network = network.cpu().float()  # CPUs are slow in half precision, and pictures come in full
     size = own.get("input_size")
     if size is None:
         channels, height, width = find_channels(network, shape=shape), *shape[1:]

@@ -25,12 +25,13 @@ class Source:
     """What a loader found: a network and how it wants its pictures.
 
     Attributes:
-        network: Takes prepared pictures, gives logits.
+        network: Takes prepared pictures, gives logits or probabilities.
         preprocessing: How pictures are prepared.
         form: A Python module, TorchScript, an exported program or an ONNX session.
         file: Where all of it comes from, unless it is a Python module.
         beside: Files that hold weights of that one.
         trained: File of weights that were trained for a study.
+        gives_probabilities: Whether the network ends in a softmax.
     """
 
     network: nn.Module
@@ -39,11 +40,15 @@ class Source:
     file: Path | None = None
     beside: tuple[Path, ...] = ()
     trained: Path | None = None
+    gives_probabilities: bool = False
 
 
 @final
 class Teacher(nn.Module):
     """A frozen network: the student's view in, logits out, never trained and never in train mode.
+
+    The logarithm of a network's probabilities is its logits less a constant for each picture, which
+    no loss feels.
 
     Attributes:
         name: As the user gave it.
@@ -55,6 +60,7 @@ class Teacher(nn.Module):
         onnx_file: The file of an ONNX teacher, which takes *prepared* pictures.
         has_features: Whether its layers can be looked into.
         is_exportable: Whether `build_exportable` gives a module that can go to ONNX.
+        gives_probabilities: Whether the network ends in a softmax, whose logarithm is taken.
     """
 
     def __init__(self, source: Source, *, name: str, view_shape: InputShape) -> None:
@@ -75,6 +81,7 @@ class Teacher(nn.Module):
         self.n_params = sum(p.numel() for p in self.network.parameters()) or None
         self.has_features = source.form == "module"
         self.is_exportable = source.form in ("module", "script")
+        self.gives_probabilities = source.gives_probabilities
         self._is_script = source.form == "script"
 
     @property
@@ -94,7 +101,11 @@ class Teacher(nn.Module):
             Unnormalised scores, Float32 [batch classes].
         """
         with torch.no_grad():
-            return self.network(self.prepare(views)).float()
+            scores = self.network(self.prepare(views))
+            if self.gives_probabilities:
+                scores = scores.clamp(min=torch.finfo(scores.dtype).tiny)
+                return scores.float().log()
+            return scores.float()
 
     def train(self, mode: bool = True) -> "Teacher":  # noqa: ARG002, FBT001, FBT002 - torch's own
         """Itself, untouched: a teacher stays in eval mode.
@@ -160,7 +171,7 @@ def digest_weights(network: nn.Module) -> str:
 
 
 def digest_network(network: nn.Module) -> str:
-    """A hash of a network that is not trained yet: its weights, and what its layers are.
+    """A hash of a network that no file tells all about: its weights, and what its layers are.
 
     Weights alone tell neither activations nor strides.
 
@@ -178,9 +189,11 @@ def digest_network(network: nn.Module) -> str:
 
 
 def _digest_source(source: Source) -> str:
-    """A hash of weights and preprocessing; files stand for the weights where there are some."""
-    if source.file is None:
+    """A hash of network and preprocessing; files stand for the network where there are some."""
+    if source.trained is not None:  # their file's name tells whose weights they are
         weights = digest_weights(source.network)
+    elif source.file is None:
+        weights = digest_network(source.network)
     else:
         digests: list[str] = []
         for path in (source.file, *source.beside):
@@ -188,4 +201,6 @@ def _digest_source(source: Source) -> str:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
         weights = " ".join(digests)
     parts = json.dumps([weights, asdict(source.preprocessing)])
+    if source.gives_probabilities:
+        parts += " logarithm"
     return hashlib.sha256(parts.encode()).hexdigest()

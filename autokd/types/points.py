@@ -237,6 +237,14 @@ class Recipe:
         return not self.has_feature_loss and self.exits == 0 and self.resizing == "none"
 
     @property
+    def needs_all_logits(self) -> bool:
+        """Whether the teacher's logits are looked at before a temperature softens them.
+
+        A bank that keeps the likeliest classes alone does not tell how far the others spread.
+        """
+        return self.is_standardised or self.is_adaptive or self.teacher_confidence > 0
+
+    @property
     def is_pure_distillation(self) -> bool:
         """Whether the labels are never listened to; `dkd` always asks for the label's class."""
         return not self.has_label_loss and self.loss != "dkd"

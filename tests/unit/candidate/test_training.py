@@ -22,7 +22,7 @@ SPACE = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes
 class Teacher(torch.nn.Module):
     """A small convolutional network that counts how many pictures it was asked about."""
 
-    def __init__(self):
+    def __init__(self, n_classes=10):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -30,7 +30,7 @@ class Teacher(torch.nn.Module):
             self.back = torch.nn.Sequential(
                 torch.nn.Conv2d(8, 16, 3, 2, padding=1), torch.nn.ReLU()
             )
-            self.head = torch.nn.Linear(16, 10)
+            self.head = torch.nn.Linear(16, n_classes)
         self.n_asked = 0
 
     def forward(self, views):
@@ -51,7 +51,9 @@ def teacher(tmp_path):
 
 
 def train(recipe, *, data, teacher, plan=PLAN):
-    student, _ = build_student(SPACE, TINY, data=data.card, seed=0)
+    n_classes = data.card.n_classes
+    space = build_space("mobile", recipe="default", input_shape=(1, 8, 8), n_classes=n_classes)
+    student, _ = build_student(space, TINY, data=data.card, seed=0)
     return student, train_student(student, recipe, data=data, teacher=teacher, plan=plan)
 
 
@@ -73,6 +75,41 @@ def test_remembered_answers_teach_what_live_ones_do(data, teacher):
     assert (kept.answers, asked.answers) == ("kept", "live")
     losses = [[row.train_loss for row in one.curve] for one in (kept, asked)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "answers"),
+    [
+        ({"temperature": 1.0}, "kept"),
+        ({"temperature": 2.0, "temperature_end": 1.5}, "kept"),
+        ({"loss": "dkd"}, "kept"),
+        ({"is_standardised": True}, "live"),
+        ({"is_adaptive": True}, "live"),
+        ({"teacher_confidence": 0.3}, "live"),
+    ],
+)
+def test_what_a_bank_knows_of_very_many_classes_teaches_what_the_teacher_does(
+    data, tmp_path, options, answers
+):
+    classes = tuple(f"class {number}" for number in range(1200))
+    data = dataclasses.replace(data, card=dataclasses.replace(data.card, classes=classes))
+    network = Teacher(n_classes=1200).eval()
+    with torch.no_grad():
+        network.head.bias[10:] -= 3  # it knows that they are not there
+    bank = KnowledgeBank(network, cache=tmp_path, teacher_digest="t", data_digest="d")
+    recipe = Recipe(augmentation="none", alpha=1.0, alpha_end=1.0, **options)
+    plan = dataclasses.replace(PLAN, epochs=1, engine=Engine(device=PLAN.device))
+    kept, live = (
+        train(
+            recipe,
+            data=data,
+            teacher=KnownTeacher(network=network, bank=one, n_views=4),
+            plan=plan,
+        )[1]
+        for one in (bank, None)
+    )
+    assert (kept.answers, live.answers) == (answers, "live")
+    assert kept.curve[0].train_loss == pytest.approx(live.curve[0].train_loss, rel=0.05)
 
 
 @pytest.mark.parametrize(("targets", "answers"), [("exact", "live"), ("mixed", "mixed")])

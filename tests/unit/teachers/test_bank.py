@@ -189,6 +189,37 @@ def test_a_sure_teacher_of_many_classes_agrees_with_what_it_said(tmp_path):
     assert (expand_answers(kept).amin(1) <= least).all(), "the rest is less likely"
 
 
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0, 20.0])
+def test_the_rest_of_many_classes_weighs_what_it_does_at_any_temperature(tmp_path, temperature):
+    class Normal(Counting):
+        def forward(self, views):
+            generator = torch.Generator().manual_seed(len(views))
+            return 1.5 * torch.randn(len(views), self.n_classes, generator=generator)
+
+    teacher = Normal(n_classes=4000)
+    kept = bank(tmp_path, teacher).recall(
+        "crop", view=0, n_pictures=200, render=lambda indices: pictures(indices)
+    )
+    live = teacher(pictures(torch.arange(200)))
+    top = live.topk(32, dim=1).indices
+    shares = [
+        (logits / temperature).softmax(1).gather(1, top).sum(1)
+        for logits in (expand_answers(kept, temperature), live)
+    ]
+    torch.testing.assert_close(shares[0], shares[1], rtol=0.02, atol=0.001)
+
+
+def test_a_teacher_that_contradicts_itself_is_not_taken_for_a_changed_one(tmp_path):
+    class Random(Counting):
+        def forward(self, views):
+            return torch.randn(len(views), self.n_classes)
+
+    one, some = bank(tmp_path, Random()), torch.arange(8)
+    with pytest.raises(TeacherError, match=r"must say the same .* or pass --no-bank") as caught:
+        one.check(recall(one)[some], pictures(some))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_bank_that_does_not_fit_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 99, 1))

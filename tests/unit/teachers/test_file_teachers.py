@@ -80,6 +80,40 @@ def test_torchscript_is_a_teacher(load, net, tmp_path, suffix):
     assert_exports(teacher, tmp_path / "t.onnx")
 
 
+def test_torchscript_in_half_precision_is_a_teacher(load, net, tmp_path):
+    network, path = net(), tmp_path / "t.pt"
+    save_script(network.half(), path)
+    torch.testing.assert_close(load(f"file:{path}")(VIEWS), ask(network.float()))
+
+
+@pytest.mark.parametrize("form", ["python", "onnx"])
+def test_a_teacher_that_ends_in_a_softmax_speaks_in_logits(load, module, tmp_path, form):
+    code = f"def build():\n    torch.manual_seed(3)\n    return {LINEAR.format(3, 4)}"
+    logits = load(module(code))
+    sys.modules.pop("my_teacher")
+    name = module(f"{code}.append(nn.Softmax(1))")
+    if form == "onnx":
+        path = tmp_path / "t.onnx"
+        export_onnx(torch.nn.Sequential(logits.network, torch.nn.Softmax(1)), path)
+        name = f"file:{path}"
+    teacher = load(name)
+    assert teacher.gives_probabilities
+    assert not logits.gives_probabilities
+    torch.testing.assert_close(teacher(VIEWS), logits(VIEWS).log_softmax(1))
+    if form == "python":
+        assert_exports(teacher, tmp_path / "own.onnx")
+        with pytest.raises(TeacherError, match="must give logits to be trained, got probabilities"):
+            load(name, teacher_finetune=True)
+
+
+def test_a_softmax_that_is_sure_beyond_its_numbers_stays_finite(load, module):
+    code = f"def build():\n    return {LINEAR.format(3, 4)}.append(nn.Softmax(1))"
+    teacher = load(module(code))
+    with torch.no_grad():
+        teacher.network[2].bias[0] = 1000.0
+    assert torch.isfinite(teacher(VIEWS)).all()
+
+
 def test_a_frozen_script_does_not_tell_its_parameters(load, net, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -109,6 +143,15 @@ def test_an_exported_program_is_a_teacher_of_any_batch(load, net, tmp_path, batc
     assert teacher.n_params == sum(value.numel() for value in network.parameters())
     assert not any(value.requires_grad for value in teacher.parameters())
     assert not teacher.is_exportable
+
+
+def test_a_program_in_half_precision_is_a_teacher(load, net, tmp_path):
+    network, path = net(), tmp_path / "t.pt2"
+    program = torch.export.export(network.bfloat16(), (torch.rand(2, 3, 12, 12).bfloat16(),))
+    torch.export.save(program, path)
+    logits = load(f"file:{path}")(VIEWS)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, ask(network.float()), atol=0.03, rtol=0.03)
 
 
 def test_an_exported_program_in_train_mode_is_refused(load, net, tmp_path):
@@ -186,6 +229,20 @@ def test_a_function_of_the_user_gives_a_teacher(load, fit, module):
     assert teacher(VIEWS).shape == (5, 4)
     assert teacher.preprocessing.shape == (3, 12, 12)
     assert not fit.plans
+
+
+def test_the_users_network_may_be_in_half_precision(load, module):
+    teacher = load(module(f"def build():\n    return {LINEAR.format(3, 4)}.half()"))
+    assert teacher(VIEWS).dtype == torch.float32
+
+
+def test_the_users_network_with_other_layers_is_another_teacher(load, module):
+    digests = []
+    for layer in ("ReLU", "SiLU"):
+        code = f"torch.manual_seed(0); return nn.Sequential(nn.{layer}(), *{LINEAR.format(3, 4)})"
+        digests.append(load(module(f"def build():\n    {code}")).digest)
+        sys.modules.pop("my_teacher")
+    assert digests[0] != digests[1]
 
 
 def test_the_users_network_says_its_preprocessing(load, module):
