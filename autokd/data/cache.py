@@ -23,7 +23,7 @@ MEMORY_LIMIT_BYTES = 2 * 2**30
 """Sets whose decoded pictures are larger live in a cache file."""
 
 _CHUNK_BYTES = 64 * 2**20
-_DECODING = 3  # how pictures become pixels: what an earlier way has decoded is not used again
+_DECODING = 4  # how pictures become pixels: what an earlier way has decoded is not used again
 
 
 @final

@@ -22,6 +22,7 @@ from autokd.data.pictures import (
     is_grey,
     refuse_unreadable,
     run_threaded,
+    upright_size,
 )
 from autokd.errors import DataError
 from autokd.types import InputShape
@@ -209,7 +210,7 @@ def _find_members(folder: Path, *, name: str, may_lack: bool) -> list[Path]:
 def _read_head(path: Path) -> tuple[tuple[int, int], str] | None:
     try:
         with Image.open(path) as image:
-            return image.size, image.mode
+            return upright_size(image), image.mode
     except UNREADABLE:
         return None
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from autokd.errors import DataError
 from autokd.types import InputShape
@@ -34,6 +34,7 @@ __all__ = [
     "is_grey",
     "refuse_unreadable",
     "run_threaded",
+    "upright_size",
 ]
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ UNREADABLE = (
 )
 """What Pillow raises at files that are no pictures or broken ones."""
 
+_LYING = (5, 6, 7, 8)  # orientations of a camera that was held on its side
 _MAX_SIDE, _MAX_COMMON = 224, 512
 _MAX_SKIPPED = 0.01
 _MAX_THREADS = 8
@@ -215,17 +217,46 @@ def fit_picture(image: Image.Image, shape: InputShape) -> UInt8[np.ndarray, "c h
     """The picture with its shorter side resized and its centre cut out, antialiased.
 
     Args:
-        image: Of any mode and size; transparent parts become white.
+        image: Of any mode and size; turned upright if its camera says that it is not;
+            transparent parts become white.
         shape: Channels, height and width wanted.
 
     Returns:
         Pixels in 0..255.
     """
     channels, height, width = shape
-    image = _convert(image, "L" if channels == 1 else "RGB")
+    image = _convert(_turn(image), "L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
     return np.array(image, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of a picture once it is turned upright; its pixels are not read.
+
+    A PNG that says behind its pixels how it lies is taken as it lies.
+
+    Args:
+        image: As it was opened.
+
+    Returns:
+        Pixels.
+    """
+    width, height = image.size
+    is_told = image.format != "PNG" or "exif" in image.info
+    is_lying = is_told and _orientation(image) in _LYING
+    return (height, width) if is_lying else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held: 1 where it was upright, or nobody says or says what is none."""
+    told: object = image.getexif().get(ExifTags.Base.Orientation)
+    return told if isinstance(told, int) and told in range(1, 9) else 1
+
+
+def _turn(image: Image.Image) -> Image.Image:
+    """The picture as people look at it; `exif_transpose` copies one that need not be turned."""
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
@@ -257,7 +288,7 @@ def as_picture(image: object, *, name: str) -> UInt8[np.ndarray, "h w c"]:
         DataError: It is none of these.
     """
     if isinstance(image, Image.Image):
-        grey = is_grey(image.mode)
+        image, grey = _turn(image), is_grey(image.mode)
         return np.array(_convert(image, "L" if grey else "RGB")).reshape(
             image.height, image.width, 1 if grey else 3
         )

@@ -23,7 +23,7 @@ session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvi
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 _, channels, height, width = session.get_inputs()[0].shape
 
-picture = Image.open(sys.argv[1])
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # upright
 if picture.mode.startswith("I"):  # 16 bits
     picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
 elif picture.mode == "F":  # in [0, 1] or in 0..255

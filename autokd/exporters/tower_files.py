@@ -46,7 +46,7 @@ side = image.get_inputs()[0].shape[2]
 facts = image.get_modelmeta().custom_metadata_map
 context, padding = int(facts["context"]), int(facts["padding"])
 
-picture = Image.open(sys.argv[1])
+picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # upright
 if picture.mode.startswith("I"):  # 16 bits
     picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
 elif picture.mode == "F":  # in [0, 1] or in 0..255

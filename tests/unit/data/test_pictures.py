@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from autokd.data.pictures import as_picture, choose_shape, fit_picture, is_grey
+from autokd.data.pictures import as_picture, choose_shape, fit_picture, is_grey, upright_size
 from autokd.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -50,6 +50,37 @@ def test_sixteen_bits_are_scaled_not_clipped():
     deep = Image.fromarray(np.array([[0, 256, 32768, 65535]], dtype=np.uint16))
     assert is_grey(deep.mode)
     assert fit_picture(deep, (1, 1, 4)).tolist() == [[[0, 1, 128, 255]]]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_seen_upright_however_its_camera_was_held(tmp_path, orientation, suffix):
+    light = np.zeros((32, 16), dtype=np.uint8)
+    light[:16] = 255
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = tmp_path / f"held.{suffix}"
+    Image.fromarray(light).save(path, exif=exif)
+    with Image.open(path) as image:
+        upright = np.array(ImageOps.exif_transpose(image.convert("L")))
+        size = upright_size(image)
+        fitted = fit_picture(image, (1, *upright.shape))[0]
+    assert size == upright.shape[::-1]
+    np.testing.assert_allclose(fitted, upright, atol=1)
+    with Image.open(path) as image:
+        given = as_picture(image, name="picture")
+    assert given.shape[:2] == upright.shape
+    assert (upright[0, 0] == 255) == (orientation in (1, 2, 5, 8)), (
+        "row 0 is the top or the left side"
+    )
+
+
+@pytest.mark.parametrize("value", [0, 9, 99, "up", (1, 2)])
+def test_an_orientation_that_is_none_turns_nothing(value):
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    image.getexif()[ExifTags.Base.Orientation] = value
+    assert upright_size(image) == (4, 3)
+    np.testing.assert_array_equal(fit_picture(image, (1, 3, 4))[0], np.array(image))
 
 
 @pytest.mark.parametrize("mode", ["P", "CMYK", "YCbCr", "HSV", "RGBA"])

@@ -210,28 +210,44 @@ def test_the_program_beside_the_student_says_what_the_student_says(tmp_path):
     assert float(share) == pytest.approx(float(odds.max()), abs=2e-4)
 
 
-MODES = ["RGBA", "RGB", "RGB with a key", "L", "L with a key", "I;16", "P", "1", "F", "F up to 1"]
+MODES = [
+    "RGBA",
+    "RGB",
+    "RGB on its side",
+    "RGB with a key",
+    "L",
+    "L with a key",
+    "I;16",
+    "P",
+    "1",
+    "F",
+    "F up to 1",
+]
 
 
 def save_picture(path, mode, size):
     """Noise in a mode; a colour key stands for nothing in some."""
-    from PIL import Image
+    from PIL import ExifTags, Image
 
     name, *has_key = mode.removesuffix(" up to 1").split(" with ")
     noise = torch.randint(0, 256, (size[1], size[0], 4), generator=torch.Generator().manual_seed(2))
     picture = Image.fromarray(noise.to(torch.uint8).numpy(), "RGBA")
     deep = Image.fromarray(noise.numpy()[..., 0].astype(np.uint16) * 200)
+    exif = Image.Exif()
+    if mode.endswith("on its side"):
+        name, exif[ExifTags.Base.Orientation] = "RGB", 6
     picture = deep if name == "I;16" else picture.convert(name)
     if mode == "F up to 1":
         picture = Image.fromarray(np.asarray(picture) / np.float32(255))
-    picture.save(path, **({"transparency": picture.getpixel((0, 0))} if has_key else {}))
+    keyed = {"transparency": picture.getpixel((0, 0))} if has_key else {}
+    picture.save(path, exif=exif, **keyed)
 
 
 def look(program, path, channels):
     """The pixels that a program makes of a picture, as CHW in [0, 1], batch first where it is."""
     from PIL import Image, ImageOps
 
-    lines = program[program.index("picture = Image.open") : program.index("pixels = ")]
+    lines = program[program.index("picture = ") : program.index("pixels = ")]
     line = program[program.index("pixels = ") :].split("\n", 1)[0]
     names = {"channels": channels, "height": 8, "width": 8, "side": 8, "np": np, "Image": Image}
     names |= {"ImageOps": ImageOps, "sys": SimpleNamespace(argv=["", path])}
