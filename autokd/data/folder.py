@@ -29,6 +29,10 @@ from autokd.types import InputShape
 
 __all__ = ["find_pictures", "load_folder", "open_pictures", "read_heads"]
 
+_N_LOOKED_INTO = 32  # pictures of 16 bits
+_LEAST_LIGHT = (
+    4096  # of 65536 that the brightest of them must reach; below, 16 levels would be left
+)
 _ROLES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
 
@@ -52,7 +56,7 @@ def load_folder(root: Path, *, image_size: int | None, may_lack: bool = False) -
 
     Raises:
         DataError: There is no such folder, its structure is not as above, a class has no
-            picture, or 1 % of the files or more cannot be read.
+            picture, 1 % of the files or more cannot be read, or pictures of 16 bits use 12 of them.
     """
     name = f"folder:{root}"
     if not root.is_dir():
@@ -71,6 +75,7 @@ def load_folder(root: Path, *, image_size: int | None, may_lack: bool = False) -
     good = [(file, head) for file, head in zip(files, heads, strict=True) if head is not None]
     skipped = [str(file.path) for file, head in zip(files, heads, strict=True) if head is None]
     refuse_unreadable(skipped, share=len(skipped) / len(files), name=name)
+    _refuse_shallow([file.path for file, (_, mode) in good if mode.startswith("I")], name=name)
     shape = choose_shape(
         [size for _, (size, _) in good],
         is_colour=not all(is_grey(mode) for _, (_, mode) in good),
@@ -151,6 +156,29 @@ def open_pictures(paths: Sequence[Path], shape: InputShape) -> LoosePictures:
         shape=shape,
         fingerprint=_fingerprint(paths),
     )
+
+
+def _refuse_shallow(paths: Sequence[Path], *, name: str) -> None:
+    """Looks into some pictures of 16 bits, of which the upper 8 will be kept.
+
+    Raises:
+        DataError: They are so dark that next to nothing would be left.
+    """
+    some = paths[:: max(1, len(paths) // _N_LOOKED_INTO)][:_N_LOOKED_INTO]
+    lights = [light for light in run_threaded(_brightest, some) if light is not None]
+    if lights and max(lights) < _LEAST_LIGHT:
+        raise DataError(
+            f"{name}: pictures of 16 bits must reach {_LEAST_LIGHT} of 65535, got {max(lights)} in "
+            f"the brightest of {len(lights)}; scale them to all of their 16 bits, or to 8"
+        )
+
+
+def _brightest(path: Path) -> int | None:
+    try:
+        with Image.open(path) as image:
+            return int(np.asarray(image).max())
+    except UNREADABLE:
+        return None
 
 
 def _find_folders(folder: Path) -> list[Path]:

@@ -161,3 +161,18 @@ def test_names_of_any_bytes_are_read_and_classes_of_them_are_refused(make_folder
         write_picture(root / strange / f"{index}.png")
     with pytest.raises(DataError, match=r"a class must have a name in UTF-8, got 'caf\\udce9'"):
         load(root)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_pictures_of_few_bits_in_files_of_sixteen_are_refused(make_folder, bits):
+    root = make_folder(mode="I;16")
+    load(root)
+    for path in root.rglob("*.png"):
+        with Image.open(path) as image:
+            pixels = np.asarray(image) >> (16 - bits)
+        Image.fromarray(pixels.astype(np.uint16)).save(path)
+    with pytest.raises(
+        DataError, match="pictures of 16 bits must reach 4096 of 65535, got"
+    ) as caught:
+        load(root)
+    assert "\n" not in str(caught.value)
