@@ -30,9 +30,7 @@ from autokd.types import InputShape
 __all__ = ["find_pictures", "load_folder", "open_pictures", "read_heads"]
 
 _N_LOOKED_INTO = 32  # pictures of 16 bits
-_LEAST_LIGHT = (
-    4096  # of 65536 that the brightest of them must reach; below, 16 levels would be left
-)
+_LEAST_LIGHT = 4096  # that one of them must reach: of 12 bits in 16, 4 would be left
 _ROLES = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 
 

@@ -32,6 +32,7 @@ __all__ = ["KnowledgeBank", "expand_answers", "is_abridged"]
 
 _DENSE = 1000  # classes; beyond, only the likeliest are kept
 _TOP = 32  # of them
+_NEVER = -100.0  # logarithm of a probability; a class that is ruled out has minus infinity
 _BATCH = 256  # pictures that the teacher is asked at once
 _TOLERANCE = 1e-2  # of the largest logit: what half precision and another batch may change
 
@@ -246,7 +247,8 @@ def _compress(logits: Float32[Tensor, "b classes"]) -> Float32[Tensor, "b 2 kept
     likely, classes = all_of_them.topk(_TOP, dim=1)
     n_rest = n_classes - _TOP
     rest = all_of_them.scatter(1, classes, -math.inf).logsumexp(1, keepdim=True)
-    mean = all_of_them.scatter(1, classes, 0.0).sum(1, keepdim=True) / n_rest
+    known = all_of_them.clamp(min=_NEVER).scatter(1, classes, 0.0)
+    mean = known.sum(1, keepdim=True) / n_rest
     values = torch.cat([likely, rest - math.log(n_rest), mean], dim=1)
     names = torch.cat([classes, classes.new_full((len(classes), 2), n_classes)], dim=1)
     return torch.stack([values, names.float()], dim=1)

@@ -220,6 +220,17 @@ def test_a_teacher_that_contradicts_itself_is_not_taken_for_a_changed_one(tmp_pa
     assert "\n" not in str(caught.value)
 
 
+def test_classes_that_are_ruled_out_leave_the_others_what_they_are(tmp_path):
+    class Masked(Counting):
+        def forward(self, views):
+            return super().forward(views).index_fill(1, torch.arange(100, 200), -torch.inf)
+
+    rows = recall(bank(tmp_path, Masked(n_classes=1500)))
+    for temperature in (1.0, 4.0):
+        assert torch.isfinite(expand_answers(rows, temperature)).all()
+    assert torch.allclose(expand_answers(rows).exp().sum(1), torch.ones(N), atol=1e-4)
+
+
 def test_a_bank_that_does_not_fit_the_disk_is_refused_before_it_is_written(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 99, 1))
