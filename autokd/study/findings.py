@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import final
 
+from autokd.candidate import explain_int8, explain_slowness
 from autokd.config import Config
 from autokd.spaces import Space
 from autokd.study.finalists import build_front_student, explain_vanity
@@ -132,6 +133,30 @@ class Findings:
             baseline=baseline,
             students=tuple(students),
         )
+
+    def describe_past(self, limit_ms: float | None) -> str:
+        """What earlier sessions have left, in one line.
+
+        Args:
+            limit_ms: Of today; none if none.
+
+        Returns:
+            How many trials, and how many of them today's limit would not bar.
+        """
+        line = f"going on after {len(self._results)} finished trials"
+        n_barred = sum(
+            one.state == "pruned"
+            and one.latency is not None
+            and not explain_int8(one.latency, one.fp32_latency)
+            and not explain_slowness(one.latency, max_latency_ms=limit_ms)
+            for one in self._results
+        )
+        if n_barred:
+            line += (
+                f"; {n_barred} were not trained under an earlier latency limit and would be today: "
+                "a larger --budget tries others, another --study begins anew"
+            )
+        return line
 
     def describe_misery(self) -> str:
         """Why there is no front, in one line."""

@@ -221,7 +221,7 @@ class _Session:
                 "--max-latency-ms sets another limit"
             )
         if self.results:
-            self.progress.say(f"going on after {len(self.results)} finished trials")
+            self.progress.say(self.findings.describe_past(limit_ms))
 
     def compare(self) -> None:
         """Times whatever may be on the front once more, by turns with the teacher."""

@@ -100,6 +100,26 @@ def test_a_limit_that_nothing_meets_is_named(find, options, message):
     assert message in find([result(0, 0.8, 0.1)], **options).describe_misery()
 
 
+@pytest.mark.parametrize(
+    ("limit_ms", "n_barred"), [(None, 2), (1.0, 2), (0.4, 1), (0.3, 1), (0.25, 0)]
+)
+def test_students_that_an_earlier_limit_barred_are_told_once_it_is_looser(find, limit_ms, n_barred):
+    results = [
+        result(0, 0.8, 0.1),
+        result(1, None, 0.3, state="pruned", reason="latency 0.3 ms is over the limit of 0.2 ms"),
+        result(2, None, 0.5, state="pruned", reason="latency 0.5 ms is over the limit of 0.2 ms"),
+        dataclasses.replace(
+            result(3, None, 0.2, state="pruned"), fp32_latency=result(3, None, 0.1).latency
+        ),
+    ]
+    line = find(results).describe_past(limit_ms)
+    assert line.startswith("going on after 4 finished trials")
+    assert (f"; {n_barred} were not trained under an earlier latency limit" in line) == bool(
+        n_barred
+    )
+    assert "\n" not in line
+
+
 def test_failures_are_told_with_their_reasons(find):
     failed = TrialResult(trial=0, state="failed", sample={}, reason="out of memory")
     assert "in 1 trials: out of memory" in find([failed]).describe_misery()
