@@ -9,7 +9,7 @@ from autokd.latency.device import (
     library_versions,
 )
 from autokd.latency.footprint import count_macs, measure_footprint, network_key
-from autokd.latency.network_file import tell_apart
+from autokd.latency.network_file import input_sides, load_network, tell_apart
 from autokd.latency.opening import COMMAND, TargetOptions, open_target
 from autokd.latency.paths import PATH_COUNTS, count_paths
 from autokd.latency.reference import read_references, write_references
@@ -40,7 +40,9 @@ __all__ = [
     "describe_device",
     "device_fingerprint",
     "find_missing",
+    "input_sides",
     "library_versions",
+    "load_network",
     "load_table",
     "measure_footprint",
     "network_key",

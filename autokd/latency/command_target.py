@@ -19,6 +19,7 @@ import numpy as np
 
 from autokd.errors import ConfigError, MeasureError
 from autokd.latency.complaints import last_complaint
+from autokd.latency.readings import error_between
 from autokd.types import Latency
 
 __all__ = ["CommandTarget"]
@@ -99,16 +100,22 @@ class CommandTarget:
         Args:
             models: ONNX files.
 
+        A program can be unlucky from its beginning to its end; so the interval is the wider one of
+        two: what the times within the turns tell, and what the differences of the turns tell,
+        which are taken to be as large for each file. A single turn does not tell the second.
+
         Returns:
-            Median of what the program printed and its spread. Raises a `MeasureError` where the
-            program hangs, fails or prints something else.
+            Geometric mean of the medians of the turns, with its interval. Raises a `MeasureError`
+            where the program hangs, fails or prints something else.
         """
         answers: list[list[dict[str, Any]]] = [[] for _ in models]
         with self.quiet():
             for _ in range(self.n_turns):
                 for model, mine in zip(models, answers, strict=True):
                     mine.append(self._ask(model))
-        return [self._describe(mine) for mine in answers]
+        logs = [np.log([np.median(_times_of(turn)) for turn in mine]) for mine in answers]
+        between = error_between(logs) / math.sqrt(self.n_turns)
+        return [self._describe(mine, between=between) for mine in answers]
 
     def _ask(self, model: Path) -> dict[str, Any]:
         """What the program says of a file, checked."""
@@ -146,18 +153,23 @@ class CommandTarget:
                 file.seek(0)
             return subprocess.CompletedProcess(words, code, printed.read(), complaints.read())
 
-    def _describe(self, answers: Sequence[dict[str, Any]]) -> Latency:
-        times = np.array([time for answer in answers for time in _times_of(answer)])
-        random = np.random.default_rng(0)
-        draws = [np.median(random.choice(times, len(times))) for _ in range(_DRAWS)]
-        low, high = np.percentile(draws, [2.5, 97.5])
-        median = float(np.median(times))
+    def _describe(self, answers: Sequence[dict[str, Any]], *, between: float) -> Latency:
+        """What the turns of one file make together, known to `between` at best."""
+        turns = [np.array(_times_of(answer)) for answer in answers]
+        random, first = np.random.default_rng(0), float(np.median(turns[0]))
+        draws = [
+            [np.median(random.choice(times, len(times))) / first for times in turns]
+            for _ in range(_DRAWS)
+        ]
+        low, high = first * np.exp(np.percentile(np.log(draws).mean(axis=1), [2.5, 97.5]))
+        median = first * math.exp(np.mean([np.log(np.median(times) / first) for times in turns]))
+        times = np.concatenate(turns)
         return Latency(
             median_ms=median,
-            ci95_low_ms=min(float(low), median),
-            ci95_high_ms=max(float(high), median),
-            p10_ms=float(np.percentile(times, 10)),
-            p90_ms=float(np.percentile(times, 90)),
+            ci95_low_ms=min(float(low), median * math.exp(-between)),
+            ci95_high_ms=max(float(high), median * math.exp(between)),
+            p10_ms=min(float(np.percentile(times, 10)), median),
+            p90_ms=max(float(np.percentile(times, 90)), median),
             n_runs=len(times),
             batch=self.batch,
             threads=self.threads,

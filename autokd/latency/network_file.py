@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from autokd.errors import MeasureError
 
-__all__ = ["is_quantized", "load_network", "tell_apart"]
+__all__ = ["input_sides", "is_quantized", "load_network", "tell_apart"]
 
 
 def load_network(model: Path) -> onnx.ModelProto:
@@ -35,6 +35,23 @@ def load_network(model: Path) -> onnx.ModelProto:
 def is_quantized(network: onnx.ModelProto) -> bool:
     """Whether it computes with whole numbers between scales."""
     return any(node.op_type == "DequantizeLinear" for node in network.graph.node)
+
+
+def input_sides(network: onnx.ModelProto) -> list[tuple[int | None, ...]]:
+    """The shape of each input, weights that are told as inputs aside.
+
+    Args:
+        network: As it was read.
+
+    Returns:
+        Of each input its sides, the batch first; none for one that is left open.
+    """
+    weights = {one.name for one in network.graph.initializer}
+    return [
+        tuple(side.dim_value or None for side in one.type.tensor_type.shape.dim)
+        for one in network.graph.input
+        if one.name not in weights
+    ]
 
 
 def tell_apart(models: Sequence[Path]) -> list[str]:

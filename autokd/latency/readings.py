@@ -12,7 +12,7 @@ from scipy import stats
 
 from autokd.latency.stopwatch.estimate import LEAST_QUIET, fast_time, quiet_rounds, ratio_draws
 
-__all__ = ["Reading", "Selection", "Spread", "pool", "select_quiet"]
+__all__ = ["Reading", "Selection", "Spread", "error_between", "pool", "select_quiet"]
 
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Blocks of a network, and of what its time is divided by: rounds, blocks."""
@@ -163,7 +163,7 @@ def pool(selections: Sequence[Selection]) -> list[Spread]:
         One for each ratio.
     """
     logs = [_logs(one.pairs) for one in selections]
-    error = _error_between(logs) or _error_between([_logs(one.every) for one in selections])
+    error = error_between(logs) or error_between([_logs(one.every) for one in selections])
     spreads: list[Spread] = []
     for one, log in zip(selections, logs, strict=True):
         between = error / math.sqrt(len(log))
@@ -188,8 +188,15 @@ def _logs(pairs: Sequence[Pair]) -> NDArray[np.float64]:
     return np.array([math.log(fast_time(above) / fast_time(below)) for above, below in pairs])
 
 
-def _error_between(logs: Sequence[NDArray[np.float64]]) -> float:
-    """Half of the 95 % interval of one process; 0 where no ratio has two of them."""
+def error_between(logs: Sequence[NDArray[np.float64]]) -> float:
+    """What the times of a network differ by from process to process, the same for all of them.
+
+    Args:
+        logs: Of each network, the logarithm of the time of each process.
+
+    Returns:
+        Half of the 95 % interval of one process; 0 where no network has two of them.
+    """
     freedom = sum(len(one) - 1 for one in logs)
     if not freedom:
         return 0.0

@@ -1,7 +1,7 @@
 """Latencies of any ONNX file, outside of a study."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from autokd.errors import ConfigError, MeasureError
@@ -11,6 +11,8 @@ from autokd.latency import (
     StopwatchTarget,
     TargetOptions,
     compare_latencies,
+    input_sides,
+    load_network,
     network_key,
     open_target,
 )
@@ -102,7 +104,7 @@ def measure_all(  # noqa: PLR0913 - all that a measurement may be told
     Returns:
         One for each.
     """
-    _check(models)
+    _check(models, shape=shape)
     options = _options(
         threads=threads,
         batch=batch,
@@ -143,7 +145,7 @@ def compare(  # noqa: PLR0913 - all that a measurement may be told
         The ratio of the times with its interval, and both latencies.
     """
     models = Path(one), Path(other)
-    _check(models)
+    _check(models, shape=shape)
     options = _options(
         threads=threads,
         batch=batch,
@@ -185,19 +187,46 @@ def _options(
     )
 
 
-def _check(models: Sequence[Path]) -> None:
+def _check(models: Sequence[Path], *, shape: Sequence[int]) -> None:
     """Holds a request to ONNX files.
 
     Args:
         models: What the user named.
+        shape: Of one picture; empty if nobody said.
 
     Raises:
-        ConfigError: One of them is none.
+        ConfigError: One of them is none, or has no side that the shape could fill.
     """
     for model in models:
         if not model.is_file():
-            raise ConfigError(f"`MODEL` must be an ONNX file, got {model}, which is not there")
+            what = "a folder" if model.is_dir() else "which is not there"
+            raise ConfigError(f"`MODEL` must be an ONNX file, got {model}, {what}")
         try:
             network_key(model)
+            inputs = input_sides(load_network(model))
         except MeasureError as error:
-            raise ConfigError(f"`MODEL` must be an ONNX file, got {model}: {error}") from error
+            told = str(error).removeprefix(f"{model.name} must be an ONNX file, got ")
+            raise ConfigError(f"`MODEL` must be an ONNX file, got {model}: {told}") from error
+        fixed = [sides[1:] for sides in inputs if None not in sides[1:]]
+        if shape and len(fixed) == len(inputs) and tuple(shape) not in fixed:
+            raise ConfigError(
+                f"`--shape` must be left out where a network says its own, got {_join(shape)} for "
+                f"{model}, which takes {' and '.join(map(_join, fixed))}"
+            )
+        for sides in inputs if shape else ():
+            if None in sides[1:] and not _fits(shape, sides[1:]):
+                raise ConfigError(
+                    f"`--shape` must fit the sides that {model} has, "
+                    f"{_join(side or '?' for side in sides[1:])}, got {_join(shape)}"
+                )
+
+
+def _fits(shape: Sequence[int], sides: Sequence[int | None]) -> bool:
+    """Whether a shape says of each side what the network says of it, if it says something."""
+    return len(shape) == len(sides) and all(
+        side in (None, given) for given, side in zip(shape, sides, strict=True)
+    )
+
+
+def _join(sides: Iterable[object]) -> str:
+    return ",".join(map(str, sides))

@@ -7,7 +7,13 @@ import onnx
 import pytest
 
 from autokd.errors import ConfigError, MeasureError, TargetError
-from autokd.latency import CommandTarget, StrictTarget, TargetOptions, open_target
+from autokd.latency import (
+    CommandTarget,
+    StrictTarget,
+    TargetOptions,
+    compare_latencies,
+    open_target,
+)
 from autokd.testing import FakeTarget
 
 
@@ -50,6 +56,36 @@ def test_files_take_turns(tmp_path, model):
     latencies = command(tmp_path, code, n_turns=2).measure_together([model, model])
     assert [one.n_runs for one in latencies] == [4, 4]
     assert (tmp_path / "log").read_text() == "xxxx"
+
+
+def test_the_same_file_twice_is_not_told_apart_by_turns_that_differ(tmp_path, model):
+    code = (
+        "import pathlib; "
+        f"log = pathlib.Path({str(tmp_path / 'log')!r}); log.touch(); n = len(log.read_text()); "
+        "log.write_text('x' * (n + 1)); base = [10, 12, 11, 10.5, 10.2, 11.5][n]; "
+        "print('{\"times_ms\": [%s]}' % ', '.join(str(base + k / 1000) for k in range(99)))"
+    )
+    target = command(tmp_path, code, n_turns=3)
+    one, other = target.measure_together([model, model])
+    assert one.ci95_low_ms < other.median_ms < one.ci95_high_ms
+    assert other.ci95_low_ms < one.median_ms < other.ci95_high_ms
+    assert one.precision > 0.05
+    found = compare_latencies(one, other)
+    assert not found.is_sure
+    assert found.probability < 0.95
+
+
+def test_turns_that_agree_tell_a_slower_file(tmp_path, model):
+    code = (
+        "import sys; slow = 'slow' in sys.argv[1]; "
+        "print('{\"times_ms\": [%s]}' % ', '.join(str(1 + slow + k / 1000) for k in range(9)))"
+    )
+    slow = tmp_path / "slow.onnx"
+    slow.write_bytes(b"")
+    one, other = command(tmp_path, code, n_turns=3).measure_together([model, slow])
+    found = compare_latencies(other, one)
+    assert found.is_sure
+    assert found.ratio == pytest.approx(2.004 / 1.004)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,43 @@ def test_a_network_without_weights_is_refused(tmp_path):
         measure(tmp_path / "y.onnx")
 
 
+def open_sides(model, names):
+    network = onnx.load(model)
+    for side, name in zip(
+        network.graph.input[0].type.tensor_type.shape.dim[1:], names, strict=True
+    ):
+        if name:
+            side.dim_param = name
+    onnx.save(network, model)
+
+
+def test_a_shape_that_nothing_would_be_filled_with_is_refused(tmp_path):
+    model = export(tmp_path, 16)
+    target = says(tmp_path, '{"median_ms": 2}')
+    assert measure(model, shape=(1, 8, 8), seconds=0.05).median_ms > 0
+    for shape in ((3, 224), (3, 224, 224)):
+        with pytest.raises(ConfigError, match=r"must be left out .* got 3,224.*takes 1,8,8"):
+            measure(model, shape=shape, target=target)
+
+
+def test_a_shape_must_fit_the_sides_that_a_network_has(tmp_path):
+    model = export(tmp_path, 16)
+    open_sides(model, (None, "height", "width"))
+    assert measure(model, shape=(1, 8, 8), seconds=0.05).median_ms > 0
+    for shape in ((8, 8), (3, 8, 8)):
+        with pytest.raises(ConfigError, match=r"must fit the sides that .* has, 1,\?,\?, got"):
+            measure(model, shape=shape)
+
+
+def test_a_folder_is_called_one_and_nothing_is_said_twice(tmp_path):
+    with pytest.raises(ConfigError, match="a folder"):
+        measure(tmp_path)
+    (tmp_path / "x.onnx").write_text("no network")
+    with pytest.raises(ConfigError) as caught:
+        measure(tmp_path / "x.onnx")
+    assert str(caught.value).count("must be an ONNX file") == 1
+
+
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"")
     with pytest.raises(ConfigError, match="without a network"):
