@@ -133,7 +133,10 @@ def build_splits(
         DataError: There are fewer than two classes, or a class has too few pictures.
     """
     if len(classes) < 2:
-        raise DataError(f"data must have at least 2 classes, got {len(classes)}")
+        raise DataError(
+            f"`--data` must have at least 2 classes, got {len(classes)}: {', '.join(classes)}; in "
+            "a folder, each sub-folder is one"
+        )
     cutter = _Cutter(labels=labels, classes=classes, seed=seed, may_lack=may_lack)
     train, val, test = (np.flatnonzero(roles == role) for role in (TRAIN, VAL, TEST))
     if len(test) == 0:

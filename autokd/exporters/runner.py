@@ -16,14 +16,17 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-if len(sys.argv) < 2:
+if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
     sys.exit(__doc__)
 model = sys.argv[2] if len(sys.argv) > 2 else Path(__file__).with_name("MODEL")
 session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 _, channels, height, width = session.get_inputs()[0].shape
 
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # upright
+try:
+    picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # upright
+except OSError as error:
+    sys.exit(f"picture must be a file that Pillow reads, got {error}")
 if picture.mode.startswith("I"):  # 16 bits
     picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
 elif picture.mode == "F":  # in [0, 1] or in 0..255

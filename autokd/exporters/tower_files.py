@@ -46,7 +46,10 @@ side = image.get_inputs()[0].shape[2]
 facts = image.get_modelmeta().custom_metadata_map
 context, padding = int(facts["context"]), int(facts["padding"])
 
-picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # upright
+try:
+    picture = ImageOps.exif_transpose(Image.open(sys.argv[1]))  # upright
+except OSError as error:
+    sys.exit(f"picture must be a file that Pillow reads, got {error}")
 if picture.mode.startswith("I"):  # 16 bits
     picture = Image.fromarray((np.asarray(picture).clip(0, 65535) // 256).astype(np.uint8))
 elif picture.mode == "F":  # in [0, 1] or in 0..255

@@ -8,8 +8,10 @@ from typing import Any
 
 from autokd.reports.pictures import BASELINE, FRONT, QUIET, TEACHER
 from autokd.reports.points import (
+    NOTHING,
     Point,
     build_accuracy,
+    gain_of,
     is_tested,
     label_of,
     latency_errors,
@@ -17,7 +19,6 @@ from autokd.reports.points import (
     short_count,
     short_ms,
     shown_students,
-    signed_points,
     split_name,
     summary,
 )
@@ -140,8 +141,7 @@ def _hover(front: Front, *, student: FrontStudent) -> str:
     lines = [f"<b>trial {student.trial}</b>"]
     if accuracy is not None:
         lines.append(f"{split_name(front).lower()} accuracy {accuracy} %")
-    if student.kd_gain is not None:
-        gain = signed_points(student.kd_gain, ci95=student.kd_gain_ci95)
+    if (gain := gain_of(student)) != NOTHING:
         kept = ": the twin without it was kept" if student.is_twin else ""
         lines.append(f"gain by distillation {gain} points{kept}")
     lines += [

@@ -10,6 +10,7 @@ __all__ = [
     "Accuracy",
     "Point",
     "build_accuracy",
+    "gain_of",
     "is_quantized",
     "is_tested",
     "label_of",
@@ -94,6 +95,13 @@ def signed_points(gain: float | None, *, ci95: float | None) -> str:
     if gain is None:
         return NOTHING
     return f"{100 * gain:+.1f}" + ("" if ci95 is None else f" ± {100 * ci95:.1f}")
+
+
+def gain_of(student: FrontStudent) -> str:
+    """The gain by distillation in points; a dash where nobody was distilled."""
+    if not (student.recipe.is_taught or student.is_twin):
+        return NOTHING
+    return signed_points(student.kd_gain, ci95=student.kd_gain_ci95)
 
 
 def short_count(number: int | None) -> str:

@@ -6,12 +6,12 @@ from rich.table import Table
 from autokd.reports.points import (
     NOTHING,
     build_accuracy,
+    gain_of,
     is_quantized,
     is_tested,
     label_of,
     short_count,
     short_ms,
-    signed_points,
 )
 from autokd.types import Front, FrontStudent, TeacherCard
 
@@ -32,6 +32,9 @@ def front_table(front: Front) -> Table:
         title=f"Front of {front.study}",
         caption=_caption(front, is_test=is_test),
         box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
         title_style="bold",
         caption_style="dim",
     )
@@ -44,7 +47,8 @@ def front_table(front: Front) -> Table:
         "parameters",
         *(["precision"] if (has_precision := is_quantized(front)) else []),
     ):
-        table.add_column(name, justify="right")
+        longest = max(map(len, name.split()))  # of 80 columns none is too few for its words
+        table.add_column(name, justify="right", min_width=longest)
     for student in front.students:
         precision = [student.recipe.precision] if has_precision else []
         table.add_row(f"#{student.trial}", *_cells(student, is_test=is_test), *precision)
@@ -61,7 +65,7 @@ def _cells(student: FrontStudent, *, is_test: bool) -> tuple[str, ...]:
     accuracy = build_accuracy(student, is_test=is_test)
     return (
         NOTHING if accuracy is None else str(accuracy),
-        signed_points(student.kd_gain, ci95=student.kd_gain_ci95) + (", twin" * student.is_twin),
+        gain_of(student) + (", twin" * student.is_twin),
         short_ms(student.latency_ms),
         f"{student.speed_up:.1f}x",
         short_count(student.n_params),
@@ -86,7 +90,8 @@ def _caption(front: Front, *, is_test: bool) -> str:
     if is_quantized(front):
         lines.append(f"int8: quantized, scored and timed in the runtime, {_tell_speed(front)}")
     if any(student.is_twin for student in front.students):
-        lines.append("twin: trained without the teacher, better on validation, kept in its place")
+        lines.append("twin: trained without the teacher, better on validation, kept in place of")
+        lines.append("the distilled one, whose gain this is")
     if front.baseline is not None:
         is_twin = any(one.architecture == front.baseline.architecture for one in front.students)
         which = "the same" if is_twin and len(front.students) == 1 else "the default"

@@ -141,7 +141,8 @@ def pick_student(
     Args:
         students: The front.
         pick: `knee` (furthest above the line between the ends of the front, accuracy against
-            log latency), `fastest`, `most-accurate`, or a trial's number.
+            log latency; where none is above it, the more accurate end), `fastest`,
+            `most-accurate`, or a trial's number.
         max_latency_ms: Only students under it.
 
     Returns:
@@ -191,8 +192,9 @@ def _knee(students: Sequence[FrontStudent]) -> FrontStudent:
     width = math.log(last.latency_ms / first.latency_ms) or 1.0
     height = (last.val_accuracy - first.val_accuracy) or 1.0
 
-    def gain(student: FrontStudent) -> float:
+    def gain(student: FrontStudent) -> tuple[float, float]:
         across = math.log(student.latency_ms / first.latency_ms) / width
-        return (student.val_accuracy - first.val_accuracy) / height - across
+        above = (student.val_accuracy - first.val_accuracy) / height - across
+        return round(above, 9), student.val_accuracy
 
     return max(ordered, key=gain)

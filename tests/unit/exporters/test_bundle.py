@@ -18,7 +18,7 @@ from autokd.exporters import (
     export_onnx,
     has_openvino,
 )
-from autokd.exporters.card import _headline
+from autokd.exporters.card import _figures, _headline
 from autokd.testing import FakeTarget
 from tests.unit.exporters.one_student import CARD, make_student, make_test
 
@@ -332,3 +332,17 @@ def test_a_student_that_torch_export_cannot_take_goes_without_its_program(tmp_pa
 )
 def test_the_card_says_how_the_student_came_to_be(facts, line):
     assert _headline(facts) == line
+
+
+@pytest.mark.parametrize(
+    ("facts", "row"),
+    [
+        ({}, "gain by distillation"),
+        ({"is_twin": True, "is_distilled": False}, "gain by distillation, of the other one"),
+        ({"is_distilled": False}, None),
+    ],
+)
+def test_the_card_says_whose_gain_it_tells(facts, row):
+    figures = ("test_accuracy", "onnx_test_accuracy", "top1_agreement", "latency_ms", "kd_gain")
+    rows = _figures(dict.fromkeys(figures, 0.5) | facts)
+    assert [name for name in rows if name.startswith("gain")] == ([row] if row else [])

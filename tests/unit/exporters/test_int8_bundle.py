@@ -56,7 +56,11 @@ def test_a_student_in_int8_comes_in_both_precisions(quantized, tmp_path):
     assert bundle.fp32_latency_ms == fake.measure(tmp_path / "out/model.onnx").median_ms
     metadata = onnx.load(tmp_path / "out/model.int8.onnx").metadata_props
     assert json.loads({p.key: p.value for p in metadata}["classes"]) == ["a", "b", "c"]
-    assert 'InferenceSession("model.int8.onnx")' in (tmp_path / "out/card.md").read_text()
+    text = (tmp_path / "out/card.md").read_text()
+    assert 'InferenceSession("model.int8.onnx")' in text
+    rows = [line for line in text.splitlines() if line.startswith("| test accuracy")]
+    assert rows[0].startswith("| test accuracy in INT8, onnxruntime |"), "the file that is run"
+    assert all("of `model.onnx` in FP32" in row for row in rows[1:3])
 
 
 @pytest.mark.parametrize("is_aware", [False, True])

@@ -5,12 +5,13 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageOps
 
 from autokd.data.pictures import fit_picture
-from autokd.exporters import tower_files
+from autokd.exporters import export_onnx, tower_files
 from autokd.exporters.runner import write_runner
 
 MODES = [
@@ -46,7 +47,7 @@ def save_picture(path, mode, size):
 
 def look(program, path, channels):
     """The pixels that a program makes of a picture, as CHW in [0, 1], batch first where it is."""
-    lines = program[program.index("picture = ") : program.index("pixels = ")]
+    lines = program[program.index("try:") : program.index("pixels = ")]
     line = program[program.index("pixels = ") :].split("\n", 1)[0]
     names = {"channels": channels, "height": 8, "width": 8, "side": 8, "np": np, "Image": Image}
     names |= {"ImageOps": ImageOps, "sys": SimpleNamespace(argv=["", path])}
@@ -76,3 +77,18 @@ def test_the_program_without_a_picture_says_how_to_use_it(tmp_path):
     assert [line.split("==")[0] for line in needs.read_text().splitlines()] == [
         "onnxruntime", "numpy", "pillow",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["nix.png", "rubbish.png", "."])
+def test_what_is_no_picture_is_a_line(tmp_path, name):
+    (tmp_path / "rubbish.png").write_text("no picture")
+    model = onnx.load(export_onnx(torch.nn.Flatten(), tmp_path / "m.onnx", shape=(1, 8, 8)))
+    model.metadata_props.add(key="classes", value="[]")
+    onnx.save(model, tmp_path / "model.onnx")
+    program, _ = write_runner(tmp_path)
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / name], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("picture must be a file that Pillow reads, got ")
+    assert done.stderr.count("\n") == 1

@@ -13,6 +13,7 @@ from rich.console import Console
 from autokd.reports import draw_curves, draw_front, front_table
 from autokd.reports.pictures import build_axes, place_labels
 from autokd.reports.points import label_of, short_count, short_ms, signed_points
+from autokd.types import Recipe
 from tests.unit.reports.fake_study import build_front, build_results
 
 
@@ -26,8 +27,8 @@ def results(front):
     return build_results(front)
 
 
-def printed(front):
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+def printed(front, width=100):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     with console.file:
         console.print(front_table(front))
     return console.export_text()
@@ -161,8 +162,16 @@ def test_a_twin_that_was_kept_is_called_one():
     twin = replace(front.students[2], is_twin=True, kd_gain=-0.013)
     text = printed(replace(front, students=(*front.students[:2], twin, *front.students[3:])))
     assert "-1.3 ± 0.5, twin" in text
-    assert "better on validation, kept in its place" in text
+    assert "better on validation, kept in place of" in text
     assert "twin" not in printed(front)
+
+
+def test_who_was_not_distilled_has_no_gain():
+    front = build_front()
+    plain = replace(front.students[2], recipe=Recipe(alpha=0.0, alpha_end=0.0), kd_gain=0.0)
+    text = printed(replace(front, students=(*front.students[:2], plain, *front.students[3:])))
+    assert "+0.0" not in text
+    assert "gain by distillation" in text
 
 
 def test_precision_is_told_where_a_student_is_in_int8():
@@ -176,6 +185,10 @@ def test_precision_is_told_where_a_student_is_in_int8():
     assert row(text, f"#{student.trial}")[-1] == "int8"
     assert row(text, "#3")[-1] == row(text, "baseline")[-1] == "fp32"
     assert "faster than its FP32 self" in text
+    narrow = printed(replace(front, students=(*front.students[:2], quantized)), width=80)
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
+    assert "distillation  latency ms  speed-up  parameters  precision" in narrow
     assert "but for" not in text
     vain = replace(quantized, fp32_latency_ms=quantized.latency_ms)
     assert "runtime, no faster than its FP32 self" in printed(replace(front, students=(vain,)))

@@ -106,6 +106,17 @@ def test_a_student_is_picked(pick, limit, trial):
     assert pick_student(FRONT, pick=pick, max_latency_ms=limit).trial == trial
 
 
+@pytest.mark.parametrize("middle", [None, 0.6])
+def test_a_front_without_a_bend_gives_its_more_accurate_end(middle):
+    ends = [
+        dataclasses.replace(FRONT[0], trial=1, latency_ms=1.0, val_accuracy=0.5),
+        dataclasses.replace(FRONT[0], trial=2, latency_ms=4.0, val_accuracy=0.9),
+    ]
+    if middle is not None:
+        ends.insert(1, dataclasses.replace(ends[0], trial=3, latency_ms=2.0, val_accuracy=middle))
+    assert pick_student(ends, pick="knee", max_latency_ms=None).trial == 2
+
+
 def test_the_knee_of_one_student_is_that_student():
     assert pick_student(FRONT[:1], pick="knee", max_latency_ms=None).trial == 3
 
