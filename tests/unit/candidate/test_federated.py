@@ -71,7 +71,7 @@ def test_private_pictures_are_taught_by_their_labels_and_public_ones_by_all(data
         indices = torch.tensor([0, 5, len(data.train_images), len(data.train_images) + 7])
         images, labels = pictures.train_images[indices], pictures.train_labels[indices]
         views = options["augment"](images, labels, indices=indices, epoch=0)
-        seen.update(logits=teacher(views), views=views, labels=labels)
+        seen.update(logits=teacher(views, 1.0), views=views, labels=labels)
         return genuine(student, pictures, **options)
 
     monkeypatch.setattr(federated_module, "distill", spy)
@@ -155,7 +155,7 @@ def test_private_pictures_have_as_many_views_as_in_a_training_without_the_others
         indices=torch.arange(2),
         epoch=N_VIEWS_ALONE - 1,
     )
-    assert teacher(last).shape == (2, 10)
+    assert teacher(last, 1.0).shape == (2, 10)
 
 
 def test_a_round_that_was_cut_off_gives_what_it_would_have_given(data, tmp_path):
