@@ -203,22 +203,32 @@ def _check(models: Sequence[Path], *, shape: Sequence[int]) -> None:
             raise ConfigError(f"`MODEL` must be an ONNX file, got {model}, {what}")
         try:
             network_key(model)
-            inputs = input_sides(load_network(model))
         except MeasureError as error:
             told = str(error).removeprefix(f"{model.name} must be an ONNX file, got ")
             raise ConfigError(f"`MODEL` must be an ONNX file, got {model}: {told}") from error
-        fixed = [sides[1:] for sides in inputs if None not in sides[1:]]
-        if shape and len(fixed) == len(inputs) and tuple(shape) not in fixed:
+        if shape:
+            _check_shape(model, shape)
+
+
+def _check_shape(model: Path, shape: Sequence[int]) -> None:
+    """Holds a shape to what a network leaves open.
+
+    Raises:
+        ConfigError: It would fill nothing, or contradicts a side that is fixed.
+    """
+    inputs = [sides[1:] for sides in input_sides(load_network(model))]  # without the batch
+    unfilled = [sides for sides in inputs if None in sides]
+    if not unfilled and tuple(shape) not in inputs:
+        raise ConfigError(
+            f"`--shape` must be left out where a network says its own, got {_join(shape)} for "
+            f"{model}, which takes {' and '.join(map(_join, inputs))}"
+        )
+    for sides in unfilled:
+        if not _fits(shape, sides):
             raise ConfigError(
-                f"`--shape` must be left out where a network says its own, got {_join(shape)} for "
-                f"{model}, which takes {' and '.join(map(_join, fixed))}"
+                f"`--shape` must fit the sides that {model} has, "
+                f"{_join(side or '?' for side in sides)}, got {_join(shape)}"
             )
-        for sides in inputs if shape else ():
-            if None in sides[1:] and not _fits(shape, sides[1:]):
-                raise ConfigError(
-                    f"`--shape` must fit the sides that {model} has, "
-                    f"{_join(side or '?' for side in sides[1:])}, got {_join(shape)}"
-                )
 
 
 def _fits(shape: Sequence[int], sides: Sequence[int | None]) -> bool:
